@@ -1,0 +1,34 @@
+# The first two commands of the README, and what CI runs.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: quickstart test lint bench-suite clean
+
+quickstart: .venv/.installed
+	$(BIN)/bench run --grid quick
+	$(BIN)/bench table
+
+test: .venv/.installed-dev lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench-suite: .venv/.installed-dev
+	$(BIN)/python -m pytest benchmarks
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install -e .
+	touch $@
+
+.venv/.installed-dev: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install -e ".[dev]"
+	touch .venv/.installed $@
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,1 @@
+"""The harness: plan, run, score and collate backbone × strategy × fold."""

@@ -1,0 +1,33 @@
+"""The exceptions a user may meet: each text says what was given, what is allowed, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class BenchError(Exception):
+    """Base of the harness's own errors; shown without a traceback."""
+
+
+class PlanError(BenchError):
+    """Everything that is wrong with a plan, at once."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(f"- {problem}" for problem in self.problems))
+
+
+class RecordError(BenchError):
+    """A record that can't be read."""
+
+
+class AuditError(BenchError):
+    """What asks for a gradient, what receives one and what the optimiser holds are not the same."""
+
+
+class DivergedError(BenchError):
+    """The loss is no longer finite."""
+
+
+class ClusterError(BenchError):
+    """Jobs can't be submitted."""

@@ -1,0 +1,66 @@
+"""Backbones by name. Add one by writing one file in this folder: a card and a builder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry.card import Card
+from registry.contract import Backbone
+from registry.store import Store
+
+if TYPE_CHECKING:
+    from registry.sam import Sam
+
+_store: Store[Backbone] = Store("backbone", __name__, "bench.backbones")
+
+
+def register(
+    card: Card, convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+) -> Callable[[Callable[[int], Sam]], Callable[[int], Sam]]:
+    """Decorator: register a builder ``image_size -> Sam`` under the card's name."""
+
+    def add(build: Callable[[int], Sam]) -> Callable[[int], Sam]:
+        _store.add(card.name, Backbone(card=card, build=build, convert=convert))
+        return build
+
+    return add
+
+
+def names() -> tuple[str, ...]:
+    """All registered backbones."""
+    return _store.names()
+
+
+def card(name: str) -> Card:
+    """The card of a backbone; raises `UnknownNameError`."""
+    return _store.get(name).card
+
+
+def build(name: str, image_size: int | None = None, checkpoint: str | Path | None = None) -> Sam:
+    """Build a backbone, and load its official checkpoint if one is given.
+
+    Args:
+        name: a registered name.
+        image_size: side of the square input in pixels, a multiple of 64; the native size by default.
+        checkpoint: path of the official file as published; None leaves the weights random.
+
+    Returns:
+        The model in eval mode, on the CPU, in float32.
+
+    Raises:
+        UnknownNameError: no such backbone.
+        ValueError: an image size that is no positive multiple of 64.
+        WeightsError: a file that is damaged, unsafe or of another model.
+    """
+    entry = _store.get(name)
+    size = entry.card.native_image_size if image_size is None else image_size
+    if size <= 0 or size % 64:
+        raise ValueError(f"image_size {size} is not a positive multiple of 64; try {max(64, round(size / 64) * 64)}.")
+    sam = entry.build(size)
+    if checkpoint is not None:
+        from registry import weights
+
+        weights.load(sam, entry, Path(checkpoint))
+    return sam.eval()

@@ -1,0 +1,111 @@
+"""Cards: what a backbone is, where its weights come from, and where adapters attach. Torch-free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where a strategy attaches to an image encoder, in module names; no strategy knows a backbone's name.
+
+    Attributes:
+        blocks: regular expression that matches the full name of every transformer block, from the Sam's root.
+        attention: the attention module, below a block. Its output has the embedding in the last dimension.
+        qkv: the fused query-key-value `nn.Linear`, below a block.
+        proj: the attention's output `nn.Linear`, below a block.
+        mlp: the MLP module, below a block.
+        mlp_in: its first `nn.Linear`, below a block.
+        mlp_out: its last `nn.Linear`, below a block.
+        mlp_norm: the norm that the MLP module applies to its own input, below a block; None where the block
+            normalises before it calls the MLP.
+        qkv_layout: ``"contiguous"``: rows of qkv are q | k | v; ``"per_head"``: q, k, v of head 0, of head 1, ….
+        head_dim: width of q, k and v in one head.
+        default_prompt: parameters that stand for "no prompt"; trained together with the decoder.
+        inert: prefixes of parameter names that never reach the output (official left-overs); never trained.
+    """
+
+    blocks: str
+    attention: str
+    qkv: str
+    proj: str
+    mlp: str
+    mlp_in: str
+    mlp_out: str
+    head_dim: int
+    qkv_layout: Literal["contiguous", "per_head"] = "contiguous"
+    mlp_norm: str | None = None
+    default_prompt: tuple[str, ...] = ()
+    inert: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Numbers of parameters at the native image size."""
+
+    encoder: int
+    prompt_encoder: int
+    decoder: int
+
+    @property
+    def total(self) -> int:
+        return self.encoder + self.prompt_encoder + self.decoder
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The official file.
+
+    Attributes:
+        url: where its authors publish it.
+        filename: its name on disk.
+        sha256: hex digest of the file, or None.
+        git_blob_sha1: sha1 of ``b"blob <size>\\0" + content``, where only a git repository vouches for it.
+        size_bytes: its size, where known.
+        member: the file inside, where the download is a zip archive.
+        nested_key: the key under which the state dict stands, where it is nested.
+        unused_keys: tensors of the file that the model does not need, by full name.
+    """
+
+    url: str
+    filename: str
+    sha256: str | None = None
+    git_blob_sha1: str | None = None
+    size_bytes: int | None = None
+    member: str | None = None
+    nested_key: str | None = None
+    unused_keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a backbone without building it.
+
+    Attributes:
+        name: the name it is registered under.
+        title: the name people use.
+        parameters: counts at the native size, as its original has them.
+        checkpoint: the official file; None for a backbone without pre-training.
+        licence: SPDX identifier of the weights' licence.
+        paper: citation with arXiv or DOI number.
+        repository: where the original code stands.
+        native_image_size: side in pixels of the square input it was trained on.
+        pixel_mean: RGB mean subtracted from images in [0, 1].
+        pixel_std: RGB standard deviation they are divided by.
+        targets: where adapters attach.
+        note: one sentence a user should know.
+    """
+
+    name: str
+    title: str
+    parameters: Parameters
+    checkpoint: Checkpoint | None
+    licence: str
+    paper: str
+    repository: str
+    native_image_size: int
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
+    targets: Targets
+    note: str = ""

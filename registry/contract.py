@@ -1,0 +1,176 @@
+"""The Protocols at the registry's seams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from registry.card import Card
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+LabelMap = Int[np.ndarray, "h w"]
+
+
+@runtime_checkable
+class Sam(Protocol):
+    """A Segment Anything Model of any family; an `nn.Module` (see `registry.sam.Sam`, the one implementation)."""
+
+    card: Card
+    image_size: int
+    image_encoder: nn.Module
+    prompt_encoder: nn.Module
+    mask_decoder: nn.Module
+
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/16 w/16"]: ...
+
+    def decode(
+        self,
+        embeddings: Float[Tensor, "b 256 h/16 w/16"],
+        points: Float[Tensor, "n k 2"] | None = None,
+        labels: Int[Tensor, "n k"] | None = None,
+        boxes: Float[Tensor, "n 4"] | None = None,
+    ) -> tuple[Float[Tensor, "n 4 h/4 w/4"], Float[Tensor, "n 4"]]: ...
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone as registered.
+
+    Attributes:
+        card: what is known without building it.
+        build: ``image_size -> Sam`` with random weights in the model's own initialisation; imports torch inside.
+        convert: official state dict to this project's names; None where they agree.
+    """
+
+    card: Card
+    build: Callable[[int], Any]
+    convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A fine-tuning strategy as registered.
+
+    Attributes:
+        name: the name it is registered under.
+        apply: ``(sam, *, tokens, **options) -> None``; changes `sam` in place, after which exactly the trainable
+            parameters have ``requires_grad``. Keyword-only arguments other than `tokens` are its options:
+            each has a type annotation and a default, and ``--set strategy.NAME=VALUE`` reaches it.
+        summary: one line for `bench list`.
+        source: the paper or repository the method is from.
+        lr: learning rate used where ``train.lr`` is not set.
+        trains: False for a strategy that trains nothing.
+        head: the head it must run with; None where the grid decides.
+    """
+
+    name: str
+    apply: Callable[..., None]
+    summary: str
+    source: str
+    lr: float
+    trains: bool = True
+    head: str | None = None
+
+
+class Head(Protocol):
+    """From mask-token logits to an instance map, with the targets and the loss that teach it.
+
+    Attributes:
+        name: the name it is registered under.
+        summary: one line for `bench list`.
+        channels: the mask tokens it reads, in the order of its channels: a run hands it ``logits[:, channels]``.
+        dense: True: it reads prompt-less logits, can be trained, and `instances` takes logits; False: it prompts
+            the model itself (`candidates`), can't be trained, and `instances` takes what `candidates` gave.
+        defaults: post-processing parameters that `instances` uses unless told otherwise.
+        search: candidate values of each such parameter, tried on the inner validation split one parameter
+            after the other (coordinate search, in this order).
+    """
+
+    name: str
+    summary: str
+    channels: tuple[int, ...]
+    dense: bool
+    defaults: Mapping[str, float]
+    search: Mapping[str, tuple[float, ...]]
+
+    def targets(self, label_map: LabelMap) -> Float[np.ndarray, "c h w"]:
+        """float32 in [0, 1]: what the sigmoid of perfect logits would be."""
+        ...
+
+    def loss(self, logits: Float[Tensor, "b c h w"], targets: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
+        """Mean over the batch of each image's own loss, so that micro-batches add up to the full batch."""
+        ...
+
+    def instances(self, logits: Any, **parameters: float) -> LabelMap:
+        """int32 label map of the size of `logits`: (c, h, w), NumPy or torch, on any device."""
+        ...
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a dataset, not read yet.
+
+    Attributes:
+        stem: file name without suffix; unique in the dataset, and what folds are assigned by.
+        organ: name of the organ folder.
+        image_path: the RGB image.
+        label_path: the label map.
+        group: images of one group stay in one fold; the stem itself where the dataset knows no groups.
+    """
+
+    stem: str
+    organ: str
+    image_path: Path
+    label_path: Path
+    group: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What `check` found below a data folder.
+
+    Attributes:
+        organs: per organ folder: number of complete samples, of nuclei, and of problems.
+        problems: one sentence each, with the path and what to do; empty for a sound dataset.
+        notes: harmless oddities (an RGBA image that is read as RGB, say).
+    """
+
+    root: Path
+    organs: Mapping[str, Mapping[str, int]]
+    problems: tuple[str, ...]
+    notes: tuple[str, ...] = field(default=())
+
+
+class Dataset(Protocol):
+    """Images with instance labels on disk.
+
+    Attributes:
+        name: the name it is registered under.
+        summary: one line for `bench list`.
+    """
+
+    name: str
+    summary: str
+
+    def samples(self, root: Path) -> tuple[Sample, ...]:
+        """All samples, sorted by stem; raises `DataError` that lists every problem of the layout at once."""
+        ...
+
+    def read(self, sample: Sample) -> tuple[UInt8[np.ndarray, "h w 3"], LabelMap]:
+        """RGB image (uint8) and label map (int32); raises `DataError` for anything else on disk."""
+        ...
+
+    def check(self, root: Path) -> CheckReport:
+        """Read everything and tell what is there, what is missing and what is broken; never raises for data."""
+        ...
+
+    def prepare(self, root: Path) -> None:
+        """Put the dataset below `root` if it isn't there: download it, or make it."""
+        ...

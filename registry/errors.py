@@ -1,0 +1,44 @@
+"""Errors a user of the registry may meet: each says what was given, what is allowed, and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RegistryError(Exception):
+    """Base of all errors raised below `registry`; its text is meant for the user, without a traceback."""
+
+
+class UnknownNameError(RegistryError, KeyError):
+    """A name that is not registered."""
+
+    def __init__(self, kind: str, name: str, allowed: Iterable[str]) -> None:
+        self.kind, self.name, self.allowed = kind, name, tuple(allowed)
+        super().__init__(unknown(kind, name, self.allowed))
+
+    __str__ = Exception.__str__  # KeyError would print the message in quotes
+
+
+class DuplicateNameError(RegistryError):
+    """A name that is registered already."""
+
+
+class WeightsError(RegistryError):
+    """A checkpoint that is missing, damaged, of another model, or unsafe to load."""
+
+
+class DataError(RegistryError):
+    """Images or labels that are missing, damaged or of the wrong kind."""
+
+
+class StrategyError(RegistryError):
+    """A strategy that can't be applied to this backbone."""
+
+
+def unknown(kind: str, name: str, allowed: Iterable[str]) -> str:
+    """The sentence for an unknown name, with the nearest match and all that is allowed."""
+    allowed = tuple(allowed)
+    near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+    guess = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {name!r}.{guess} Known: {', '.join(allowed) or 'none'}."

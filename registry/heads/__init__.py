@@ -1,0 +1,24 @@
+"""Heads by name. Add one by writing one file in this folder."""
+
+from __future__ import annotations
+
+from registry.contract import Head
+from registry.store import Store
+
+_store: Store[Head] = Store("head", __name__, "bench.heads")
+
+
+def register(head: Head) -> Head:
+    """Register a head under its own name."""
+    _store.add(head.name, head)
+    return head
+
+
+def names() -> tuple[str, ...]:
+    """All registered heads."""
+    return _store.names()
+
+
+def get(name: str) -> Head:
+    """A head; raises `UnknownNameError`."""
+    return _store.get(name)
