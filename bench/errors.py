@@ -17,6 +17,10 @@ class PlanError(BenchError):
         super().__init__("\n".join(f"- {problem}" for problem in self.problems))
 
 
+class FoldError(BenchError, ValueError):
+    """Images that can't be assigned to folds as asked."""
+
+
 class RecordError(BenchError):
     """A record that can't be read."""
 
@@ -31,3 +35,7 @@ class DivergedError(BenchError):
 
 class ClusterError(BenchError):
     """Jobs can't be submitted."""
+
+
+class InterruptedRunError(BenchError):
+    """A run that was asked to stop; its state is saved and the next `bench run` continues it."""

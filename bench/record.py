@@ -47,6 +47,13 @@ class RunRecord:
     attempts: list[Mapping[str, Any]] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
+    def wants_retry(self, redo_failed_before: str) -> bool:
+        """Whether another attempt is due: not ``ok``, and ended before this moment (UTC, ISO 8601).
+
+        The moment is when a command was given: what fails under it is not tried again by it.
+        """
+        return self.status != "ok" and str((self.provenance or {}).get("ended") or "") < redo_failed_before
+
 
 def folder(results: Path, run_id: str) -> Path:
     """Where everything about one run lies."""
@@ -92,7 +99,9 @@ def read(results: Path, run_id: str) -> RunRecord | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise RecordError(f"{path} can't be read as a record ({error}); move it away and run again.") from error
+        raise RecordError(
+            f"{path} can't be read as a record ({error}); move it away and run again."
+        ) from error
     return _parse(values, path)
 
 

@@ -93,12 +93,19 @@ class Head(Protocol):
             after the other (coordinate search, in this order).
     """
 
-    name: str
-    summary: str
-    channels: tuple[int, ...]
-    dense: bool
-    defaults: Mapping[str, float]
-    search: Mapping[str, tuple[float, ...]]
+    # Properties, because a frozen dataclass does not fit a settable attribute.
+    @property
+    def name(self) -> str: ...
+    @property
+    def summary(self) -> str: ...
+    @property
+    def channels(self) -> tuple[int, ...]: ...
+    @property
+    def dense(self) -> bool: ...
+    @property
+    def defaults(self) -> Mapping[str, float]: ...
+    @property
+    def search(self) -> Mapping[str, tuple[float, ...]]: ...
 
     def targets(self, label_map: LabelMap) -> Float[np.ndarray, "c h w"]:
         """float32 in [0, 1]: what the sigmoid of perfect logits would be."""

@@ -33,9 +33,14 @@ def names() -> tuple[str, ...]:
     return _store.names()
 
 
+def get(name: str) -> Backbone:
+    """A backbone's card, builder and key conversion; raises `UnknownNameError`."""
+    return _store.get(name)
+
+
 def card(name: str) -> Card:
     """The card of a backbone; raises `UnknownNameError`."""
-    return _store.get(name).card
+    return get(name).card
 
 
 def build(name: str, image_size: int | None = None, checkpoint: str | Path | None = None) -> Sam:
@@ -54,10 +59,12 @@ def build(name: str, image_size: int | None = None, checkpoint: str | Path | Non
         ValueError: an image size that is no positive multiple of 64.
         WeightsError: a file that is damaged, unsafe or of another model.
     """
-    entry = _store.get(name)
+    entry = get(name)
     size = entry.card.native_image_size if image_size is None else image_size
     if size <= 0 or size % 64:
-        raise ValueError(f"image_size {size} is not a positive multiple of 64; try {max(64, round(size / 64) * 64)}.")
+        raise ValueError(
+            f"image_size {size} is not a positive multiple of 64; try {max(64, round(size / 64) * 64)}."
+        )
     sam = entry.build(size)
     if checkpoint is not None:
         from registry import weights

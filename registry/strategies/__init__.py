@@ -1,9 +1,10 @@
-"""Fine-tuning strategies by name. Add one by writing one file in this folder: a function that changes a Sam in place."""
+"""Fine-tuning strategies by name. Add one by writing one file here: a function that changes a Sam."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from registry.contract import Strategy
@@ -13,7 +14,26 @@ from registry.store import Store
 if TYPE_CHECKING:
     from registry.sam import Sam
 
+
+@dataclass(frozen=True)
+class Applied:
+    """What was applied to a model.
+
+    Attributes:
+        name: the strategy.
+        tokens: the mask tokens whose hypernetworks it may train.
+        options: all its options, defaults included.
+        added: number of parameters it added to the backbone's own.
+    """
+
+    name: str
+    tokens: tuple[int, ...]
+    options: Mapping[str, Any]
+    added: int
+
+
 _store: Store[Strategy] = Store("strategy", __name__, "bench.strategies")
+_MARK = "applied_strategy"
 
 
 def register(
@@ -55,10 +75,30 @@ def apply(name: str, sam: Sam, *, tokens: tuple[int, ...] = (1, 2, 3), **given: 
 
     Raises:
         UnknownNameError: no such strategy.
-        StrategyError: an option it does not have, or a backbone it can't be applied to.
+        StrategyError: an option it does not have, a backbone it can't be applied to, or a model that carries
+            a strategy already.
     """
     allowed = options(name)
     for key in given:
         if key not in allowed:
             raise StrategyError(unknown(f"option of strategy {name!r}", key, allowed))
+    earlier = applied(sam)
+    if earlier is not None:
+        raise StrategyError(
+            f"strategy {name!r} can't be applied: the model carries {earlier.name!r} already; "
+            "build a fresh one with backbones.build."
+        )
+    before = _size(sam)
     get(name).apply(sam, tokens=tokens, **given)
+    # Past nn.Module's own attribute handling, and with the model through copies.
+    sam.__dict__[_MARK] = Applied(name, tuple(tokens), allowed | given, _size(sam) - before)
+
+
+def applied(sam: Sam) -> Applied | None:
+    """What was applied to a model; None for a fresh one."""
+    mark: Applied | None = sam.__dict__.get(_MARK)
+    return mark
+
+
+def _size(sam: Sam) -> int:
+    return sum(parameter.numel() for parameter in sam.parameters())

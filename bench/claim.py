@@ -1,0 +1,127 @@
+"""Who works on a run: one claim file per run, so that no run is done twice, by any number of processes and hosts.
+
+Made for shared file systems: a claim is taken by `os.link`, which is atomic on NFS too, and never by advisory locks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FILENAME = "claim.json"
+HEARTBEAT_LIMIT_S = 900.0
+"""A claim of another host is given up when its file was not touched for so long."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim that this process holds.
+
+    Attributes:
+        path: the claim file.
+        token: what tells this claim from any other.
+    """
+
+    path: Path
+    token: str
+
+    def touch(self) -> None:
+        """Tell other hosts that the run is being worked on."""
+        os.utime(self.path)
+
+    def release(self) -> None:
+        """Give the run back; a claim that somebody else took over meanwhile stays."""
+        current = _read(self.path)
+        if current is not None and current.get("token") == self.token:
+            self.path.unlink(missing_ok=True)
+
+
+def acquire(folder: Path) -> Claim | None:
+    """Claim the run in `folder`, or return None if another live process holds it.
+
+    A dead holder's claim is taken over: of this host, when its process is gone; of another, when its file
+    has not been touched for `HEARTBEAT_LIMIT_S`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / FILENAME
+    holder = _read(path)
+    if holder is not None:
+        if is_alive(path, holder) or not _retire(path, str(holder.get("token"))):
+            return None
+    token = uuid.uuid4().hex
+    content = {"token": token, "host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())}
+    temporary = folder / f".{FILENAME}.{token[:8]}.tmp"
+    try:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        os.link(temporary, path)
+    except FileExistsError:
+        return None
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Claim(path, token)
+
+
+def held(folder: Path) -> Mapping[str, Any] | None:
+    """Who works on the run now (token, host, pid), or None if nobody alive does."""
+    path = folder / FILENAME
+    holder = _read(path)
+    return holder if holder is not None and is_alive(path, holder) else None
+
+
+def is_alive(path: Path, holder: Mapping[str, Any]) -> bool:
+    """Whether the holder of a claim still works."""
+    if holder.get("host") == socket.gethostname():
+        return _born(int(holder["pid"])) == holder.get("born") is not None
+    try:
+        return time.time() - path.stat().st_mtime < HEARTBEAT_LIMIT_S
+    except FileNotFoundError:
+        return False
+
+
+def _retire(path: Path, token: str) -> bool:
+    """Remove a dead claim; only the one process that moves exactly this claim away succeeds."""
+    grave = path.with_name(f".{path.name}.{token[:8]}.dead")
+    try:
+        # Exclusive creation elects one remover per dead claim: nobody can remove a successor's claim by mistake.
+        grave.touch(exist_ok=False)
+    except FileExistsError:
+        if (
+            time.time() - grave.stat().st_mtime > 60
+        ):  # the elected one died in between: elect again, next time
+            grave.unlink(missing_ok=True)
+        return False
+    current = _read(path)
+    if current is not None and current.get("token") == token:
+        path.unlink(missing_ok=True)
+    grave.unlink(missing_ok=True)
+    return True
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:  # never written by `acquire`, which links complete files; somebody's accident
+        return {"token": "unreadable", "host": socket.gethostname(), "pid": -1}
+    return content if isinstance(content, dict) else None
+
+
+def _born(pid: int) -> str | None:
+    """When a process of this host was started, in clock ticks since boot; None if there is no such process."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else f"{_boot()}:{fields[19]}"
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,0 +1,229 @@
+"""Records → tidy DataFrames. Values stay as recorded (fractions, bytes, ms); missing is NaN, never zero."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import BenchError, RecordError
+from bench.grid import CLASSICAL, cell_id
+from bench.record import SCORES_FILENAME, RunRecord, folder
+
+IMAGE_SCORES = ("dice", "aji", "aji_plus", "pq", "sq", "dq", "f1", "precision", "recall")
+SCORES = (*IMAGE_SCORES, "pq_pooled", "pq_nucleus_weighted")
+LATENCIES = ("encoder_latency_ms", "decoder_latency_ms", "postprocessing_latency_ms")
+SECTION_KEYS = ("dataset", "dataset_digest", "n_splits", "fold_seed")
+RUN_KEYS = (
+    "backbone", "strategy", "head", *SECTION_KEYS, "fold", "seed", "weights", "image_size", "scale",
+)  # fmt: skip
+CONSTANT_COSTS = (
+    "parameters_total", "parameters_trainable", "parameters_encoder", "parameters_decoder",
+    "parameters_added", "adapter_bytes", "flops",
+)  # fmt: skip
+MEAN_COSTS = (*LATENCIES, "latency_ms", "throughput_images_per_s")
+PEAK_COSTS = ("train_peak_bytes", "inference_peak_bytes", "peak_bytes")
+SUMMED_COSTS = ("train_seconds", "evaluate_seconds", "gpu_seconds")
+NUMBERS = (
+    *SCORES,
+    "n_images",
+    "n_true",
+    "n_pred",
+    "n_both_empty",
+    *CONSTANT_COSTS,
+    *MEAN_COSTS,
+    *PEAK_COSTS,
+    *SUMMED_COSTS,
+)
+BASELINE_COLUMNS = (
+    "model", "parameters_millions", "trainable_millions", "parameters_verified", "dice", "aji", "pq",
+    "pq_corrected", "source", "protocol", "comparable", "note",
+)  # fmt: skip
+
+
+def frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row per record, whatever its status.
+
+    Columns: id, cell, status, reason, trains; what was asked (``strategy.*`` and ``train.*`` as `--set` names
+    them); scores in [0, 1]; costs with their unit in the name (latencies are medians; ``latency_ms`` is the
+    sum of all that one forward pass needs; ``peak_bytes`` the larger of training's and inference's peak);
+    the device; what is known of the dataset.
+    """
+    table = pd.DataFrame([_row(record) for record in records])
+    if table.empty:
+        return table
+    for name in NUMBERS:
+        table[name] = pd.to_numeric(table[name]) if name in table else float("nan")
+    return table
+
+
+def _row(record: RunRecord) -> dict[str, Any]:
+    run, scores, cost = record.run, dict(record.scores or {}), _flat_cost(record.cost or {})
+    provenance = dict(record.provenance or {})
+    data = dict(provenance.get("dataset") or {})
+    parts = [cost.get(name) for name in LATENCIES]
+    needed = parts[2:] if run["backbone"] == CLASSICAL else parts
+    peaks = [cost[name] for name in PEAK_COSTS if cost.get(name) is not None]
+    root = data.get("root")
+    return {
+        "id": record.id,
+        "cell": cell_id(run),
+        "status": record.status,
+        "reason": record.reason,
+        **{name: run.get(name) for name in RUN_KEYS},
+        **{f"strategy.{name}": value for name, value in (run.get("options") or {}).items()},
+        **{f"train.{name}": value for name, value in (run.get("train") or {}).items()},
+        "trains": bool(run.get("train")),
+        **{name: value for name, value in scores.items() if isinstance(value, int | float)},
+        **cost,
+        # A sum with a part missing would pass for a fast model.
+        "latency_ms": None if None in needed else sum(part for part in needed if part is not None),
+        "peak_bytes": max(peaks) if peaks else None,
+        "device_name": provenance.get("gpu") or (str(cost["device"]).upper() if cost.get("device") else None),
+        "dataset_images": data.get("n_images"),
+        "dataset_folder": Path(root).name if root else None,
+        "official": bool(data.get("official")),
+        "commit": provenance.get("commit"),
+    }
+
+
+def _flat_cost(cost: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in cost.items():
+        if isinstance(value, Mapping):
+            flat[name], flat[f"{name}_p95"] = value.get("median"), value.get("p95")
+        elif not isinstance(value, list):
+            flat[name] = value
+    return flat
+
+
+def leaderboard(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell: all folds of one backbone, strategy and settings.
+
+    Columns: what was asked, without the fold; for each score ``<score>_mean`` and ``<score>_sd`` (over the
+    folds that are ok, ddof 1; NaN where one of them lacks the score); n_ok, n_failed, n_skipped, n_expected,
+    complete; costs (parameters as recorded, mean latencies, largest peaks, summed seconds); devices;
+    ``reasons``: one sentence for every fold that is not ok, those without a record included.
+    """
+    if frame.empty:
+        return frame
+    return pd.DataFrame([_cell(group) for _, group in frame.groupby("cell", sort=False)])
+
+
+def _cell(group: pd.DataFrame) -> dict[str, Any]:
+    ok, first = group[group["status"] == "ok"], group.iloc[0]
+    names = [str(name) for name in group]
+    asked = [name for name in names if name in RUN_KEYS or name.startswith(("strategy.", "train."))]
+    statuses = group["status"].value_counts()
+    n_expected = int(first["n_splits"])
+    row: dict[str, Any] = {
+        "cell": first["cell"],
+        **{name: first[name] for name in asked if name != "fold"},
+        "trains": bool(first["trains"]),
+        "n_ok": len(ok),
+        "n_failed": int(statuses.get("failed", 0)),
+        "n_skipped": int(statuses.get("skipped", 0)),
+        "n_expected": n_expected,
+        "complete": len(ok) == n_expected,
+        "reasons": _reasons(group, n_expected),
+    }
+    for name in SCORES:
+        row[f"{name}_mean"] = ok[name].mean(skipna=False)
+        row[f"{name}_sd"] = ok[name].std(ddof=1, skipna=False)
+    for name in ("n_images", "n_true", "n_pred", "n_both_empty", *SUMMED_COSTS):
+        row[name] = ok[name].sum(min_count=1)
+    for name in (*CONSTANT_COSTS, *PEAK_COSTS):
+        row[name] = ok[name].max()
+    for name in MEAN_COSTS:
+        row[name] = ok[name].mean(skipna=False)
+    for name in ("device_name", "memory_kind"):
+        row[name] = " + ".join(sorted(set(ok[name].dropna()))) if name in ok else ""
+    for name in ("dataset_images", "dataset_folder"):
+        known = group[name].dropna()
+        row[name] = known.iloc[0] if len(known) else None
+    row["official"] = bool(group["official"].any())
+    return row
+
+
+def _reasons(group: pd.DataFrame, n_expected: int) -> tuple[str, ...]:
+    found = {int(row["fold"]): row for _, row in group.iterrows()}
+    sentences = []
+    for fold in range(1, n_expected + 1):
+        if fold not in found:
+            sentences.append(f"fold {fold}: no record")
+        elif found[fold]["status"] != "ok":
+            reason = found[fold]["reason"] or "no reason recorded"
+            sentences.append(f"fold {fold}: {found[fold]['status']} ({reason}; run {found[fold]['id']})")
+    return tuple(sentences)
+
+
+def organs(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell and organ: unweighted means over the test images of all folds that are ok.
+
+    Columns: cell, backbone, strategy, the section's keys, organ, n_images, n_true, one mean per score.
+    Images are pooled over folds, because an organ has too few in one fold for a mean of means.
+
+    Raises:
+        RecordError: a run that is ok, and whose per-image scores are gone.
+    """
+    parts = []
+    for _, run in frame[frame["status"] == "ok"].iterrows() if len(frame) else ():
+        path = folder(results, run["id"]) / SCORES_FILENAME
+        if not path.is_file():
+            raise RecordError(
+                f"{path} is missing, so there are no scores per organ; copy it beside its record, or "
+                "move the record away and run again."
+            )
+        names = ("cell", "backbone", "strategy", *SECTION_KEYS)
+        parts.append(pd.read_parquet(path).assign(**{name: run[name] for name in names}))
+    if not parts:
+        return pd.DataFrame()
+    images = pd.concat(parts, ignore_index=True)
+    keys = ["cell", "backbone", "strategy", *SECTION_KEYS, "organ"]
+    grouped = images.groupby(keys, sort=False)
+    table = grouped[[name for name in IMAGE_SCORES if name in images]].mean()
+    table.insert(0, "n_images", grouped.size())
+    table.insert(1, "n_true", grouped["n_true"].sum())
+    return table.reset_index()
+
+
+def baselines(path: Path | None = None) -> pd.DataFrame:
+    """Published NuInsSeg scores in percent, as their sources give them.
+
+    Args:
+        path: a file of the same columns; None takes ``results/baselines/nuinsseg.csv``.
+
+    Raises:
+        BenchError: no such file, a column is missing, or a row has no source.
+    """
+    path = path or _shipped_baselines()
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise BenchError(
+            f"the baselines {path} can't be read ({error}); give a CSV file, see results/baselines."
+        ) from error
+    missing = [name for name in BASELINE_COLUMNS if name not in table]
+    if missing:
+        raise BenchError(
+            f"the baselines {path} lack the columns {', '.join(missing)}; "
+            f"all are: {', '.join(BASELINE_COLUMNS)}."
+        )
+    unsourced = table.loc[table["source"].isna(), "model"].tolist()
+    if unsourced:
+        raise BenchError(
+            f"the baselines {path} give no source for {', '.join(unsourced)}; add one or remove the row."
+        )
+    return table
+
+
+def _shipped_baselines() -> Path:
+    """The one file: in a checkout where it is edited, in a wheel where `data-files` puts it."""
+    name = Path("baselines") / "nuinsseg.csv"
+    checkout = Path(__file__).resolve().parents[1] / "results" / name
+    return (
+        checkout if checkout.is_file() else Path(sysconfig.get_path("data")) / "share" / "nuclei-bench" / name
+    )

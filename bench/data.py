@@ -1,0 +1,170 @@
+"""Images and instance labels of a fold → training batches. Every sample is a pure function of (seed, epoch, position)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from bench import geometry
+from registry.contract import Dataset, Sample
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Image:
+    """A decoded sample: RGB uint8 (h, w, 3) and its int32 label map (h, w)."""
+
+    stem: str
+    organ: str
+    group: str
+    pixels: UInt8[np.ndarray, "h w 3"]
+    label_map: Int[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one optimiser step sees: inputs (b, 3, s, s) in [0, 1] and the head's targets (b, c, s/2, s/2)."""
+
+    images: Float[Tensor, "b 3 s s"]
+    targets: Float[Tensor, "b c t t"]
+
+
+def load(dataset: Dataset, samples: Sequence[Sample]) -> dict[str, Image]:
+    """Decode samples, by stem. Raises `DataError` for a file that can't be used."""
+    images = {}
+    for sample in samples:
+        pixels, label_map = dataset.read(sample)
+        images[sample.stem] = Image(sample.stem, sample.organ, sample.group, pixels, label_map)
+    return images
+
+
+def stain_jitter(
+    pixels: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator, strength: float
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Scale and shift the haematoxylin, eosin and residual stains (HED augmentation; Tellez et al. 2018).
+
+    In optical density the whole change is one 3 × 3 matrix and one offset, so no stain image is ever made.
+    """
+    from skimage.color import hed_from_rgb, rgb_from_hed
+
+    factor = rng.uniform(1 - strength, 1 + strength, 3)
+    offset = rng.uniform(-strength, strength, 3) * 0.1
+    matrix = (hed_from_rgb * factor) @ rgb_from_hed
+    density = -np.log((np.arange(256) + 1) / 256).astype(np.float32)
+    changed = density[pixels] @ matrix.astype(np.float32) + (offset @ rgb_from_hed).astype(np.float32)
+    return np.clip(256 * np.exp(-changed) - 1, 0, 255).round().astype(np.uint8)
+
+
+def training_sample(
+    image: Image,
+    *,
+    rng: np.random.Generator,
+    image_size: int,
+    scale: float | None,
+    augment: bool,
+    stain_strength: float,
+    scale_strength: float,
+) -> tuple[Float[Tensor, "3 s s"], Int[np.ndarray, "t t"]]:
+    """Cut one square input and its label map at half the input's resolution.
+
+    The cut never exceeds the image's longer side, so that a zoom shows tissue and not padding.
+    """
+    height, width = image.label_map.shape
+    factor = geometry.scale_for(height, width, image_size=image_size, scale=scale)
+    if augment:
+        factor *= float(np.exp(rng.uniform(-1, 1) * np.log1p(scale_strength)))
+    side = min(round(image_size / factor), max(height, width))
+    top, left = (int(rng.integers(0, max(0, length - side) + 1)) for length in (height, width))
+    pixels = image.pixels[top : top + side, left : left + side]
+    label_map = image.label_map[top : top + side, left : left + side]
+    if augment:
+        turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+        pixels, label_map = np.rot90(pixels, turns), np.rot90(label_map, turns)
+        if mirror:
+            pixels, label_map = pixels[:, ::-1], label_map[:, ::-1]
+        pixels = stain_jitter(pixels, rng, stain_strength)
+    square = geometry.pad(geometry.to_tensor(pixels), side)
+    target_size = image_size // 2
+    rows = np.minimum((np.arange(target_size) + 0.5) * side / target_size, side - 1).astype(int)
+    padded = np.zeros((side, side), np.int32)
+    padded[: label_map.shape[0], : label_map.shape[1]] = label_map
+    return geometry.resize(square, image_size, image_size)[0].clamp(0, 1), padded[np.ix_(rows, rows)]
+
+
+def epoch_order(
+    images: Sequence[Image], *, seed: int, epoch: int, image_size: int, scale: float | None
+) -> list[int]:
+    """Indices of the images in the order of one epoch; an image that fills n inputs stands there n times."""
+    counts = [
+        geometry.tiles_per_image(*image.label_map.shape, image_size=image_size, scale=scale)
+        for image in images
+    ]
+    indices = np.repeat(np.arange(len(images)), counts)
+    return [int(i) for i in np.random.default_rng([seed, epoch, 0]).permutation(indices)]
+
+
+def batches(
+    images: Sequence[Image],
+    targets: Callable[[Int[np.ndarray, "t t"]], Float[np.ndarray, "c t t"]],
+    *,
+    first_step: int,
+    epochs: int,
+    batch_size: int,
+    image_size: int,
+    scale: float | None,
+    seed: int,
+    augment: bool,
+    stain_jitter: float,
+    scale_jitter: float,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Batches from `first_step` (optimiser steps since the start) to the end of training.
+
+    Args:
+        images: the training images.
+        targets: the head's targets of a label map.
+        workers: processes that prepare samples; changes nothing but speed.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    plan: list[list[tuple[int, int, int]]] = []
+    for epoch in range(epochs):
+        order = epoch_order(images, seed=seed, epoch=epoch, image_size=image_size, scale=scale)
+        keyed = [(epoch, position, index) for position, index in enumerate(order)]
+        plan += [keyed[i : i + batch_size] for i in range(0, len(keyed), batch_size)]
+
+    class Samples(torch.utils.data.Dataset[tuple["Tensor", "Tensor"]]):
+        def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+            epoch, position, index = key
+            inputs, label_map = training_sample(
+                images[index],
+                rng=np.random.default_rng([seed, epoch, 1, position]),
+                image_size=image_size,
+                scale=scale,
+                augment=augment,
+                stain_strength=stain_jitter,
+                scale_strength=scale_jitter,
+            )
+            return inputs, torch.from_numpy(targets(label_map))
+
+    loader = DataLoader(
+        Samples(),
+        batch_sampler=plan[first_step:],  # type: ignore[arg-type]  # keys are tuples, which __getitem__ takes
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context="fork" if workers else None,
+    )
+    for inputs, wanted in loader:
+        yield Batch(inputs, wanted)
+
+
+def steps_per_epoch(images: Sequence[Image], *, batch_size: int, image_size: int, scale: float | None) -> int:
+    """Optimiser steps in one epoch."""
+    return -(-len(epoch_order(images, seed=0, epoch=0, image_size=image_size, scale=scale)) // batch_size)

@@ -1,0 +1,194 @@
+"""Fold assignment: which image is tested in which fold, and which are held back for choices within a fold."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from bench.errors import FoldError
+
+Groups = Mapping[str, str] | Sequence[str] | None
+
+
+class Origin(Protocol):
+    """What a manifest tells of an image; a `registry.contract.Sample` is one."""
+
+    @property
+    def stem(self) -> str: ...
+    @property
+    def organ(self) -> str: ...
+    @property
+    def group(self) -> str: ...
+
+
+# NuInsSeg's authors number the images organ folder by organ folder. Sorted stems give the same order but for
+# one folder, "mouse fat (white and brown)_subscapula", whose files are called mouse_subscapula_NN: without
+# this key they would move to the end, and 155 of the 665 images would be tested in another fold.
+_SORTS_AS = {"mouse_subscapula": "mouse_fat_subscapula"}
+
+
+def assign(names: Iterable[str], n_splits: int = 5, seed: int = 19, groups: Groups = None) -> dict[str, int]:
+    """The fold in which each image is tested.
+
+    ``KFold(n_splits, shuffle=True, random_state=seed)`` over the groups, sorted as plain strings (``_1, _10,
+    _2``). Images without groups are groups of one. The order of `names` does not matter. With the default
+    arguments and the release's stems this is the official assignment (Mahbod et al., Scientific Data 11:295,
+    2024).
+
+    Args:
+        names: stems of the images, unique.
+        n_splits: number of folds.
+        seed: random state of the shuffle.
+        groups: the group of each name, as a mapping or in the order of `names`; one group stays in one fold.
+
+    Returns:
+        Name → fold, folds numbered 1…n_splits, in the order of the sorted names.
+
+    Raises:
+        FoldError: no names, duplicates, fewer than two folds, or fewer groups than folds.
+    """
+    group_of = _grouped(names, groups)
+    units = sorted(set(group_of.values()), key=_order)
+    if n_splits < 2:
+        raise FoldError(f"folds.n_splits is {n_splits}; at least 2 folds are needed.")
+    if len(units) < n_splits:
+        raise FoldError(
+            f"{len(group_of)} images in {len(units)} groups can't fill {n_splits} folds: "
+            f"set folds.n_splits to {max(2, len(units))} or less, or add images of other groups."
+        )
+    from sklearn.model_selection import KFold  # takes over a second to import
+
+    fold_of: dict[str, int] = {}
+    splitter = KFold(n_splits, shuffle=True, random_state=seed)
+    for fold, (_, tested) in enumerate(splitter.split(units), start=1):
+        fold_of.update((units[index], fold) for index in tested)
+    return {name: fold_of[group_of[name]] for name in sorted(group_of, key=_order)}
+
+
+def inner_split(
+    names: Iterable[str], *, fraction: float = 0.2, seed: int, groups: Groups = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Part a fold's training images into those that train and those that choices are made on.
+
+    Whole groups go to validation, in random order, as long as that brings its number of images nearer to
+    `fraction`; each side gets at least one group.
+
+    Args:
+        names: stems of the training images, unique.
+        fraction: share of the images wanted for validation, in (0, 1).
+        seed: random state of the order.
+        groups: as for `assign`.
+
+    Returns:
+        Names that train and names that validate, both sorted.
+
+    Raises:
+        FoldError: no names, duplicates, a fraction out of range, or one group only.
+    """
+    group_of = _grouped(names, groups)
+    if not 0 < fraction < 1:
+        raise FoldError(f"the validation fraction is {fraction}; it must lie between 0 and 1, both excluded.")
+    sizes = Counter(group_of.values())
+    units = sorted(sizes, key=_order)
+    if len(units) < 2:
+        raise FoldError(
+            f"{len(group_of)} training images, all of the group {units[0]!r}, can't be parted into training "
+            "and validation: at least two groups are needed. Use more folds or more data."
+        )
+    wanted = fraction * len(group_of)
+    shuffled = [units[index] for index in np.random.default_rng(seed).permutation(len(units))]
+    held: set[str] = set()
+    n_held = 0
+    for unit in shuffled:
+        nearer = abs(n_held + sizes[unit] - wanted) < abs(n_held - wanted)
+        if nearer and len(held) < len(units) - 1:
+            held.add(unit)
+            n_held += sizes[unit]
+    if (
+        not held
+    ):  # every group is more than twice as large as what is wanted: the smallest does the least harm
+        held.add(min(shuffled, key=sizes.__getitem__))
+    ordered = sorted(group_of, key=_order)
+    return (
+        tuple(name for name in ordered if group_of[name] not in held),
+        tuple(name for name in ordered if group_of[name] in held),
+    )
+
+
+def manifest_digest(assignment: Mapping[str, int], samples: Iterable[Origin] = ()) -> str:
+    """SHA-256 (hex) of the manifest that `write_manifest` writes for the same arguments."""
+    return hashlib.sha256(_manifest(assignment, samples).encode()).hexdigest()
+
+
+def write_manifest(path: Path, assignment: Mapping[str, int], samples: Iterable[Origin] = ()) -> str:
+    """Write the assignment as CSV (stem, organ, group, fold; sorted by stem), whole or not at all.
+
+    Args:
+        path: the file to write or replace.
+        assignment: stem → fold.
+        samples: where organ and group are taken from; the columns stay empty for stems that are not in it.
+
+    Returns:
+        SHA-256 (hex) of the file.
+    """
+    text = _manifest(assignment, samples)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)  # mkstemp's 0600 would shut colleagues out
+        Path(temporary).replace(path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _manifest(assignment: Mapping[str, int], samples: Iterable[Origin]) -> str:
+    known = {sample.stem: sample for sample in samples}
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("stem", "organ", "group", "fold"))
+    for stem in sorted(assignment):
+        sample = known.get(stem)
+        writer.writerow(
+            (stem, sample.organ if sample else "", sample.group if sample else "", assignment[stem])
+        )
+    return text.getvalue()
+
+
+def _order(name: str) -> str:
+    for prefix, stand_in in _SORTS_AS.items():
+        if name.startswith(prefix):
+            return stand_in + name[len(prefix) :]
+    return name
+
+
+def _grouped(names: Iterable[str], groups: Groups) -> dict[str, str]:
+    """Name → group, with everything that can be wrong with the two."""
+    if isinstance(names, str):
+        raise FoldError(f"names is the one string {names!r}; a collection of image stems is needed.")
+    listed = list(names)
+    if not listed:
+        raise FoldError("there are no images to assign to folds; is the data folder empty?")
+    if twice := [name for name, n in Counter(listed).items() if n > 1]:
+        shown = ", ".join(map(repr, twice[:5])) + (f" and {len(twice) - 5} more" if len(twice) > 5 else "")
+        raise FoldError(f"image stems must be unique; more than once there is {shown}.")
+    if groups is None:
+        return {name: name for name in listed}
+    if isinstance(groups, Mapping):
+        if missing := [name for name in listed if name not in groups]:
+            raise FoldError(f"{len(missing)} images have no group, the first is {missing[0]!r}.")
+        return {name: groups[name] for name in listed}
+    if len(groups) != len(listed):
+        raise FoldError(f"{len(groups)} groups were given for {len(listed)} images; one for each is needed.")
+    return dict(zip(listed, groups, strict=True))

@@ -1,0 +1,59 @@
+"""From image pixels to model-input pixels and back: scale, padding and tiles. Pure arithmetic and resampling."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def scale_for(height: int, width: int, *, image_size: int, scale: float | None) -> float:
+    """Input pixels per image pixel: `scale` itself, or what fits the longer side into one input (SAM's way)."""
+    return image_size / max(height, width) if scale is None else scale
+
+
+def tile_starts(length: int, size: int, overlap: int) -> list[int]:
+    """First pixels of evenly spaced tiles of `size` that cover `length` and overlap by at least `overlap`."""
+    if length <= size:
+        return [0]
+    count = math.ceil((length - overlap) / (size - overlap))
+    return [round(i * (length - size) / (count - 1)) for i in range(count)]
+
+
+def tiles_per_image(height: int, width: int, *, image_size: int, scale: float | None) -> int:
+    """How many inputs without overlap an image fills; what one epoch draws from it."""
+    factor = scale_for(height, width, image_size=image_size, scale=scale) / image_size
+    return max(1, round(height * factor)) * max(1, round(width * factor))
+
+
+def resize(images: Float[Tensor, "b c h w"], height: int, width: int) -> Float[Tensor, "b c height width"]:
+    """Bilinear resampling, antialiased where it shrinks."""
+    import torch.nn.functional as F
+
+    if images.shape[-2:] == (height, width):
+        return images
+    shrinks = height < images.shape[-2] or width < images.shape[-1]
+    return F.interpolate(images, (height, width), mode="bilinear", align_corners=False, antialias=shrinks)
+
+
+def to_tensor(image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "1 3 h w"]:
+    """RGB float32 in [0, 1]."""
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+
+
+def pad(images: Float[Tensor, "b 3 h w"], size: int) -> Float[Tensor, "b 3 H W"]:
+    """Pad right and bottom up to `size` with each image's mean colour; larger sides stay."""
+    height, width = images.shape[-2:]
+    if height >= size and width >= size:
+        return images
+    mean = images.mean((-2, -1), keepdim=True)
+    padded = mean.expand(-1, -1, max(height, size), max(width, size)).clone()
+    padded[..., :height, :width] = images
+    return padded

@@ -1,0 +1,23 @@
+"""Does everything work here? Every strategy on two light backbones, synthetic images, random weights.
+
+Command:   bench run --grid quick
+Jobs:      2 backbones × 6 strategies × 2 folds: 24 runs, and the classical pipeline on both folds.
+Duration:  under four minutes on two CPU cores. No download.
+Expected:  random weights and a minute of training: the scores prove that the harness works, nothing more.
+"""
+
+from bench.grid import FoldSettings, Grid, Settings, TrainSettings
+
+GRID = Grid(
+    name="quick",
+    backbones=("sam_nano", "mobile_sam"),
+    strategies=("zero_shot", "decoder_only", "lora_qv", "lora_all_linear", "adapter", "full"),
+    settings=Settings(
+        dataset="synthetic",
+        head="distance",
+        weights="random",
+        image_size=256,
+        folds=FoldSettings(n_splits=2),
+        train=TrainSettings(epochs=6, batch_size=4, warmup_steps=4),
+    ),
+)

@@ -1,0 +1,128 @@
+"""What a model costs: FLOPs, latency, throughput and peak memory. (The stdlib owns the name "profile".)"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from registry.sam import Sam
+
+
+def latency_ms(
+    call: Callable[[], Any],
+    *,
+    device: torch.device,
+    warmup: int = 3,
+    repeats: int = 20,
+    limit_s: float = 10.0,
+) -> dict[str, float]:
+    """Median and 95th percentile of a call, each synchronised with the device, after a warm-up.
+
+    Slow calls are repeated less often: at least three times, at most for `limit_s` seconds.
+    """
+    for _ in range(warmup):
+        call()
+        synchronize(device)
+        if _seconds(call, device) > limit_s / 10:
+            break
+    times: list[float] = []
+    while len(times) < 3 or (len(times) < repeats and sum(times) < limit_s):
+        times.append(_seconds(call, device))
+    ms = 1000 * np.array(times)
+    return {"median": float(np.median(ms)), "p95": float(np.percentile(ms, 95)), "repeats": len(ms)}
+
+
+def _seconds(call: Callable[[], Any], device: torch.device) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    call()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done all it was given."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def inference(sam: Sam, *, autocast: Any, whole: Callable[[], Any] | None = None) -> dict[str, Any]:
+    """Cost of one image through encoder and decoder at batch 1.
+
+    Args:
+        sam: the model, in the state it predicts in.
+        autocast: the context that forward passes run in.
+        whole: encodes and decodes one image the way a prompting head does; what it takes beyond the encoder is
+            the decoder's. By default the decoder is called once, without prompts.
+
+    Returns:
+        ``flops`` (multiply and add count as two; `torch.utils.flop_counter`) with its encoder part,
+        ``encoder_latency_ms`` and ``decoder_latency_ms`` (median, p95), ``throughput_images_per_s``
+        (batch 1) and ``inference_peak_bytes``.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = next(sam.parameters()).device
+    image = torch.rand(1, 3, sam.image_size, sam.image_size, device=device)
+    sam.eval()
+    with torch.inference_mode():
+        with FlopCounterMode(display=False) as encoder_flops:
+            sam.encode(image)
+        with FlopCounterMode(display=False) as all_flops:
+            whole() if whole else sam.decode(sam.encode(image))
+        reset_peak(device)
+        with autocast:
+            encoder = latency_ms(lambda: sam.encode(image), device=device)
+            embeddings = sam.encode(image)
+            decoder = latency_ms(whole or (lambda: sam.decode(embeddings)), device=device)
+        if whole:
+            decoder |= {key: max(0.0, decoder[key] - encoder["median"]) for key in ("median", "p95")}
+    return {
+        "flops": all_flops.get_total_flops(),
+        "flops_encoder": encoder_flops.get_total_flops(),
+        "encoder_latency_ms": encoder,
+        "decoder_latency_ms": decoder,
+        "throughput_images_per_s": 1000 / (encoder["median"] + decoder["median"]),
+        "inference_peak_bytes": peak_bytes(device),
+    }
+
+
+def memory_kind(device: torch.device) -> str:
+    """What `peak_bytes` counts: ``cuda`` (allocated by PyTorch) or ``rss`` (the whole process's memory)."""
+    return "cuda" if device.type == "cuda" else "rss"
+
+
+def reset_peak(device: torch.device) -> None:
+    """Start a new measurement of peak memory."""
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        try:
+            Path("/proc/self/clear_refs").write_text("5")
+        except OSError:
+            return  # not Linux, or not allowed: `peak_bytes` then answers None
+
+
+def peak_bytes(device: torch.device) -> int | None:
+    """Peak memory in bytes since `reset_peak`; None where the system does not tell."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), None)

@@ -1,0 +1,66 @@
+"""Where a number comes from: commit, versions, machine, data, weights and time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "nuclei-bench", "torch", "torchvision", "timm", "segment-anything", "peft", "numpy", "scipy", "scikit-image",
+)  # fmt: skip
+
+
+def now() -> str:
+    """Current time, UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache  # asked once per run; a process's source does not change under it
+def commit() -> tuple[str | None, bool | None]:
+    """Commit of the source this process runs from, and whether the tree differs from it; None outside git."""
+    here = Path(__file__).resolve().parent
+    try:
+        answers = [
+            subprocess.run(
+                ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=20
+            ).stdout
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return answers[0].strip(), bool(answers[1].strip())
+
+
+def package_versions() -> dict[str, str | None]:
+    """Installed versions of what can change a number."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Host, device, GPU, and the batch system's job if there is one."""
+    import torch
+
+    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    return {
+        "host": socket.gethostname(),
+        "device": device,
+        "gpu": gpu,
+        "cuda": torch.version.cuda if gpu else None,
+        "cpu_threads": torch.get_num_threads(),
+        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
+        "slurm_restart_count": os.environ.get("SLURM_RESTART_COUNT"),
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    }

@@ -1,0 +1,66 @@
+"""The transformer blocks that a card's `Targets` name, and the linear layers inside them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from registry.errors import StrategyError
+
+if TYPE_CHECKING:
+    from registry.sam import Sam
+
+
+def names(sam: Sam) -> tuple[str, ...]:
+    """Full names of all transformer blocks, in the order of the forward pass.
+
+    Raises:
+        StrategyError: the card's pattern matches no module.
+    """
+    pattern = sam.card.targets.blocks
+    found = tuple(name for name, _ in sam.named_modules() if re.fullmatch(pattern, name))
+    if not found:
+        raise StrategyError(
+            f"the blocks pattern {pattern!r} on the card of {sam.card.name!r} matches no module of it; "
+            "correct Targets.blocks (full names from the model's root, as in named_modules())."
+        )
+    return found
+
+
+def submodules(sam: Sam, path: str) -> dict[str, nn.Module]:
+    """The module at `path` below every block, by full name.
+
+    Raises:
+        StrategyError: a block has no such module.
+    """
+    found: dict[str, nn.Module] = {}
+    for block in names(sam):
+        name = f"{block}.{path}"
+        try:
+            found[name] = sam.get_submodule(name)
+        except AttributeError as error:
+            below = ", ".join(n for n, _ in sam.get_submodule(block).named_modules() if n)
+            raise StrategyError(
+                f"{name!r}, which the card of {sam.card.name!r} names, does not exist; "
+                f"below the block are: {below}."
+            ) from error
+    return found
+
+
+def linears(sam: Sam, path: str) -> dict[str, nn.Linear]:
+    """The linear layer at `path` below every block, by full name.
+
+    Raises:
+        StrategyError: a block has no such module, or it is no `nn.Linear`.
+    """
+    found: dict[str, nn.Linear] = {}
+    for name, module in submodules(sam, path).items():
+        if not isinstance(module, nn.Linear):
+            raise StrategyError(
+                f"{name!r} of {sam.card.name!r} is a {type(module).__name__}; this strategy attaches to "
+                "nn.Linear only. Correct the card's Targets, or choose another strategy."
+            )
+        found[name] = module
+    return found

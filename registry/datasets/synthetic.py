@@ -1,0 +1,125 @@
+"""Synthetic H&E: procedural tissue in NuInsSeg's layout, for tests, demonstrations and dry runs.
+
+Scores on it prove that the harness works; they say nothing of real tissue.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from registry import layout, pixels
+from registry.contract import CheckReport, LabelMap, Sample
+from registry.datasets import nuinsseg, register
+from registry.errors import DataError
+
+OBTAIN = "bench data synth DIR"
+MOST_ORGANS = 31
+
+
+class Synthetic:
+    """The dataset; see `registry.contract.Dataset`. Its files are read as NuInsSeg's are."""
+
+    name = "synthetic"
+    summary = "procedural H&E in NuInsSeg's layout, made here (proves the harness, nothing else)"
+
+    def samples(self, root: Path) -> tuple[Sample, ...]:
+        """All samples, sorted by stem; raises `DataError` that lists every problem of the layout at once."""
+        return layout.samples(root, obtain=OBTAIN)
+
+    def read(self, sample: Sample) -> tuple[UInt8[np.ndarray, "h w 3"], LabelMap]:
+        """RGB image and int32 label map; raises `DataError` for anything else on disk."""
+        return nuinsseg.read(sample)
+
+    def check(self, root: Path) -> CheckReport:
+        """Read everything and tell, per organ, what is there, missing or broken; never raises for data."""
+        return nuinsseg.check(root, obtain=OBTAIN)
+
+    def prepare(self, root: Path) -> None:
+        """Write the default set (24 images, 256 × 256 pixels, 4 organs) if `root` is missing or empty."""
+        root = Path(root)
+        if not root.is_dir() or not any(root.iterdir()):
+            write(root)
+
+
+def write(
+    root: Path,
+    *,
+    n_images: int = 24,
+    image_size: int = 256,
+    organs: int = 4,
+    seed: int = 0,
+    nuclei: tuple[int, int] = (15, 60),
+) -> None:
+    """Paint a dataset below `root`, in one step: whole or not at all. Same arguments, same bytes.
+
+    An image depends on the seed, its organ and its number there only: asking for more changes none.
+
+    Args:
+        root: a folder that does not exist yet, or is empty.
+        n_images: number of images, dealt to the organs in turn.
+        image_size: side in pixels.
+        organs: number of organs, each with looks of its own.
+        seed: where all chance comes from.
+        nuclei: fewest and most nuclei on 256 × 256 pixels; other sizes in proportion to their area.
+
+    Raises:
+        DataError: a folder that holds something, or a number out of range.
+    """
+    root = Path(root)
+    _require_valid(n_images, image_size, organs, seed, nuclei)
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise DataError(f"{root} exists and is not an empty folder; name another one, or remove it first.")
+    try:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".partial", dir=root.parent))
+        try:
+            for index in range(n_images):
+                organ, number = index % organs + 1, index // organs + 1
+                _write_sample(temporary, organ, number, image_size, seed, nuclei)
+            temporary.chmod(0o755)  # mkdtemp's 0700 would shut colleagues out
+            temporary.replace(root)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise DataError(f"the images could not be written to {root}: {error}.") from error
+
+
+def _write_sample(
+    folder: Path, organ: int, number: int, image_size: int, seed: int, nuclei: tuple[int, int]
+) -> None:
+    from registry import painter  # SciPy would slow every command that only lists what is there
+
+    look = painter.tissue(np.random.default_rng([seed, organ]))
+    rng = np.random.default_rng([seed, organ, number])
+    n_nuclei = round(int(rng.integers(nuclei[0], nuclei[1] + 1)) * (image_size / 256) ** 2)
+    image, label_map = painter.paint(rng, look, size=image_size, n_nuclei=n_nuclei)
+    base, stem = folder / f"synthetic organ {organ:02d}", f"synthetic_organ_{organ:02d}_{number:04d}"
+    for name in (layout.IMAGES, layout.LABELS):
+        (base / name).mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(base / layout.IMAGES / f"{stem}.png")
+    pixels.write_label(base / layout.LABELS / f"{stem}.tif", label_map)
+
+
+def _require_valid(n_images: int, image_size: int, organs: int, seed: int, nuclei: tuple[int, int]) -> None:
+    wrong = []
+    if not 1 <= organs <= MOST_ORGANS:
+        wrong.append(f"organs is {organs}, allowed are 1…{MOST_ORGANS}")
+    if n_images < max(1, organs):
+        wrong.append(f"n_images is {n_images}, needed are at least as many as organs ({organs})")
+    if not 64 <= image_size <= 4096:
+        wrong.append(f"image_size is {image_size} pixels, allowed are 64…4096")
+    if seed < 0:
+        wrong.append(f"seed is {seed}, allowed are 0, 1, 2, …")
+    if not 0 <= nuclei[0] <= nuclei[1]:
+        wrong.append(f"nuclei is {nuclei[0]}…{nuclei[1]}, needed is 0 ≤ fewest ≤ most")
+    if wrong:
+        raise DataError(f"no synthetic dataset can be made: {'; '.join(wrong)}.")
+
+
+register(Synthetic())

@@ -1,0 +1,116 @@
+"""Read a checkpoint without running its code, and say in what it differs from a model."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import torch
+from torch import Tensor
+
+from registry import backbones
+from registry.card import Card
+from registry.contract import Backbone
+from registry.errors import WeightsError
+
+SHOWN_KEYS = 5
+_CODE = re.compile(r"GLOBAL|Unsupported (global|class|operand)|allowed global", re.IGNORECASE)
+
+
+def read(path: Path, card: Card) -> dict[str, Tensor]:
+    """The state dict in an official file, under its official names.
+
+    Raises:
+        WeightsError: no file, a file that torch can't read or that holds code, or no tensors in it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        found = "is a folder" if path.is_dir() else "does not exist"
+        raise WeightsError(
+            f"{path} {found}; give the file, or fetch it with `bench weights fetch {card.name}`."
+        )
+    try:
+        content = torch.load(_open(path, card), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if _CODE.search(str(error)):
+            raise WeightsError(
+                f"{path} was refused: it holds code, or objects that only code can rebuild. "
+                f"Nothing was executed. Fetch the official file with `bench weights fetch {card.name}`."
+            ) from error
+        raise _unreadable(path, card, error) from error
+    except Exception as error:  # whatever damaged bytes lead the reader into
+        raise _unreadable(path, card, error) from error
+    nested = card.checkpoint.nested_key if card.checkpoint else None
+    if nested and isinstance(content, Mapping) and isinstance(content.get(nested), Mapping):
+        content = content[nested]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        keys = (
+            ", ".join(map(str, list(content)[:SHOWN_KEYS]))
+            if isinstance(content, Mapping)
+            else type(content).__name__
+        )
+        where = f"under the key {nested!r}" if nested else "at the top level"
+        raise WeightsError(f"{path} holds no state dict {where}; it holds: {keys}.")
+    return dict(content)
+
+
+def converted(official: Mapping[str, Tensor], entry: Backbone) -> dict[str, Tensor]:
+    """The tensors that the model needs, under its own names."""
+    unused = entry.card.checkpoint.unused_keys if entry.card.checkpoint else ()
+    needed = {key: tensor for key, tensor in official.items() if key not in unused}
+    return entry.convert(needed) if entry.convert else needed
+
+
+def mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
+    """How two state dicts differ in names and shapes, in words; empty where they don't."""
+    missing = [key for key in own if key not in given]
+    unexpected = [key for key in given if key not in own]
+    shapes = [
+        f"{key} {tuple(given[key].shape)} instead of {tuple(own[key].shape)}"
+        for key in own
+        if key in given and given[key].shape != own[key].shape
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("wrong shape", shapes))
+    return "; ".join(f"{len(keys)} {kind} ({_few(keys)})" for kind, keys in kinds if keys)
+
+
+def suggest(official: Mapping[str, Tensor]) -> str:
+    """A sentence that names the backbones whose tensors these are; empty where there are none."""
+    fitting = [
+        name for name in backbones.names() if backbones.card(name).checkpoint and _fits(name, official)
+    ]
+    return f" It looks like the checkpoint of {' or '.join(fitting)}." if fitting else ""
+
+
+def _fits(name: str, official: Mapping[str, Tensor]) -> bool:
+    entry = backbones.get(name)
+    with torch.device("meta"):
+        own = entry.build(entry.card.native_image_size).state_dict()
+    return not mismatch(own, converted(official, entry))
+
+
+def _open(path: Path, card: Card) -> Path | io.BytesIO:
+    """The torch file itself: the path, or the card's member of a zip archive, which alone is unpacked."""
+    member = card.checkpoint.member if card.checkpoint else None
+    if member and zipfile.is_zipfile(path):  # torch's own files are zip archives too
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if PurePosixPath(name).name == member and not name.startswith("__MACOSX"):
+                    return io.BytesIO(archive.read(name))
+    return path
+
+
+def _unreadable(path: Path, card: Card, error: Exception) -> WeightsError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return WeightsError(
+        f"{path} is damaged or no torch checkpoint ({reason[:200]}). Fetch it anew with "
+        f"`bench weights fetch {card.name}`."
+    )
+
+
+def _few(keys: list[str]) -> str:
+    return ", ".join(keys[:SHOWN_KEYS]) + (", …" if len(keys) > SHOWN_KEYS else "")

@@ -1,0 +1,27 @@
+"""SAM's prompt encoder and mask decoder, in the sizes that all published models share."""
+
+from __future__ import annotations
+
+from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
+
+
+def prompt_encoder(image_size: int) -> PromptEncoder:
+    """SAM's prompt encoder for square inputs of `image_size` pixels (6,220 parameters)."""
+    grid = image_size // 16
+    return PromptEncoder(
+        embed_dim=256,
+        image_embedding_size=(grid, grid),
+        input_image_size=(image_size, image_size),
+        mask_in_chans=16,
+    )
+
+
+def mask_decoder() -> MaskDecoder:
+    """SAM's mask decoder (4,058,340 parameters; Kirillov et al. 2023, appendix A)."""
+    return MaskDecoder(
+        num_multimask_outputs=3,
+        transformer=TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8),
+        transformer_dim=256,
+        iou_head_depth=3,
+        iou_head_hidden_dim=256,
+    )

@@ -1,0 +1,54 @@
+"""A fused query-key-value layer taken apart, so that LoRA can attach to q and v and leave k alone."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from registry.errors import StrategyError
+
+
+class SplitQkv(nn.Module):
+    """Three linear layers q, k and v whose joint output has the fused layer's layout.
+
+    Attention code reshapes the fused output itself, so the layout has to survive; only the weights move.
+
+    Args:
+        fused: the layer to take apart, ``d -> 3·d``.
+        layout: ``"contiguous"``: its rows are q | k | v; ``"per_head"``: q, k, v of head 0, of head 1, ….
+        head_dim: width of q, k and v in one head.
+
+    Raises:
+        StrategyError: rows that don't divide into q, k and v of whole heads.
+    """
+
+    def __init__(self, fused: nn.Linear, layout: Literal["contiguous", "per_head"], head_dim: int) -> None:
+        super().__init__()
+        if fused.out_features % (3 * head_dim):
+            raise StrategyError(
+                f"a fused qkv layer with {fused.out_features} rows can't hold q, k and v with head_dim "
+                f"{head_dim}; correct Targets.head_dim (3 · head_dim must divide {fused.out_features})."
+            )
+        # Seen as (groups, q|k|v, rows), both layouts are one: a single group, or one group per head.
+        self.groups = 1 if layout == "contiguous" else fused.out_features // (3 * head_dim)
+        self.q, self.k, self.v = (self._part(fused, index) for index in range(3))
+
+    def _part(self, fused: nn.Linear, index: int) -> nn.Linear:
+        def rows(tensor: Tensor) -> nn.Parameter:
+            part = tensor.detach().unflatten(0, (self.groups, 3, -1))[:, index].flatten(0, 1)
+            return nn.Parameter(part.clone(), requires_grad=tensor.requires_grad)
+
+        part = nn.Linear(
+            fused.in_features, fused.out_features // 3, bias=fused.bias is not None, device="meta"
+        )
+        part.weight = rows(fused.weight)
+        if fused.bias is not None:
+            part.bias = rows(fused.bias)
+        return part
+
+    def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... qkv"]:
+        parts = [layer(x).unflatten(-1, (self.groups, -1)) for layer in (self.q, self.k, self.v)]
+        return torch.stack(parts, dim=-2).flatten(-3)

@@ -1,0 +1,159 @@
+"""The one Segment Anything Model behind all backbones: image encoder, prompt encoder and mask decoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from registry.card import Card
+
+MASK_TOKENS = 4
+
+
+class Sam(nn.Module):
+    """A Segment Anything Model of any family (Kirillov et al. 2023, arXiv:2304.02643).
+
+    Args:
+        card: what is known of the backbone; its mean and standard deviation normalise the images.
+        image_size: side of the square input in pixels.
+        image_encoder: normalised images to embeddings (b, 256, h/16, w/16).
+        prompt_encoder: segment_anything's `PromptEncoder`, or one that is called like it.
+        mask_decoder: segment_anything's `MaskDecoder`, or one of its layout.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(
+        self,
+        card: Card,
+        image_size: int,
+        *,
+        image_encoder: nn.Module,
+        prompt_encoder: nn.Module,
+        mask_decoder: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.card = card
+        self.image_size = image_size
+        self.image_encoder = image_encoder
+        self.prompt_encoder = prompt_encoder
+        self.mask_decoder = mask_decoder
+        # Not persistent: the official checkpoints do not hold them.
+        self.register_buffer("pixel_mean", torch.tensor(card.pixel_mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(card.pixel_std).view(1, 3, 1, 1), persistent=False)
+
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/16 w/16"]:
+        """Image embeddings of RGB images in [0, 1]; sides must be `image_size`.
+
+        Raises:
+            ValueError: images of another shape, or not floating point.
+        """
+        size = self.image_size
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+            raise ValueError(
+                f"images have the shape {tuple(images.shape)}; {self.card.name} at image_size {size} takes "
+                f"(b, 3, {size}, {size}). Resize the images, or build the backbone at their size."
+            )
+        if not images.is_floating_point():
+            raise ValueError(
+                f"images are {images.dtype}; allowed is floating point in [0, 1]. Divide 8-bit images by 255."
+            )
+        embeddings: Tensor = self.image_encoder((images - self.pixel_mean) / self.pixel_std)
+        return embeddings
+
+    def decode(
+        self,
+        embeddings: Float[Tensor, "b 256 h/16 w/16"],
+        points: Float[Tensor, "n k 2"] | None = None,
+        labels: Int[Tensor, "n k"] | None = None,
+        boxes: Float[Tensor, "n 4"] | None = None,
+    ) -> tuple[Float[Tensor, "n 4 h/4 w/4"], Float[Tensor, "n 4"]]:
+        """Low-resolution logits and predicted IoU of all four mask tokens.
+
+        Without prompts every embedding is decoded once (n = b). With prompts, one embedding serves all n rows
+        (b = 1), or each row has its own (b = n).
+
+        Args:
+            embeddings: what `encode` returned.
+            points: (x, y) in pixels of the model's input.
+            labels: 1 foreground, 0 background, -1 padding; needed with, and only with, points.
+            boxes: (x0, y0, x1, y1) in pixels of the model's input.
+
+        Returns:
+            Logits and IoU; token 0 is SAM's single mask, 1 to 3 its multi-masks.
+
+        Raises:
+            ValueError: shapes that do not fit one another or the model.
+        """
+        rows = self._check(embeddings, points, labels, boxes)
+        # Coordinates of thousands of pixels and the sines of random frequencies need float32 mantissas.
+        encoder: Any = self.prompt_encoder
+        with torch.autocast(embeddings.device.type, enabled=False):
+            given = None if points is None else (points.float(), labels)
+            corners = None if boxes is None else boxes.float()
+            sparse, dense = encoder(points=given, boxes=corners, masks=None)
+            positions = encoder.get_dense_pe()
+        # Without mask prompts all rows of `dense` are the same; one of them keeps a single embedding single.
+        return _predict(self.mask_decoder, embeddings + dense[:1], positions, sparse.expand(rows, -1, -1))
+
+    def _check(
+        self, embeddings: Tensor, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None
+    ) -> int:
+        """Number of rows to decode; raises where shapes do not fit."""
+        side = self.image_size // 16
+        if embeddings.ndim != 4 or tuple(embeddings.shape[1:]) != (256, side, side):
+            raise ValueError(
+                f"embeddings have the shape {tuple(embeddings.shape)}; {self.card.name} at image_size "
+                f"{self.image_size} takes (b, 256, {side}, {side}), as encode returns them."
+            )
+        if (points is None) != (labels is None):
+            raise ValueError("points and labels go together: give both or neither.")
+        rows = set()
+        if points is not None and labels is not None:
+            if points.ndim != 3 or points.shape[2] != 2 or labels.shape != points.shape[:2]:
+                raise ValueError(
+                    f"points have the shape {tuple(points.shape)} and labels {tuple(labels.shape)}; "
+                    "allowed are (n, k, 2) and (n, k)."
+                )
+            rows.add(points.shape[0])
+        if boxes is not None:
+            if boxes.ndim != 2 or boxes.shape[1] != 4:
+                raise ValueError(f"boxes have the shape {tuple(boxes.shape)}; allowed is (n, 4).")
+            rows.add(boxes.shape[0])
+        batch = embeddings.shape[0]
+        if not rows:
+            return batch
+        if len(rows) > 1:
+            raise ValueError(f"points and boxes must have as many rows; they have {sorted(rows)}.")
+        (n,) = rows
+        if batch not in (1, n):
+            raise ValueError(
+                f"{n} rows of prompts do not fit {batch} embeddings; give one for all rows, or one each."
+            )
+        return n
+
+
+def _predict(
+    decoder: Any,
+    source: Float[Tensor, "#n 256 h w"],
+    positions: Float[Tensor, "1 256 h w"],
+    sparse: Float[Tensor, "n k 256"],
+) -> tuple[Float[Tensor, "n 4 4*h 4*w"], Float[Tensor, "n 4"]]:
+    """All mask tokens' masks, by the parts of segment_anything's `MaskDecoder`.
+
+    Its own `predict_masks` decodes every prompt on every image. Here rows are matched, and a single embedding
+    is broadcast: its copies would only differ after the first attention from image to tokens.
+    """
+    tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+    tokens = torch.cat([tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)
+    states, source_tokens = decoder.transformer(source, positions, tokens)
+    upscaled = decoder.output_upscaling(source_tokens.transpose(1, 2).unflatten(2, source.shape[-2:]))
+    weights = torch.stack(
+        [mlp(states[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
+    )
+    logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
+    return logits, decoder.iou_prediction_head(states[:, 0])

@@ -1,0 +1,25 @@
+"""Nothing is trained: the backbone as published, prompted by a grid of points."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from registry.strategies import register
+
+if TYPE_CHECKING:
+    from registry.sam import Sam
+
+
+@register(
+    "zero_shot",
+    summary="nothing trained; automatic mask generation",
+    source="Kirillov et al., Segment Anything, ICCV 2023 (arXiv 2304.02643)",
+    lr=0.0,
+    trains=False,
+    head="everything",
+)
+def zero_shot(sam: Sam, *, tokens: tuple[int, ...]) -> None:
+    """Freeze every parameter; `tokens` don't matter."""
+    from registry import trainable
+
+    trainable.freeze(sam)

@@ -1,0 +1,97 @@
+"""Records made up for tests of the reporting chain: their numbers are chosen, not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from bench.grid import CLASSICAL, digest
+from bench.record import RunRecord
+
+TRAIN = {"epochs": 60, "batch_size": 8, "lr": 0.005}
+# encoder, everything else: the public counts (in parameters)
+ENCODERS = {
+    "sam_vit_b": 89_670_912,
+    "sam_vit_l": 308_278_272,
+    "sam_vit_h": 637_026_048,
+    "mobile_sam": 6_065_532,
+    "tiny_sam": 6_065_532,
+    "efficient_sam_ti": 6_163_840,
+    "efficient_sam_s": 22_353_664,
+}
+DECODER = 4_058_340
+
+
+def run(
+    backbone: str = "mobile_sam",
+    strategy: str = "lora_qv",
+    fold: int = 1,
+    **changes: Any,
+) -> dict[str, Any]:
+    """A run's block; `changes` override single keys."""
+    untrained = strategy in ("zero_shot", CLASSICAL)
+    return {
+        "backbone": backbone, "strategy": strategy, "head": "everything" if untrained else "distance",
+        "dataset": "nuinsseg", "dataset_digest": "0123456789ab", "fold": fold, "n_splits": 5, "fold_seed": 19,
+        "seed": 0, "weights": "official", "image_size": 1024, "scale": None,
+        "options": {"rank": 4} if strategy.startswith("lora") else {},
+        "train": {} if untrained else dict(TRAIN),
+        **changes,
+    }  # fmt: skip
+
+
+def record(
+    asked: Mapping[str, Any],
+    dice: float = 0.8,
+    aji: float = 0.6,
+    pq: float = 0.5,
+    *,
+    cost: Mapping[str, Any] | None = None,
+    official: bool = True,
+    status: Any = "ok",
+    reason: str | None = None,
+) -> RunRecord:
+    """A record of `asked`; one that is not ok has neither scores nor cost."""
+    data = {"n_images": 665 if official else 19, "n_organs": 31, "official": official, "root": "/data/images"}
+    if status != "ok":
+        return RunRecord(
+            id=digest(asked),
+            status=status,
+            reason=reason,
+            run=asked,
+            provenance={"dataset": data, "gpu": None},
+        )
+    scores = {
+        "dice": dice, "aji": aji, "aji_plus": aji, "pq": pq, "sq": 0.75, "dq": pq / 0.75, "f1": pq / 0.75,
+        "precision": 0.7, "recall": 0.7, "n_images": 133, "n_true": 6000, "n_pred": 5900, "n_both_empty": 0,
+        "pq_pooled": pq, "pq_nucleus_weighted": pq, "post_processing": {"threshold": 0.5},
+        "validation": {"pq": pq, "aji": aji},
+    }  # fmt: skip
+    provenance = {"commit": "c0ffee", "dirty": False, "gpu": "NVIDIA A100", "dataset": data}
+    cost = default_cost(asked) if cost is None else cost
+    return RunRecord(
+        id=digest(asked), status="ok", run=asked, scores=scores, cost=cost, provenance=provenance
+    )
+
+
+def default_cost(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run of this backbone and strategy might cost."""
+    if asked["backbone"] == CLASSICAL:
+        latency = {"postprocessing_latency_ms": {"median": 230.0, "p95": 250.0}}
+        return {"parameters_total": 0, "parameters_trainable": 0, "device": "cpu", **latency}
+    encoder = ENCODERS[asked["backbone"]]
+    added = {"lora_qv": encoder // 400, "lora_all_linear": encoder // 120, "adapter": encoder // 12}
+    trainable = DECODER + added.get(asked["strategy"], 0)
+    trainable = {"zero_shot": 0, "full": DECODER + encoder}.get(asked["strategy"], trainable)
+    training = None if asked["strategy"] == "zero_shot" else 4 * 2**30 + trainable * 40 + encoder * 300
+    return {
+        "parameters_total": encoder + 6_220 + DECODER, "parameters_trainable": trainable,
+        "parameters_encoder": encoder, "parameters_decoder": DECODER, "parameters_added": 0,
+        "adapter_bytes": trainable * 4, "flops": encoder * 4000,
+        "encoder_latency_ms": {"median": encoder / 1e6, "p95": encoder / 0.9e6},
+        "decoder_latency_ms": {"median": 6.0, "p95": 7.0},
+        "postprocessing_latency_ms": {"median": 30.0, "p95": 35.0},
+        "throughput_images_per_s": 10.0, "train_peak_bytes": training,
+        "inference_peak_bytes": 2**30 + encoder * 10, "memory_kind": "cuda", "train_seconds": 3000.0,
+        "evaluate_seconds": 60.0, "gpu_seconds": 3060.0, "device": "cuda", "micro_batch": 8, "history": [],
+    }  # fmt: skip

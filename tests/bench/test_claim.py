@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from bench import claim
+
+
+def dead_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def plant(folder, **changes) -> None:
+    folder.mkdir(exist_ok=True)
+    holder = {"token": "t" * 32, "host": socket.gethostname(), "pid": dead_pid(), "born": "never"}
+    (folder / claim.FILENAME).write_text(json.dumps(holder | changes))
+
+
+def test_a_run_is_claimed_once_until_it_is_released(tmp_path):
+    first = claim.acquire(tmp_path / "run")
+    assert first is not None
+    assert claim.acquire(tmp_path / "run") is None
+    holder = claim.held(tmp_path / "run")
+    assert holder is not None and holder["pid"] == os.getpid()
+    first.release()
+    assert claim.held(tmp_path / "run") is None
+    assert claim.acquire(tmp_path / "run") is not None
+
+
+def test_many_at_once_get_one_claim(tmp_path):
+    with ThreadPoolExecutor(16) as pool:
+        claims = list(pool.map(lambda _: claim.acquire(tmp_path / "run"), range(64)))
+    assert sum(c is not None for c in claims) == 1
+    assert os.listdir(tmp_path / "run") == [claim.FILENAME]
+
+
+def test_the_claim_of_a_dead_process_is_taken_over_once(tmp_path):
+    plant(tmp_path / "run")
+    assert claim.held(tmp_path / "run") is None
+    with ThreadPoolExecutor(16) as pool:
+        claims = list(pool.map(lambda _: claim.acquire(tmp_path / "run"), range(64)))
+    assert sum(c is not None for c in claims) == 1
+
+
+def test_a_reused_process_number_does_not_pass_for_the_holder(tmp_path):
+    plant(tmp_path / "run", pid=os.getpid(), born="another boot:17")
+    assert claim.acquire(tmp_path / "run") is not None
+
+
+def test_another_hosts_claim_is_respected_while_it_is_touched(tmp_path):
+    plant(tmp_path / "run", host="node17")
+    assert claim.acquire(tmp_path / "run") is None
+    old = (tmp_path / "run" / claim.FILENAME).stat().st_mtime - claim.HEARTBEAT_LIMIT_S - 1
+    os.utime(tmp_path / "run" / claim.FILENAME, (old, old))
+    assert claim.acquire(tmp_path / "run") is not None
+
+
+def test_release_leaves_a_successors_claim(tmp_path):
+    first = claim.acquire(tmp_path / "run")
+    assert first is not None
+    plant(tmp_path / "run", pid=os.getpid())
+    first.release()
+    assert (tmp_path / "run" / claim.FILENAME).exists()
+
+
+def test_an_unreadable_claim_is_taken_over(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / claim.FILENAME).write_text("{")
+    assert claim.acquire(tmp_path / "run") is not None
