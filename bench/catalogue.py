@@ -14,9 +14,8 @@ from registry import backbones, datasets, heads, strategies
 from registry.contract import CheckReport
 
 if TYPE_CHECKING:
-    from registry.weights import Status
-
     from bench.model import Node
+    from registry.weights import Status
 
 MARKS = {"ok": "green", "missing": "yellow", "unverified": "yellow", "wrong digest": "red"}
 

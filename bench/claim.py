@@ -52,9 +52,8 @@ def acquire(folder: Path) -> Claim | None:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILENAME
     holder = _read(path)
-    if holder is not None:
-        if is_alive(path, holder) or not _retire(path, str(holder.get("token"))):
-            return None
+    if holder is not None and (is_alive(path, holder) or not _retire(path, str(holder.get("token")))):
+        return None
     token = uuid.uuid4().hex
     content = {"token": token, "host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())}
     temporary = folder / f".{FILENAME}.{token[:8]}.tmp"

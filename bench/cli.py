@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +29,7 @@ Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Results
 RESULTS = Path("results")
 
 
-class Where(str, Enum):
+class Where(StrEnum):
     """Where runs are executed."""
 
     auto = "auto"
@@ -38,7 +38,7 @@ class Where(str, Enum):
     slurm = "slurm"
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """How a table is written."""
 
     terminal = "terminal"
@@ -46,7 +46,7 @@ class Format(str, Enum):
     csv = "csv"
 
 
-class Axis(str, Enum):
+class Axis(StrEnum):
     """What accuracy is plotted against."""
 
     parameters = "parameters"
@@ -54,7 +54,7 @@ class Axis(str, Enum):
     memory = "memory"
 
 
-class Kind(str, Enum):
+class Kind(StrEnum):
     """What can be listed."""
 
     backbones = "backbones"
@@ -131,7 +131,9 @@ def table(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file.")
     ] = None,
-    by_organ: Annotated[bool, typer.Option("--by-organ", help="One row per organ, too.")] = False,
+    by_organ: Annotated[
+        bool, typer.Option("--by-organ", help="PQ per organ instead of the leaderboard.")
+    ] = False,
 ) -> None:
     """The leaderboard, from records alone: mean ± sd over folds, with published baselines beside it."""
     from bench import report

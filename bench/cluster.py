@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 from bench.errors import ClusterError
 from registry.errors import unknown
@@ -59,11 +60,13 @@ def load(name: str) -> ClusterProfile:
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ClusterError(f"{path} is no valid TOML: {error}.") from error
-    defaults = {f.name: f.default for f in fields(ClusterProfile)}
+    defaults: dict[str, Any] = {f.name: f.default for f in fields(ClusterProfile)}
     for key, value in values.items():
         if key not in defaults:
             raise ClusterError(f"{path}: " + unknown("key", key, defaults))
         wanted = list if key == "setup" else int if isinstance(defaults[key], int) else str
         if not isinstance(value, wanted) or isinstance(value, bool):
             raise ClusterError(f"{path}: {key} = {value!r} is not of type {wanted.__name__}.")
-    return ClusterProfile(**{k: tuple(v) if k == "setup" else v for k, v in values.items()})
+    if "setup" in values:
+        values["setup"] = tuple(values["setup"])
+    return ClusterProfile(**values)

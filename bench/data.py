@@ -1,4 +1,4 @@
-"""Images and instance labels of a fold → training batches. Every sample is a pure function of (seed, epoch, position)."""
+"""Images and labels of a fold → training batches. Every sample is a pure function of (seed, epoch, position)."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def batches(
 
     loader = DataLoader(
         Samples(),
-        batch_sampler=plan[first_step:],  # type: ignore[arg-type]  # keys are tuples, which __getitem__ takes
+        batch_sampler=plan[first_step:],
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="fork" if workers else None,

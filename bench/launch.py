@@ -159,7 +159,8 @@ def show_plan(prepared: Prepared, console: object) -> None:
     for reason in reasons:
         console.print(f"[yellow]skipped[/] {reason}", highlight=False)
     console.print(
-        f"{len(prepared.plan.runs)} runs, {len(prepared.pending)} to do, on {len(prepared.samples)} images in {prepared.data}.",
+        f"{len(prepared.plan.runs)} runs, {len(prepared.pending)} to do, "
+        f"on {len(prepared.samples)} images in {prepared.data}.",
         highlight=False,
     )
 
@@ -176,12 +177,14 @@ def _close(view: live.View, results: Path, errors: Sequence[str], interrupted: b
         console.print(f"[red]error:[/] {escape(error)}", highlight=False, soft_wrap=True)
     if interrupted:
         console.print(
-            f"Stopped. {counts['done']} of {counts['all']} runs are done and kept; the same command continues where this one stopped.",
+            f"Stopped. {counts['done']} of {counts['all']} runs are done and kept; "
+            "the same command continues where this one stopped.",
             highlight=False,
         )
         return 130
     console.print(
-        f"{counts['done']} of {counts['all']} runs are done, {counts['failed']} failed. Next: bench table --results {results}",
+        f"{counts['done']} of {counts['all']} runs are done, {counts['failed']} failed. "
+        f"Next: bench table --results {results}",
         highlight=False,
         soft_wrap=True,
     )
@@ -191,7 +194,8 @@ def _close(view: live.View, results: Path, errors: Sequence[str], interrupted: b
 def _grid(name: str, overrides: Sequence[str], only: Sequence[str]) -> tuple[Grid, list[str]]:
     from dataclasses import replace
 
-    grid, problems = plan.load_grid(name), []
+    grid = plan.load_grid(name)
+    problems: list[str] = []
     try:
         grid = replace(grid, settings=plan.override(grid.settings, overrides))
     except PlanError as error:

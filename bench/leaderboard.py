@@ -44,11 +44,12 @@ def organ_blocks(organs: pd.DataFrame, sections: Sequence[Section]) -> list[Bloc
             scores = here[here["cell"] == row["cell"]].set_index("organ")["pq"].reindex(totals.index)
             if scores.notna().any():
                 title = row_name(row, section.settings) + ("" if row["complete"] else " †")
-                columns.append(Column(title, [_percent(v) for v in scores], drop=place, right=True))
-        notes = ["Mean PQ in percent over an organ's test images of all folds, best row first."]
-        if any("†" in column.title for column in columns):
-            notes.append("† Folds are missing.")
-        found.append(Block(f"{section.title}: PQ per organ", columns, notes))
+                title = title.replace(" ", "\n")  # names are long, and the numbers below them short
+                note = "" if row["complete"] else "† Folds are missing."
+                cells = [_percent(v) for v in scores]
+                columns.append(Column(title, cells, drop=place, right=True, note=note))
+        note = "Mean PQ in percent over an organ's test images of all folds, best row first."
+        found.append(Block(f"PQ per organ. {section.title}", columns, [note]))
     return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench import claim, progress, record
 from bench.grid import Run
@@ -107,7 +107,7 @@ class View:
         bar = ProgressBar(total=max(1, counts["all"]), completed=finished, width=60)
         return Group(bar, text, running) if active else Group(bar, text)
 
-    def _running(self) -> Iterator[tuple[Run, dict[str, object]]]:
+    def _running(self) -> Iterator[tuple[Run, dict[str, Any]]]:
         for run in self.runs:
             if run.id not in self._finished:
                 folder = record.folder(self.results, run.id)

@@ -42,7 +42,7 @@ def save_scores(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 def save_predictions(
     folder: Path, images: Sequence[Image], predictions: Mapping[str, Int[np.ndarray, "h w"]]
 ) -> None:
-    """Write ``predictions/<stem>.png`` (16-bit label map) and ``<stem>.overlay.png`` (true green, predicted magenta)."""
+    """Write ``predictions/<stem>.png`` (16-bit label map) and ``<stem>.overlay.png`` (true green, found magenta)."""
     from PIL import Image as Pillow
     from skimage.segmentation import find_boundaries, relabel_sequential
 

@@ -119,7 +119,8 @@ def narrow(grid: Grid, only: Sequence[str]) -> Grid:
                 for v in values
                 if v not in (*mine, CLASSICAL)
             ]
-            grid = replace(grid, **{field: tuple(v for v in mine if v in values)})
+            kept: dict[str, Any] = {field: tuple(v for v in mine if v in values)}
+            grid = replace(grid, **kept)
     if problems:
         raise PlanError(problems)
     return grid
@@ -140,7 +141,7 @@ def make(grid: Grid, dataset_digest: str) -> Plan:
         raise PlanError(problems)
     s = grid.settings
     folds = grid.folds or tuple(range(1, s.folds.n_splits + 1))
-    shared = {
+    shared: dict[str, Any] = {
         "dataset": s.dataset,
         "dataset_digest": dataset_digest,
         "n_splits": s.folds.n_splits,
@@ -190,7 +191,8 @@ def _problems(grid: Grid) -> list[str]:
     problems: list[str] = []
     s, t = grid.settings, grid.settings.train
     lookups: list[tuple[Any, tuple[str, ...]]] = [
-        (backbones.card, grid.backbones), (strategies.get, grid.strategies), (heads.get, (s.head,)), (datasets.get, (s.dataset,)),
+        (backbones.card, grid.backbones), (strategies.get, grid.strategies),
+        (heads.get, (s.head,)), (datasets.get, (s.dataset,)),
     ]  # fmt: skip
     for look_up, names in lookups:
         for name in names:

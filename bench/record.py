@@ -96,7 +96,7 @@ def read(results: Path, run_id: str) -> RunRecord | None:
     path = folder(results, run_id) / FILENAME
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
         raise RecordError(
@@ -120,7 +120,8 @@ def _parse(values: Any, path: Path) -> RunRecord:
         raise RecordError(f"{path} is not a run record (no schema_version); move it away and run again.")
     if values["schema_version"] > SCHEMA_VERSION:
         raise RecordError(
-            f"{path} has schema {values['schema_version']}, this version reads up to {SCHEMA_VERSION}; update nuclei-bench."
+            f"{path} has schema {values['schema_version']}, this version reads up to {SCHEMA_VERSION}; "
+            "update nuclei-bench."
         )
     known = {f.name for f in fields(RunRecord)}
     missing = {"id", "status", "run"} - values.keys()

@@ -26,7 +26,7 @@ def table(
     baselines: Path | None = None,
     console: Console | None = None,
 ) -> Path | None:
-    """Regenerate the leaderboard.
+    """Regenerate the leaderboard: print it, or write it and print where it lies.
 
     Args:
         results: the results folder.
@@ -34,7 +34,7 @@ def table(
         output: the file; None takes ``tables/leaderboard`` (or ``tables/organs``) below `results`.
         by_organ: PQ per organ instead of the leaderboard.
         baselines: published scores; None takes the shipped ones.
-        console: where ``terminal`` prints; None takes stdout.
+        console: what is printed on; None takes stdout.
 
     Returns:
         The file written; None for ``terminal``.
@@ -46,6 +46,7 @@ def table(
         raise BenchError(f"unknown format {format!r}; known: terminal, markdown, csv.")
     if format == "terminal" and output is not None:
         raise BenchError(f"the terminal table takes no file ({output}); add --format markdown or csv.")
+    console = console or Console()
     frame = _frame(results)
     found = sections(collate.leaderboard(frame), collate.baselines(baselines))
     organs = collate.organs(results, frame) if by_organ else None
@@ -56,13 +57,13 @@ def table(
     else:
         blocks = leaderboard.blocks(found) if organs is None else leaderboard.organ_blocks(organs, found)
         if format == "terminal":
-            console = console or Console()
             console.print(terminal(blocks, width=console.width))
             return None
         text = markdown(blocks)
     name = "leaderboard" if organs is None else "organs"
     path = output or results / "tables" / f"{name}{SUFFIXES[format]}"
     write_atomically(path, text)
+    console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     return path
 
 
@@ -78,7 +79,7 @@ def plot(
     Args:
         results: the results folder.
         x: the cost on the horizontal axis: ``parameters``, ``latency`` or ``memory``.
-        output: folder for the figures; None takes ``figures`` below `results`.
+        output: start of the file names; None takes ``figures/accuracy_by_<x>`` below `results`.
         baselines: published scores; None takes the shipped ones.
 
     Returns:
@@ -89,7 +90,7 @@ def plot(
     """
     frame = _frame(results)
     found: list[Section] = sections(collate.leaderboard(frame), collate.baselines(baselines))
-    return pareto(found, (output or results / "figures") / x, x=x)
+    return pareto(found, output or results / "figures" / f"accuracy_by_{x}", x=x)
 
 
 def _frame(results: Path) -> pd.DataFrame:

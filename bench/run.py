@@ -210,7 +210,7 @@ def _train(
     model.set_training_mode(sam)
     audit = model.audit(
         sam, batch=next(batches(0)), logits=logits, loss=loss, optimizer=optimizer, fresh=fresh,
-        strategy=run.strategy, seed=run.seed,
+        strategy=run.strategy, autocast=lambda: train.autocast(device), seed=run.seed,
     )  # fmt: skip
     measure.reset_peak(device)
     state = train.fit(

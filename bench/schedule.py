@@ -140,7 +140,8 @@ def follow(
         lost = [run for run in free if submissions.get(run.id, 0) >= 2]
         if lost:
             outcome.errors.append(
-                f"{len(lost)} runs ended twice without a record, {lost[0].id} first: see the logs in {places.results / 'jobs'}."
+                f"{len(lost)} runs ended twice without a record, {lost[0].id} first: "
+                f"see the logs in {places.results / 'jobs'}."
             )
         elif not pending:
             break

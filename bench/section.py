@@ -142,10 +142,11 @@ def _settings(rows: pd.DataFrame) -> tuple[str, ...]:
 
 def _differs(rows: pd.DataFrame, name: str) -> bool:
     texts = rows.apply(lambda row: setting(row, name), axis=1) if len(rows) else pd.Series(dtype=str)
-    if texts[texts != "–"].nunique() < 2:
+    known = texts[texts != "–"]
+    if known.nunique() < 2:
         return False
     own = name == "train.lr" or name.startswith("strategy.")
-    if not own and texts[rows["trains"]].replace("–", None).nunique() > 1:
+    if not own and known[rows.loc[known.index, "trains"]].nunique() > 1:
         return True
     keys = ["strategy"] if own else ["backbone", "strategy"]
     return bool(texts.groupby([rows[key] for key in keys]).nunique().gt(1).any())

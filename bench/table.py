@@ -20,7 +20,7 @@ class Column:
     """One column as text.
 
     Attributes:
-        title: its heading.
+        title: its heading; line breaks are kept where they can be.
         cells: one text per row.
         bold: indices of the rows to set in bold.
         drop: those with the largest value go first where there is no room; 0 always stays.
@@ -37,7 +37,7 @@ class Column:
 
     @property
     def width(self) -> int:
-        return max(map(len, (self.title, *self.cells)))
+        return max(map(len, (*self.title.split("\n"), *self.cells)))
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ def terminal(blocks: Iterable[Block], *, width: int = 80) -> RenderableType:
     parts: list[RenderableType] = []
     for block in blocks:
         columns, gap = _fit(block.columns, width)
-        left_out = [column.title for column in block.columns if column not in columns]
+        left_out = [column.title.replace("\n", " ") for column in block.columns if column not in columns]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, gap - 1, 0, 0), show_edge=False)
         for column in columns:
             table.add_column(Text(column.title), justify="right" if column.right else "left", overflow="fold")
         for place in range(len(columns[0].cells)):
             table.add_row(*(Text(c.cells[place], "bold" if place in c.bold else "") for c in columns))
         parts += [Text(block.title, "bold"), Text(""), table]
-        notes = [*block.notes, *(column.note for column in columns if column.note)]
+        notes = _lines(block.notes, columns)
         if left_out:
             notes.append(f"No room for: {', '.join(left_out)}. Widen the terminal, or use Markdown or CSV.")
         parts += [Text(note, "dim") for note in notes] + [Text("")]
@@ -81,13 +81,12 @@ def markdown(blocks: Iterable[Block]) -> str:
         ]
         table = tabulate(
             list(zip(*cells, strict=True)),
-            headers=[_escape(column.title) for column in block.columns],
+            headers=[_escape(column.title.replace("\n", " ")) for column in block.columns],
             tablefmt="pipe",
             colalign=["right" if column.right else "left" for column in block.columns],
             disable_numparse=True,
         )
-        lines = [*block.notes, *(column.note for column in block.columns if column.note)]
-        notes = "".join(f"- {line}\n" for line in lines)
+        notes = "".join(f"- {line}\n" for line in _lines(block.notes, block.columns))
         texts.append(f"## {block.title}\n\n{table}\n" + (f"\n{notes}" if notes else ""))
     return "\n".join(texts)
 
@@ -101,6 +100,11 @@ def _fit(columns: list[Column], width: int) -> tuple[list[Column], int]:
         if all(column in kept for column in columns if column.drop <= ESSENTIAL):
             break
     return kept, gap
+
+
+def _lines(notes: list[str], columns: list[Column]) -> list[str]:
+    """A block's notes and those of the columns shown, each once."""
+    return list(dict.fromkeys([*notes, *(column.note for column in columns if column.note)]))
 
 
 def _escape(text: str) -> str:

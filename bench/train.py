@@ -121,7 +121,8 @@ def fit(
     device = next(model.parameters()).device
     total = steps_per_epoch * epochs
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    state, best = State(micro_batch=batch_size), {}
+    state = State(micro_batch=batch_size)
+    best: dict[str, Tensor] = {}
     if state_path.exists():
         state, best = _restore(state_path, trained, optimizer)
     started = time.monotonic() - state.seconds
@@ -151,7 +152,9 @@ def fit(
             state.history.append({"epoch": epoch, "loss": value, **scores})
             score = (scores["pq"], scores["aji"], scores["dice"])
             improved = state.best_score is None or score > state.best_score
-            if improved or score == state.best_score:  # early on all scores are 0: keep what has trained longer
+            if (
+                improved or score == state.best_score
+            ):  # early on all scores are 0: keep what has trained longer
                 state.best_score, state.best_step = score, state.step
                 best = {name: p.detach().clone() for name, p in trained.items()}
             state.stale = 0 if improved else state.stale + 1

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from requests import Response
     from rich.progress import Progress, TaskID
 
-CHUNK_BYTES = 1 << 20
+CHUNK_BYTES = 1 << 16  # what a broken connection may cost
 TIMEOUT_SECONDS = 30
 
 

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import UInt8
@@ -141,7 +142,14 @@ def check(root: Path, *, obtain: str) -> CheckReport:
     )
 
 
-def is_official(samples: Iterable[Sample]) -> bool:
+class HasOrgan(Protocol):
+    """A sample or an image that knows its organ."""
+
+    @property
+    def organ(self) -> str: ...
+
+
+def is_official(samples: Iterable[HasOrgan]) -> bool:
     """Whether these are the 665 images of all 31 organs, so that published numbers are comparable."""
     return Counter(sample.organ for sample in samples) == ORGANS
 

@@ -21,9 +21,9 @@ _DEFAULTS = MappingProxyType(
     {
         "seed": 0.35,
         "foreground": 0.5,
-        "smoothing": 0.1,
+        "smoothing": 0.06,
         "boundary": 1.0,
-        "min_seed": 0.02,
+        "min_seed": 0.015,
         "min_area": 0.02,
     }
 )
@@ -31,7 +31,7 @@ _SEARCH = MappingProxyType(
     {
         "seed": (0.2, 0.3, 0.35, 0.4, 0.5, 0.6),
         "foreground": (0.3, 0.4, 0.5, 0.6),
-        "smoothing": (0.05, 0.1, 0.15, 0.2),
+        "smoothing": (0.03, 0.06, 0.1, 0.15, 0.2),
         "boundary": (0.0, 0.5, 1.0),
         "min_area": (0.02, 0.05, 0.1, 0.2),
     }

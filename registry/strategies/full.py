@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     "full",
     summary="encoder, mask decoder and default prompt",
     source="full fine-tuning, as in Ma et al., MedSAM (arXiv 2304.12306)",
-    # MedSAM's 1e-4, doubled for the short schedules here; LoRA's rates destroy a pre-trained encoder.
+    # MedSAM's 1e-4, doubled for short schedules; more would put a pre-trained encoder at risk.
     lr=2e-4,
 )
 def full(sam: Sam, *, tokens: tuple[int, ...]) -> None:

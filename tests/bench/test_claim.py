@@ -37,7 +37,7 @@ def test_many_at_once_get_one_claim(tmp_path):
     with ThreadPoolExecutor(16) as pool:
         claims = list(pool.map(lambda _: claim.acquire(tmp_path / "run"), range(64)))
     assert sum(c is not None for c in claims) == 1
-    assert os.listdir(tmp_path / "run") == [claim.FILENAME]
+    assert [p.name for p in (tmp_path / "run").iterdir()] == [claim.FILENAME]
 
 
 def test_the_claim_of_a_dead_process_is_taken_over_once(tmp_path):

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import linear_sum_assignment
 
 from bench import metrics
+from bench.overlaps import overlaps
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
 RATIOS = ("dice", "aji", "aji_plus", "pq", "sq", "dq", "f1", "precision", "recall")
@@ -59,7 +60,6 @@ def reference(true: np.ndarray, pred: np.ndarray) -> dict[str, float]:
     sq = sum(i / u for i, u in matches) / tp if tp else 0.0
     dq = tp / (tp + (len(t) - tp) / 2 + (len(p) - tp) / 2)
     all_t, all_p = set().union(*t.values()), set().union(*p.values())
-    best_sum = iou[rows, columns].sum()
     return {
         "dice": 2 * len(all_t & all_p) / (len(all_t) + len(all_p)),
         "aji": ratio(greedy),
@@ -70,7 +70,7 @@ def reference(true: np.ndarray, pred: np.ndarray) -> dict[str, float]:
                 if t[names_t[r]] & p[names_p[c]]
             ]
         ),
-        "best_sum": best_sum,
+        "assigned_iou": iou[rows, columns].sum(),
         "pq": dq * sq,
         "sq": sq,
         "dq": dq,
@@ -83,7 +83,8 @@ def reference(true: np.ndarray, pred: np.ndarray) -> dict[str, float]:
 def test_a_case_by_hand():
     true = a_map("110022", "110022", "000000", "330000")
     pred = a_map("110000", "100022", "000022", "000040")
-    # Nucleus 1: 3 of 4 pixels, IoU 3/4. Nucleus 2: 2 of 4, union 6, IoU 1/3. Nucleus 3 (2 px) missed; 4 (1 px) false.
+    # Nucleus 1: 3 of 4 px, IoU 3/4. Nucleus 2: 2 of 4 px, union 6, IoU 1/3. Nucleus 3 (2 px) is missed,
+    # prediction 4 (1 px) is false.
     score = metrics.score(true, pred)
     assert score["dice"] == pytest.approx(2 * 5 / (10 + 8), abs=1e-15)
     assert score["aji"] == pytest.approx(5 / (4 + 6 + 2 + 1), abs=1e-15)
@@ -108,17 +109,17 @@ def test_iou_of_exactly_half_does_not_match_and_one_pixel_more_does():
 
 
 def test_equal_iou_goes_to_the_larger_intersection():
-    # Nucleus 1 (6 px): prediction 1 has 2/6; prediction 2 has 3/9. Taking the second leaves 2 px alone: 3 / (9 + 2).
+    # Prediction 1 has IoU 2/6, prediction 2 has 3/9. Taking the second leaves 2 px alone: 3 / (9 + 2).
     true, pred = a_map("111111000"), a_map("112220222")
     assert metrics.score(true, pred)["aji"] == pytest.approx(3 / 11, abs=1e-15)
 
 
-def test_equal_iou_and_intersection_goes_to_the_lower_id():
-    # Both halves of nucleus 1 tie. The lower id takes it, so only with the left half numbered lower is it used twice.
-    true = a_map("1111", "2220")
-    for left, right in ((1, 2), (2, 1)):
-        pred = np.array([[left, left, right, right], [0, 0, 0, 0]])
-        assert metrics.score(true, pred)["aji"] == 2 / (4 + 2 + 3)
+@pytest.mark.parametrize(("left", "right", "aji"), [(1, 2, 3 / 11), (2, 1, 3 / 8)])
+def test_equal_iou_and_intersection_goes_to_the_lower_id(left, right, aji):
+    # Nucleus 1 ties between both predictions; nucleus 3 has the left one only. So the left one is taken
+    # twice if its id is the lower: 3 / (5 + 3 + 3 alone) instead of 3 / (5 + 3).
+    true, pred = a_map("311110"), np.array([[left, left, left, right, right, right]])
+    assert metrics.score(true, pred)["aji"] == pytest.approx(aji, abs=1e-15)
 
 
 def test_an_object_may_lie_in_pieces():
@@ -203,7 +204,11 @@ def test_large_ids_with_gaps(top):
     [
         (np.zeros((2, 2)), np.zeros((2, 2), int), "the true map is float64; a label map holds integers"),
         (np.zeros((2, 2), int), np.zeros((2, 2), bool), "the predicted map is bool"),
-        (np.zeros((2, 2), int), np.zeros((2, 3), int), r"true map is \(2, 2\) and the predicted one \(2, 3\)"),
+        (
+            np.zeros((2, 2), int),
+            np.zeros((2, 3), int),
+            r"true map is \(2, 2\) and the predicted one \(2, 3\)",
+        ),
         (np.zeros(4, int), np.zeros(4, int), r"shape \(4,\); a label map is \(h, w\)"),
         (np.zeros((2, 2), int), np.full((2, 2), -3), "the predicted map holds the id -3"),
     ],
@@ -214,10 +219,10 @@ def test_what_is_no_pair_of_label_maps(true, pred, message):
 
 
 def test_a_fragmented_prediction_needs_no_dense_matrix():
-    pred = np.arange(1, 512 * 512 + 1).reshape(512, 512)  # 300 × 262,144 entries would take 600 MB
+    pred = np.arange(1, 512 * 512 + 1).reshape(512, 512)  # 256 × 262,144 entries would take 512 MiB
     true = np.kron(np.arange(1, 257).reshape(16, 16), np.ones((32, 32), int))
     score = metrics.score(true, pred)
-    assert score["aji_plus"] == pytest.approx(256 / 512**2) and score["dice"] == 1.0
+    assert score["aji_plus"] == pytest.approx(256 / (2 * 512**2 - 256)) and score["dice"] == 1.0
 
 
 def label_maps(side: int = 6, ids: int = 4):
@@ -230,6 +235,11 @@ def test_agrees_with_the_definitions(true, pred):
     score, expected = metrics.score(true, pred), reference(true, pred)
     for name in (*RATIOS[:2], *RATIOS[3:]):
         assert score[name] == pytest.approx(expected[name], abs=1e-12), name
+    # Ties leave the assignment open, not its summed IoU.
+    table = overlaps(true, pred)
+    union = table.true_area[table.true] + table.pred_area[table.pred] - table.inter
+    assigned = (table.inter / union)[metrics._one_to_one(table, union)].sum() if len(union) else 0.0
+    assert assigned == pytest.approx(expected.get("assigned_iou", 0.0), abs=1e-5)
 
 
 @settings(max_examples=100, deadline=None)
@@ -263,7 +273,7 @@ def test_a_map_matches_itself(label_map):
 @given(label_maps(), label_maps(), st.permutations([1, 2, 3, 4]))
 def test_numbering_does_not_matter(true, pred, order):
     score = metrics.score(true, pred)
-    # In the same order everything stays; in another order exact ties may fall otherwise, which AJI alone feels.
+    # In the same order everything stays; in another, exact ties may fall otherwise, which AJI alone feels.
     assert metrics.score(true * 1000, pred * 77_777) == score
     renumbered = metrics.score(np.array([0, *order])[true], np.array([0, *order])[pred])
     for name in ("dice", "pq", "sq", "dq", "precision", "recall", "n_true", "n_pred", "tp"):

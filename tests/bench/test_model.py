@@ -69,7 +69,7 @@ class Case:
         return model.audit(self.sam, **(given | changes))
 
 
-# --- building, counting, describing ---------------------------------------------------------------------------
+# --- building, counting, describing -------------------------------------------------------------------------
 
 
 def test_prepare_is_seeded_and_leaves_the_random_state_alone() -> None:
@@ -149,7 +149,7 @@ def test_describe_goes_as_deep_as_asked() -> None:
     assert (node.kind, node.trained) == ("LoRA Linear", 1_024)
 
 
-# --- the audit ------------------------------------------------------------------------------------------------
+# --- the audit ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strategy", TRAINING)
@@ -211,7 +211,7 @@ def test_a_failed_audit_leaves_no_trace_either() -> None:
     assert all(parameter.grad is None for parameter in case.sam.parameters())
 
 
-# --- planted faults -------------------------------------------------------------------------------------------
+# --- planted faults -----------------------------------------------------------------------------------------
 
 LORA_B = "image_encoder.blocks.1.attn.qkv.v.lora_B.default.weight"
 IOU = "mask_decoder.iou_prediction_head.layers.0.bias"

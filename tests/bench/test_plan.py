@@ -51,9 +51,9 @@ def test_ids_are_unique_and_stable():
 
 def test_what_a_strategy_does_not_have_does_not_change_its_id():
     by_rank = [
-        {r.strategy: r.id for r in plan.make(grid(settings=plan.override(grid().settings, [f"strategy.rank={rank}"])), DIGEST).runs}
-        for rank in (4, 8)
-    ]  # fmt: skip
+        {r.strategy: r.id for r in plan.make(grid(settings=settings), DIGEST).runs}
+        for settings in (plan.override(grid().settings, [f"strategy.rank={rank}"]) for rank in (4, 8))
+    ]
     assert by_rank[0]["zero_shot"] == by_rank[1]["zero_shot"]
     assert by_rank[0]["lora_qv"] != by_rank[1]["lora_qv"]
     default = {r.strategy: r.id for r in plan.make(grid(), DIGEST).runs}
@@ -62,7 +62,10 @@ def test_what_a_strategy_does_not_have_does_not_change_its_id():
 
 def test_training_settings_do_not_change_what_is_not_trained():
     longer = plan.override(grid().settings, ["train.epochs=7"])
-    ids = [{r.strategy: r.id for r in plan.make(grid(settings=s), DIGEST).runs} for s in (grid().settings, longer)]
+    ids = [
+        {r.strategy: r.id for r in plan.make(grid(settings=s), DIGEST).runs}
+        for s in (grid().settings, longer)
+    ]
     assert ids[0]["zero_shot"] == ids[1]["zero_shot"]
     assert ids[0]["lora_qv"] != ids[1]["lora_qv"]
 
@@ -92,7 +95,10 @@ def test_the_strategys_own_learning_rate_is_resolved_in_the_plan():
 def test_impossible_pairs_are_skipped_with_a_reason():
     official = plan.make(grid(settings=replace(grid().settings, weights="official")), DIGEST)
     assert [run.backbone for run in official.runs] == ["classical", "classical"]
-    assert official.skipped[0][1] == "sam_nano has no official checkpoint; it runs with --set weights=random only"
+    assert (
+        official.skipped[0][1]
+        == "sam_nano has no official checkpoint; it runs with --set weights=random only"
+    )
     prompting = plan.make(grid(settings=replace(grid().settings, head="everything")), DIGEST)
     assert {run.strategy for run in prompting.runs} == {"classical", "zero_shot"}
     assert "can't be trained" in prompting.skipped[0][1]
@@ -170,14 +176,21 @@ def test_all_problems_are_reported_at_once():
 def test_only_narrows_and_refuses_what_the_grid_does_not_have():
     default = plan.load_grid("default")
     narrowed = plan.narrow(default, ["backbone=mobile_sam,tiny_sam", "strategy=full", "fold=2,5"])
-    assert (narrowed.backbones, narrowed.strategies, narrowed.folds) == (("mobile_sam", "tiny_sam"), ("full",), (2, 5))
+    assert (narrowed.backbones, narrowed.strategies, narrowed.folds) == (
+        ("mobile_sam", "tiny_sam"),
+        ("full",),
+        (2, 5),
+    )
     with pytest.raises(PlanError) as caught:
         plan.narrow(default, ["backbone=mobilesam", "fold=9", "organ=liver"])
     assert [p.split(";")[0] for p in caught.value.problems][1:] == [
         "--only fold=9: this grid has folds 1 to 5.",
         "--only 'organ=liver': write backbone=A,B or strategy=A,B or fold=1,2.",
     ]
-    assert "unknown backbone in grid 'default' 'mobilesam'. Did you mean 'mobile_sam'?" in caught.value.problems[0]
+    assert (
+        "unknown backbone in grid 'default' 'mobilesam'. Did you mean 'mobile_sam'?"
+        in caught.value.problems[0]
+    )
 
 
 def test_a_grid_of_ones_own_is_read_from_its_file(tmp_path):
@@ -190,7 +203,9 @@ def test_a_grid_of_ones_own_is_read_from_its_file(tmp_path):
     path.write_text("X = 1")
     with pytest.raises(PlanError, match="defines no GRID; write GRID = Grid"):
         plan.load_grid(str(path))
-    with pytest.raises(PlanError, match=r"there is no grid file '.*gone\.py'; give a path, or one of: default, quick"):
+    with pytest.raises(
+        PlanError, match=r"there is no grid file '.*gone\.py'; give a path, or one of: default, quick"
+    ):
         plan.load_grid(str(tmp_path / "gone.py"))
-    with pytest.raises(PlanError, match="unknown grid 'defualt'. Did you mean 'default'"):
+    with pytest.raises(PlanError, match=r"unknown grid 'defualt'\. Did you mean 'default'"):
         plan.load_grid("defualt")

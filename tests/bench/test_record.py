@@ -31,7 +31,7 @@ def test_the_schema_version_leads_the_file(tmp_path):
 
 def test_no_temporary_file_is_left(tmp_path):
     path = record.write(tmp_path, make())
-    assert os.listdir(path.parent) == ["record.json"]
+    assert [p.name for p in path.parent.iterdir()] == ["record.json"]
 
 
 def test_a_full_disk_leaves_the_earlier_record(tmp_path, monkeypatch):
@@ -45,7 +45,7 @@ def test_a_full_disk_leaves_the_earlier_record(tmp_path, monkeypatch):
         record.write(tmp_path, make())
     found = record.read(tmp_path, "abc")
     assert found is not None and found.status == "failed"
-    assert os.listdir(tmp_path / "runs" / "abc") == ["record.json"]
+    assert [p.name for p in (tmp_path / "runs" / "abc").iterdir()] == ["record.json"]
 
 
 def test_nan_is_refused_before_anything_is_written(tmp_path):
@@ -63,7 +63,10 @@ def test_missing_record_is_none(tmp_path):
     [
         ("{", r"record\.json can't be read as a record .*move it away and run again"),
         ("[]", r"is not a run record \(no schema_version\)"),
-        ('{"schema_version": 99, "id": "abc"}', "has schema 99, this version reads up to 1; update nuclei-bench"),
+        (
+            '{"schema_version": 99, "id": "abc"}',
+            "has schema 99, this version reads up to 1; update nuclei-bench",
+        ),
         ('{"schema_version": 1, "id": "abc", "status": "ok"}', "lacks run; move it away"),
     ],
 )

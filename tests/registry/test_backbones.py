@@ -149,8 +149,8 @@ def test_the_attention_and_mlp_return_tokens_and_call_qkv(name: str) -> None:
 @pytest.mark.parametrize("name", LIGHT)
 def test_inert_parameters_get_no_gradient_and_all_others_of_the_encoder_do(name: str) -> None:
     torch.manual_seed(0)
-    sam, targets = backbones.build(name, image_size=128), backbones.card(name).targets
-    logits, _ = sam.decode(sam.encode(torch.rand(1, 3, 128, 128)))
+    sam, targets = backbones.build(name, image_size=64), backbones.card(name).targets
+    logits, _ = sam.decode(sam.encode(torch.rand(1, 3, 64, 64)))
     logits.square().mean().backward()
     for key, parameter in sam.named_parameters():
         if key.startswith(targets.inert) and targets.inert:
@@ -159,16 +159,24 @@ def test_inert_parameters_get_no_gradient_and_all_others_of_the_encoder_do(name:
             assert parameter.grad is not None, key
 
 
-@pytest.mark.parametrize("name", LIGHT)
-@pytest.mark.parametrize("size", [64, 256, 512])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("sam_nano", 64),
+        ("sam_nano", 512),
+        ("mobile_sam", 256),
+        ("mobile_sam", 512),
+        ("efficient_sam_ti", 256),
+    ],
+)
 def test_shapes_follow_the_image_size(name: str, size: int) -> None:
     sam = backbones.build(name, image_size=size)
     with torch.no_grad():
-        embeddings = sam.encode(torch.rand(2, 3, size, size))
+        embeddings = sam.encode(torch.rand(1, 3, size, size))
         logits, iou = sam.decode(embeddings)
-    assert embeddings.shape == (2, 256, size // 16, size // 16)
-    assert logits.shape == (2, 4, size // 4, size // 4)
-    assert iou.shape == (2, 4)
+    assert embeddings.shape == (1, 256, size // 16, size // 16)
+    assert logits.shape == (1, 4, size // 4, size // 4)
+    assert iou.shape == (1, 4)
     assert embeddings.isfinite().all() and logits.isfinite().all()
 
 
@@ -227,7 +235,7 @@ def test_absolute_positions_are_resized_bicubically_without_antialiasing() -> No
     grid = torch.randn(1, 64, 64, 3)
     small = resize_grid(grid, 16, 16)
     assert small.shape == (1, 16, 16, 3)
-    # Halfway between four cells, Keys' kernel (a = -0.75) weighs the two on each side by -0.09375 and 0.59375.
+    # Halfway between cells, Keys' kernel (a = -0.75) weighs the two on each side by -0.09375 and 0.59375.
     weights = torch.tensor([-0.09375, 0.59375, 0.59375, -0.09375])
     patch = grid[0, 4 * 5 : 4 * 5 + 4, 4 * 7 : 4 * 7 + 4]
     torch.testing.assert_close(small[0, 5, 7], torch.einsum("i,j,ijc->c", weights, weights, patch))
@@ -249,8 +257,8 @@ def test_tiny_vit_does_not_remember_old_biases() -> None:
 @pytest.mark.parametrize("name", LIGHT)
 def test_bfloat16_autocast_stays_close(name: str) -> None:
     torch.manual_seed(0)
-    sam = backbones.build(name, image_size=128)
-    images, point = torch.rand(1, 3, 128, 128), torch.tensor([[[90.0, 30.0]]])
+    sam = backbones.build(name, image_size=64)
+    images, point = torch.rand(1, 3, 64, 64), torch.tensor([[[45.0, 15.0]]])
     with torch.no_grad():
         exact, _ = sam.decode(sam.encode(images), point, torch.ones(1, 1))
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -272,7 +280,7 @@ def test_a_size_that_is_no_multiple_of_64_is_refused(size: int) -> None:
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(UnknownNameError, match="unknown backbone 'mobilesam'. Did you mean 'mobile_sam'?"):
+    with pytest.raises(UnknownNameError, match=r"unknown backbone 'mobilesam'\. Did you mean 'mobile_sam'\?"):
         backbones.build("mobilesam")
 
 

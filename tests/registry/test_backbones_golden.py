@@ -57,12 +57,3 @@ def test_a_zip_with_nested_tensors_is_loaded_whole(tmp_path: Path) -> None:
     upscaling = "mask_decoder.final_output_upscaling_layers.1.0.weight"
     assert torch.equal(sam.mask_decoder.output_upscaling[3].weight, tensors[upscaling])
     assert torch.equal(sam.image_encoder.pos_embed, tensors["image_encoder.pos_embed"])
-
-
-@pytest.mark.parametrize("name", ["mobile_sam", "efficient_sam_ti"])
-def test_weights_do_not_depend_on_the_image_size(name: str, tmp_path: Path) -> None:
-    file = official_files.write(name, tmp_path)
-    small = backbones.build(name, image_size=64, checkpoint=file).state_dict()
-    native = backbones.build(name, checkpoint=file).state_dict()
-    assert small.keys() == native.keys()
-    assert all(torch.equal(small[key], native[key]) for key in native)

@@ -54,7 +54,7 @@ def test_all_six_are_registered() -> None:
         assert 1e-4 <= strategies.get(name).lr <= 1e-3
 
 
-# --- counts ---------------------------------------------------------------------------------------------------
+# --- counts -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_lora_doubles_with_its_rank() -> None:
     assert sum(p.numel() for p in sam.image_encoder.parameters() if p.requires_grad) == 2 * 147_456
 
 
-# --- what is trained ------------------------------------------------------------------------------------------
+# --- what is trained ----------------------------------------------------------------------------------------
 
 
 def test_zero_shot_trains_nothing() -> None:
@@ -109,7 +109,7 @@ def test_decoder_only_trains_what_a_prompt_less_loss_reaches(tokens: tuple[int, 
     assert {"mask_decoder.mask_tokens.weight", "mask_decoder.iou_token.weight"} <= names
     outside = {name for name in names if not name.startswith("mask_decoder.")}
     assert outside == {"prompt_encoder.no_mask_embed.weight"}
-    # The whole decoder, less the IoU head (132,612) and one hypernetwork (139,808) per unread token; the prompt has 256.
+    # Less the IoU head (132,612) and a hypernetwork (139,808) per unread token; the prompt has 256.
     count = sum(parameter.numel() for parameter in sam.parameters() if parameter.requires_grad)
     assert count == 4_058_340 - 132_612 - 139_808 * (4 - len(tokens)) + 256
 
@@ -155,7 +155,7 @@ def test_lora_scales_nothing() -> None:
     assert query.lora_A["default"].weight.any()
 
 
-# --- identity -------------------------------------------------------------------------------------------------
+# --- identity -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strategy", ADDING)
@@ -183,7 +183,7 @@ def test_added_parts_reach_the_output(backbone: str, strategy: str) -> None:
     assert (predict(sam, images) - before).abs().max() > 1e-3 * before.abs().max()
 
 
-# --- q, k and v -----------------------------------------------------------------------------------------------
+# --- q, k and v ---------------------------------------------------------------------------------------------
 
 
 def test_rows_of_both_layouts_by_hand() -> None:
@@ -240,7 +240,7 @@ def test_random_lora_changes_q_and_v_and_leaves_k_bit_identical(backbone: str) -
                 nn.init.normal_(part.lora_B["default"].weight)
             after = split(x)
         assert (before - expected).abs().max() <= 1e-5 * expected.abs().max()
-        q, k, v = _parts(expected, targets.qkv_layout, targets.head_dim)
+        _, k, _ = _parts(expected, targets.qkv_layout, targets.head_dim)
         q0, k0, v0 = _parts(before, targets.qkv_layout, targets.head_dim)
         q1, k1, v1 = _parts(after, targets.qkv_layout, targets.head_dim)
         assert torch.equal(k0, k1)
@@ -253,7 +253,7 @@ def test_random_lora_changes_q_and_v_and_leaves_k_bit_identical(backbone: str) -
 
 
 def test_the_trap_of_tiny_vit_is_a_trap() -> None:
-    """Read as contiguous, the first third of TinyViT's qkv rows holds keys: the layout on the card matters."""
+    """Read as contiguous, the first third of TinyViT's qkv rows holds keys: the layout matters."""
     card = backbones.card("mobile_sam")
     assert card.targets.qkv_layout == "per_head"
     fused = nn.Linear(8, 2 * 3 * 4)
@@ -261,7 +261,7 @@ def test_the_trap_of_tiny_vit_is_a_trap() -> None:
     assert torch.equal(wrong.q.weight[4:8], right.k.weight[:4])
 
 
-# --- adapters -------------------------------------------------------------------------------------------------
+# --- adapters -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("backbone", LIGHT)
@@ -302,7 +302,7 @@ def test_adapters_leave_the_official_names_alone() -> None:
     assert all(".adapter." in name for name in set(sam.state_dict()) - before)
 
 
-# --- errors ---------------------------------------------------------------------------------------------------
+# --- errors -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strategy", ["lora_qv", "lora_all_linear"])

@@ -79,7 +79,7 @@ def test_peft_itself_loads_the_lora_part(strategy: str, tmp_path: Path) -> None:
 
     sam = disturb(build(strategy))
     trained.save(sam, strategy, tmp_path)
-    # The backbone with what else was trained, but without LoRA: only the split that gives q and v their names.
+    # The backbone with what else was trained, but without LoRA: just the split that gives q and v names.
     torch.manual_seed(0)
     plain = backbones.build("sam_nano", 64)
     if strategy == "lora_qv":
@@ -102,7 +102,7 @@ def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     assert names == sorted(names)
 
 
-# --- strictness -----------------------------------------------------------------------------------------------
+# --- strictness ---------------------------------------------------------------------------------------------
 
 
 def rewrite(path: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -1,0 +1,194 @@
+"""`bench run` from its arguments to its records, in this process."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from bench import launch, record, run
+from bench.errors import BenchError, DivergedError, PlanError
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_data, tiny_grid):
+    """The small world's grid, run once."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    results = tmp_path_factory.mktemp("results")
+    prepared = launch.prepare(str(tiny_grid), data=tiny_data, weights_folder=None, results=results)
+    printed = StringIO()
+    code = launch.run(
+        prepared, results=results, weights_folder=None, console=Console(file=printed, width=200),
+        kind="inline", workers=0, device="cpu", profile="default",
+    )  # fmt: skip
+    return results, code, printed.getvalue()
+
+
+def test_every_run_leaves_a_record(finished):
+    results, code, printed = finished
+    assert code == 0
+    records = list(record.read_all(results))
+    assert len(records) == 3 * 2 + 2
+    assert {r.status for r in records} == {"ok"}
+    assert "8 of 8 runs are done, 0 failed. Next: bench table" in printed
+
+
+def test_a_record_holds_all_blocks(finished):
+    found = next(r for r in record.read_all(finished[0]) if r.run["strategy"] == "lora_qv")
+    assert (
+        found.scores is not None
+        and found.cost is not None
+        and found.audit is not None
+        and found.provenance is not None
+    )
+    assert found.scores["n_images"] == 3
+    assert found.scores["aji"] <= found.scores["dice"] + 1e-12
+    assert found.audit["ok"] and found.audit["n_asked"] == found.audit["n_received"] == found.audit["n_held"]
+    for key in (
+        "parameters_total",
+        "parameters_trainable",
+        "adapter_bytes",
+        "flops",
+        "throughput_images_per_s",
+        "train_seconds",
+    ):
+        assert found.cost[key] > 0, key
+    for key in ("encoder_latency_ms", "decoder_latency_ms", "postprocessing_latency_ms"):
+        assert 0 < found.cost[key]["median"] <= found.cost[key]["p95"]
+    for key in ("commit", "versions", "host", "device", "dataset", "folds_digest", "started", "ended"):
+        assert found.provenance[key] is not None, key
+    assert found.cost["gpu_seconds"] is None  # missing is None: this ran on the CPU
+
+
+def test_zero_shot_trains_nothing(finished):
+    found = next(r for r in record.read_all(finished[0]) if r.run["strategy"] == "zero_shot")
+    assert found.cost is not None and found.run["head"] == "everything"
+    assert (found.cost["parameters_trainable"], found.cost["adapter_bytes"]) == (0, 0)
+    assert found.audit is None
+
+
+def test_scores_and_predictions_lie_beside_the_record(finished):
+    results = finished[0]
+    found = next(r for r in record.read_all(results) if r.run["strategy"] == "decoder_only")
+    folder = record.folder(results, found.id)
+    rows = pd.read_parquet(folder / "scores.parquet")
+    assert found.scores is not None
+    assert len(rows) == 3 and rows["pq"].mean() == pytest.approx(found.scores["pq"], abs=1e-12)
+    assert {"stem", "organ", "fold", "dice", "aji"} <= set(rows.columns)
+    maps = sorted((folder / "predictions").glob("*[0-9].png"))
+    assert [p.stem for p in maps] == sorted(rows["stem"])
+    assert Image.open(maps[0]).size == (64, 64)
+    assert not (folder / "state.pt").exists()
+    assert not (folder / "claim.json").exists()
+    assert not (folder / "progress.json").exists()
+
+
+def test_the_fold_manifest_is_the_one_in_the_records(finished):
+    import hashlib
+
+    results = finished[0]
+    (manifest,) = (results / "folds").iterdir()
+    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    assert {r.provenance["folds_digest"] for r in record.read_all(results) if r.provenance} == {digest}
+
+
+def test_what_is_done_is_not_done_again(finished, bench_run, monkeypatch):
+    results, _, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in results.glob("runs/*/record.json")}
+    monkeypatch.setattr(run, "execute", lambda *_, **__: pytest.fail("a finished run was executed again"))
+    code, printed = bench_run(results)
+    assert code == 0 and "0 runs in this process; 8 done already" in printed
+    assert before == {p: p.stat().st_mtime_ns for p in results.glob("runs/*/record.json")}
+
+
+def test_one_failure_leaves_the_others_and_the_exit_code_tells(tmp_path, bench_run, monkeypatch):
+    execute = run.execute
+
+    def sometimes(one, *arguments, **named):
+        if one.strategy == "decoder_only" and one.fold == 1:
+            raise DivergedError("the loss became nan at step 3; try a smaller train.lr.")
+        return execute(one, *arguments, **named)
+
+    monkeypatch.setattr(run, "execute", sometimes)
+    code, printed = bench_run(tmp_path, only=["strategy=decoder_only"])
+    assert code == 1
+    assert "failed sam_nano decoder_only fold 1: diverged: the loss became nan at step 3" in printed
+    by_fold = {r.run["fold"]: r for r in record.read_all(tmp_path) if r.run["backbone"] == "sam_nano"}
+    assert (by_fold[1].status, by_fold[2].status) == ("failed", "ok")
+    assert "DivergedError" in str(by_fold[1].traceback)
+
+    monkeypatch.setattr(run, "execute", execute)
+    for path in tmp_path.glob("runs/*/record.json"):  # as if the failure were of yesterday
+        values = json.loads(path.read_text())
+        values["provenance"]["ended"] = "2020-01-01T00:00:00+00:00"
+        path.write_text(json.dumps(values))
+    code, _ = bench_run(tmp_path, only=["strategy=decoder_only"])
+    again = record.read(tmp_path, by_fold[1].id)
+    assert code == 0 and again is not None and again.status == "ok"
+    assert again.attempts[0]["reason"].startswith("diverged")
+
+
+def test_a_full_disk_is_told_and_nothing_is_torn(tmp_path, bench_run, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "save_scores", full)
+        patch.setattr(os, "fsync", full)
+        code, printed = bench_run(tmp_path, only=["strategy=decoder_only"])
+    assert code == 1 and "disk full: [Errno 28] No space left on device" in printed
+    assert list(record.read_all(tmp_path)) == []
+    code, _ = bench_run(tmp_path, only=["strategy=decoder_only"])
+    assert code == 0 and {r.status for r in record.read_all(tmp_path)} == {"ok"}
+
+
+def test_an_unwritable_results_folder_is_refused_first(tmp_path, bench_run):
+    (tmp_path / "results").write_text("a file")
+    with pytest.raises(
+        BenchError, match=r"can't write to the results folder .*; choose another with --results DIR"
+    ):
+        bench_run(tmp_path / "results")
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path):
+    with pytest.raises(PlanError) as caught:
+        launch.prepare(
+            "default", overrides=["train.epoch=3"], only=["backbone=mobilesam"], data=tmp_path / "gone",
+            weights_folder=tmp_path, results=tmp_path,
+        )  # fmt: skip
+    text = str(caught.value)
+    assert "Did you mean 'train.epochs'?" in text
+    assert "Did you mean 'mobile_sam'?" in text
+    assert str(tmp_path / "gone") in text and "bench data fetch nuinsseg" in text
+    assert "run `bench weights fetch sam_vit_b sam_vit_l" in text
+
+
+def test_more_folds_than_groups_are_refused(tmp_path, bench_run):
+    with pytest.raises(
+        PlanError, match=r"folds\.n_splits is 7, but .* holds only 6 groups of images; set fewer folds"
+    ):
+        bench_run(tmp_path, overrides=["folds.n_splits=7"])
+
+
+def test_a_dry_run_shows_the_plan_and_runs_nothing(tmp_path, tiny_grid, tiny_data):
+    from io import StringIO
+
+    from rich.console import Console
+
+    prepared = launch.prepare(
+        str(tiny_grid), overrides=["weights=official"], data=tiny_data, weights_folder=None, results=tmp_path
+    )
+    printed = StringIO()
+    launch.show_plan(prepared, Console(file=printed, width=200))
+    assert "skipped sam_nano × full" not in printed.getvalue()
+    assert "skipped sam_nano × lora_qv: sam_nano has no official checkpoint" in printed.getvalue()
+    assert "2 runs, 2 to do, on 6 images" in printed.getvalue()
+    assert list(Path(tmp_path).iterdir()) == []

@@ -1,0 +1,110 @@
+"""Processes that are killed, stopped, or started twice. Real processes, real signals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+from bench import claim, launch, progress, record
+
+WORKER = """
+import sys
+from pathlib import Path
+from bench import launch, run
+from bench.record import RunRecord
+from bench.work import Places, work
+
+log, grid, data, results = sys.argv[1:]
+
+def execute(one, images, place, **_):
+    with open(log, "a") as file:
+        file.write(one.id + "\\n")
+    return RunRecord(id=one.id, status="ok", run=one.as_dict(), scores={})
+
+run.execute = execute
+prepared = launch.prepare(grid, data=Path(data), weights_folder=None, results=Path(results))
+work(prepared.plan.runs, Places(Path(results), Path(data), device="cpu"), redo_failed_before="9999")
+"""
+
+
+def start(arguments: list[str]) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+
+
+def bench(results: Path, grid: Path, data: Path, *more: str) -> subprocess.Popen:
+    where = ["--grid", str(grid), "--data", str(data), "--results", str(results), "--device", "cpu"]
+    return start(["-m", "bench.cli", "run", *where, *more])
+
+
+def when_training(process: subprocess.Popen, results: Path, epoch: int) -> Path:
+    """Wait until some run trains its `epoch`-th epoch; returns the run's folder."""
+    while process.poll() is None:
+        for folder in results.glob("runs/*"):
+            if (progress.read(folder) or {}).get("epoch", 0) >= epoch:
+                return folder
+    raise AssertionError(f"the command ended early:\n{process.communicate()[0]}")
+
+
+def trained_bytes(results: Path) -> dict[str, bytes]:
+    return {path.parts[-3]: path.read_bytes() for path in results.glob("runs/*/trained/trained.safetensors")}
+
+
+def test_two_at_once_do_no_run_twice(tmp_path, tiny_grid, tiny_data):
+    log, results = tmp_path / "log", tmp_path / "results"
+    arguments = ["-c", WORKER, str(log), str(tiny_grid), str(tiny_data), str(results)]
+    for process in [start(arguments) for _ in range(3)]:
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+    prepared = launch.prepare(str(tiny_grid), data=tiny_data, weights_folder=None, results=results)
+    assert Counter(log.read_text().split()) == {run.id: 1 for run in prepared.plan.runs}
+    assert prepared.pending == ()
+    assert not list(results.glob("runs/*/.*"))
+
+
+def test_a_killed_run_leaves_no_record_and_resumes_bit_equal(tmp_path, tiny_grid, tiny_data, bench_run):
+    narrow = ["strategy=lora_qv", "fold=1"]
+    epochs = ["train.epochs=40", "train.patience=0"]
+    code, _ = bench_run(tmp_path / "undisturbed", only=narrow, overrides=epochs)
+    assert code == 0
+    flags = [f for pair in (("--only", n) for n in narrow) for f in pair]
+    flags += [f for pair in (("--set", e) for e in epochs) for f in pair]
+    process = bench(tmp_path / "killed", tiny_grid, tiny_data, "--cluster", "inline", *flags)
+    folder = when_training(process, tmp_path / "killed", epoch=3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / record.FILENAME).exists()
+    assert (folder / "state.pt").exists()
+    code, _ = bench_run(tmp_path / "killed", only=narrow, overrides=epochs)
+    assert code == 0
+    assert trained_bytes(tmp_path / "killed") == trained_bytes(tmp_path / "undisturbed")
+
+
+def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path, tiny_grid, tiny_data):
+    flags = ["--only", "strategy=decoder_only", "--set", "train.epochs=500", "--set", "train.patience=0"]
+    process = bench(tmp_path, tiny_grid, tiny_data, "--cluster", "inline", *flags)
+    folder = when_training(process, tmp_path, epoch=2)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate()
+    assert process.returncode == 130, output
+    assert "2 of 4 runs are done and kept; the same command continues where this one stopped." in output
+    assert (folder / "state.pt").exists() and claim.held(folder) is None
+
+
+def test_a_killed_worker_is_replaced(tmp_path, tiny_grid, tiny_data):
+    flags = ["--only", "strategy=decoder_only", "--set", "train.epochs=30", "--set", "train.patience=0"]
+    process = bench(tmp_path, tiny_grid, tiny_data, "--cluster", "local", *flags)
+    folder = when_training(process, tmp_path, epoch=2)
+    holder = claim.held(folder)
+    assert holder is not None and holder["pid"] != process.pid
+    os.kill(holder["pid"], signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert {r.status for r in record.read_all(tmp_path)} == {"ok"}
+    assert "4 of 4 runs are done, 0 failed" in output

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from registry import heads
+from registry.errors import StrategyError
+from registry.modules.instance_targets import inner_boundary, interior_distance
+from registry.modules.seeding import foreground_of
+
+DENSE = ("distance", "watershed")
+
+
+def discs(*circles: tuple[float, float, float], side: int = 64) -> np.ndarray:
+    """Label map of (y, x, radius) discs, numbered from 1."""
+    y, x = np.mgrid[:side, :side]
+    label_map = np.zeros((side, side), np.int32)
+    for index, (cy, cx, radius) in enumerate(circles, start=1):
+        label_map[(y - cy) ** 2 + (x - cx) ** 2 <= radius**2] = index
+    return label_map
+
+
+def logits_of(targets: np.ndarray) -> np.ndarray:
+    clipped = np.clip(targets, 1e-4, 1 - 1e-4)
+    return np.log(clipped / (1 - clipped))
+
+
+def test_names_and_channels():
+    assert {"distance", "everything", "watershed"} <= set(heads.names())
+    assert heads.get("distance").channels == (1, 2, 3)
+    assert heads.get("watershed").channels == (0,)
+    assert [heads.get(name).dense for name in ("distance", "everything", "watershed")] == [True, False, True]
+
+
+@pytest.mark.parametrize("name", ["distance", "everything", "watershed"])
+def test_every_searched_parameter_has_a_default_among_its_candidates(name):
+    head = heads.get(name)
+    for parameter, candidates in head.search.items():
+        assert head.defaults[parameter] in candidates
+
+
+def test_names_come_without_torch():
+    code = "import sys; from registry import heads; heads.names(); print('torch' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
+
+
+def test_interior_distance_by_hand():
+    label_map = np.zeros((7, 7), np.int32)
+    label_map[1:6, 1:6] = 9  # the centre of a 5 × 5 square is 3 px from outside, its ring 2 px, its rim 1 px
+    distance = interior_distance(label_map)
+    assert distance.dtype == np.float32
+    np.testing.assert_allclose(distance[3], [0, 1 / 3, 2 / 3, 1, 2 / 3, 1 / 3, 0], rtol=1e-6)
+
+
+def test_touching_nuclei_are_measured_apart():
+    label_map = np.zeros((5, 12), np.int32)
+    label_map[:, 1:6], label_map[:, 6:11] = 1, 2
+    np.testing.assert_allclose(
+        interior_distance(label_map)[2, 1:11], [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3] * 2, rtol=1e-6
+    )
+
+
+def test_one_pixel_reaches_one_and_gaps_in_ids_are_allowed():
+    label_map = np.zeros((3, 3), np.int64)
+    label_map[1, 1] = 2**31
+    assert interior_distance(label_map)[1, 1] == 1.0
+    label_map[:] = 2**31  # no background at all
+    assert interior_distance(label_map).max() == 1.0
+    assert interior_distance(np.zeros((3, 3), np.int32)).max() == 0.0
+
+
+def test_inner_boundary_by_hand():
+    label_map = np.array([[1, 1, 1, 0], [1, 1, 2, 0], [1, 1, 2, 2]])
+    expected = np.array([[0, 0, 1, 0], [0, 1, 1, 0], [0, 1, 1, 1]], bool)
+    np.testing.assert_array_equal(inner_boundary(label_map), expected)
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_targets_are_float32_probabilities(name):
+    head = heads.get(name)
+    targets = head.targets(discs((20, 20, 9), (20, 37, 8)))
+    assert targets.shape == (len(head.channels), 64, 64) and targets.dtype == np.float32
+    assert targets.min() == 0.0 and targets.max() == 1.0
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_loss_is_the_mean_of_each_images_own(name):
+    head = heads.get(name)
+    maps = [discs((20, 20, 9)), discs((30, 30, 5), (10, 50, 7)), np.zeros((64, 64), np.int32)]
+    targets = torch.from_numpy(np.stack([head.targets(m) for m in maps]))
+    logits = torch.randn(targets.shape, generator=torch.Generator().manual_seed(0))
+    single = [head.loss(logits[i : i + 1], targets[i : i + 1]).item() for i in range(3)]
+    assert head.loss(logits, targets).item() == pytest.approx(np.mean(single), rel=1e-6)
+
+
+def test_losses_by_hand():
+    zeros = torch.zeros(1, 1, 2, 2)
+    # BCE ln 2; p = ½ everywhere against two of four pixels: Dice 1 − (2·1 + 1) / (2 + 2 + 1).
+    half = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    assert heads.get("watershed").loss(zeros, half).item() == pytest.approx(np.log(2) + 1 - 3 / 5, rel=1e-6)
+    # Boundary likewise. Distance: ((½−1)² + (½−0)²)/2 inside, (½)² outside.
+    distance = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
+    loss = heads.get("distance").loss(torch.zeros(1, 3, 2, 2), torch.cat([half, distance, half], dim=1))
+    assert loss.item() == pytest.approx(2 * (np.log(2) + 2 / 5) + 0.25 + 0.25, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_loss_falls_towards_the_targets_and_reaches_every_channel(name):
+    head = heads.get(name)
+    targets = torch.from_numpy(head.targets(discs((20, 20, 9), (20, 37, 8))))[None]
+    good = torch.logit(targets, eps=1e-4)
+    assert head.loss(good, targets) < 0.05 < 0.5 < head.loss(torch.zeros_like(good), targets)
+    logits = torch.zeros_like(good, requires_grad=True)
+    head.loss(logits, targets).backward()
+    assert (logits.grad.abs().sum(dim=(0, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_loss_is_float32_inside_autocast(name):
+    head = heads.get(name)
+    targets = torch.from_numpy(head.targets(discs((20, 20, 9))))[None]
+    logits = torch.randn(targets.shape, dtype=torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = head.loss(logits, targets)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(head.loss(logits.float(), targets).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_loss_refuses_other_shapes(name):
+    head = heads.get(name)
+    channels = len(head.channels)
+    with pytest.raises(ValueError, match="Pool the targets to the logits' size"):
+        head.loss(torch.zeros(1, channels, 8, 8), torch.zeros(1, channels, 16, 16))
+    with pytest.raises(ValueError, match=rf"\(b, {channels}, h, w\)"):
+        head.loss(torch.zeros(1, 5, 8, 8), torch.zeros(1, 5, 8, 8))
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_instances_of_two_touching_discs_and_a_speck(name):
+    head = heads.get(name)
+    true = discs((20, 20, 9), (20, 37, 8), (50, 50, 3))
+    found = head.instances(logits_of(head.targets(true)))
+    assert found.dtype == np.int32 and found.shape == true.shape
+    np.testing.assert_array_equal(np.unique(found), [0, 1, 2, 3])
+    assert (found > 0).sum() == (true > 0).sum()
+    # Each nucleus's centre carries an id of its own; the small one, which has no large seed, is kept.
+    assert len({found[20, 20], found[20, 37], found[50, 50]}) == 3
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_instances_take_tensors_of_any_type(name):
+    head = heads.get(name)
+    logits = logits_of(head.targets(discs((20, 20, 9), (20, 37, 8))))
+    expected = head.instances(logits)
+    tensor = torch.from_numpy(logits).requires_grad_()
+    np.testing.assert_array_equal(head.instances(tensor), expected)
+    assert head.instances(tensor.to(torch.bfloat16)).max() == expected.max()
+
+
+@pytest.mark.parametrize("name", DENSE)
+@pytest.mark.parametrize(("value", "count"), [(-30.0, 0), (30.0, 1), (0.0, 0)])
+def test_instances_of_uniform_logits(name, value, count):
+    head = heads.get(name)
+    found = head.instances(np.full((len(head.channels), 40, 30), value))
+    assert found.shape == (40, 30) and found.max() == count
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_instances_refuse_other_shapes_and_parameters(name):
+    head = heads.get(name)
+    with pytest.raises(ValueError, match="one image without batch"):
+        head.instances(np.zeros((1, len(head.channels), 8, 8)))
+    with pytest.raises(StrategyError, match=f"unknown parameter of head '{name}' 'smoothin'.*'smoothing'"):
+        head.instances(np.zeros((len(head.channels), 8, 8)), smoothin=0.1)
+
+
+def test_parameters_do_what_they_say():
+    head = heads.get("distance")
+    true = discs((20, 20, 9), (20, 37, 8), (50, 50, 2))
+    logits = logits_of(head.targets(true))
+    assert head.instances(logits, min_area=0.2).max() == 2  # the speck goes
+    assert head.instances(logits, seed=0.999, min_seed=0.5).max() == 2  # no seeds: components
+    assert head.instances(logits, foreground=0.99999).max() == 0
+    shallow = heads.get("watershed").instances(logits[:1], depth=5.0)
+    assert shallow.max() == 2  # no saddle is that deep: components
+
+
+def test_the_radius_is_that_of_typical_nuclei_not_of_specks():
+    mask = discs((20, 20, 10), (45, 45, 10)) > 0
+    mask[60, ::3] = True
+    assert foreground_of(mask).radius == pytest.approx(10, abs=1)
+    assert foreground_of(np.zeros((8, 8), bool)).radius == 1.0
