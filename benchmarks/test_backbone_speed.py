@@ -17,7 +17,7 @@ from torch import nn
 
 from registry import backbones
 
-ROUNDS = 5
+ROUNDS = 3
 SLACK = 1.1  # what two equal programs may differ by on a busy machine
 
 
@@ -52,7 +52,7 @@ def test_vit_b_encoder_against_the_original(benchmark: Any) -> None:
     size = 512
     images = torch.rand(1, 3, size, size)
     ours, theirs = backbones.build("sam_vit_b", image_size=size), vendor_vit_b(size)
-    benchmark.pedantic(ours.encode, args=(images,), rounds=2, warmup_rounds=1)
+    benchmark.pedantic(ours.encode, args=(images,), rounds=1, warmup_rounds=1)
     found = ratio(lambda: ours.encode(images), lambda: theirs(images))
     benchmark.extra_info["ratio"] = found
     print(f"\nsam_vit_b, {size} px, encoder: {found:.2f} of the original's time")
@@ -63,7 +63,7 @@ def test_vit_b_encoder_against_the_original(benchmark: Any) -> None:
 def test_vit_b_training_step_against_the_original(benchmark: Any, size: int) -> None:
     images = torch.rand(1, 3, size, size)
     ours, theirs = backbones.build("sam_vit_b", image_size=size), vendor_vit_b(size)
-    benchmark.pedantic(lambda: ours.encode(images).sum().backward(), rounds=2, warmup_rounds=1)
+    benchmark.pedantic(lambda: ours.encode(images).sum().backward(), rounds=1, warmup_rounds=1)
     found = ratio(lambda: ours.encode(images).sum().backward(), lambda: theirs(images).sum().backward())
     benchmark.extra_info["ratio"] = found
     print(f"\nsam_vit_b, {size} px, encoder forward and backward: {found:.2f} of the original's time")
@@ -81,7 +81,7 @@ def test_decoding_many_prompts_against_the_original(benchmark: Any) -> None:
         sparse, dense = sam.prompt_encoder(points=(points, labels), boxes=None, masks=None)
         return sam.mask_decoder.predict_masks(embedding, sam.prompt_encoder.get_dense_pe(), sparse, dense)
 
-    benchmark.pedantic(sam.decode, args=(embedding, points, labels), rounds=2, warmup_rounds=1)
+    benchmark.pedantic(sam.decode, args=(embedding, points, labels), rounds=1, warmup_rounds=1)
     found = ratio(lambda: sam.decode(embedding, points, labels), theirs)
     benchmark.extra_info["ratio"] = found
     print(f"\ndecoder, {size} px, {n} prompts on one image: {found:.2f} of the original's time")

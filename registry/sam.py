@@ -62,7 +62,10 @@ class Sam(nn.Module):
             raise ValueError(
                 f"images are {images.dtype}; allowed is floating point in [0, 1]. Divide 8-bit images by 255."
             )
-        embeddings: Tensor = self.image_encoder((images - self.pixel_mean) / self.pixel_std)
+        normalised = (images - self.pixel_mean) / self.pixel_std
+        # Channels-last makes every convolution and patch embedding faster. Only the images: weights laid out so
+        # would no longer be contiguous, and safetensors refuses to save them.
+        embeddings: Tensor = self.image_encoder(normalised.contiguous(memory_format=torch.channels_last))
         return embeddings
 
     def decode(

@@ -70,4 +70,8 @@ def build(name: str, image_size: int | None = None, checkpoint: str | Path | Non
         from registry import weights
 
         weights.load(sam, entry, Path(checkpoint))
+    else:
+        from registry.modules.batchnorm import settle
+
+        settle(sam.image_encoder)
     return sam.eval()

@@ -16,7 +16,6 @@ from registry.heads import register
 if TYPE_CHECKING:
     from torch import Tensor
 
-
 _DEFAULTS = MappingProxyType(
     {
         "seed": 0.35,
@@ -71,8 +70,7 @@ class Distance:
         )
 
     def loss(self, logits: Float[Tensor, "b 3 h w"], targets: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
-        """BCE + Dice on the foreground, squared error on the distance, BCE + Dice on the boundary; in
-        float32.
+        """BCE + Dice on foreground and boundary, squared error on the distance; in float32.
 
         Raises:
             ValueError: shapes that differ, or other than three channels.

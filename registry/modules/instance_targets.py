@@ -11,8 +11,8 @@ def interior_distance(label_map: Int[np.ndarray, "h w"]) -> Float[np.ndarray, "h
     """Distance to the nearest pixel outside the own nucleus, divided by that nucleus's maximum.
 
     Touching nuclei are measured apart, so their shared border is a valley. Every nucleus reaches 1.0, a
-    one-pixel one too: a single threshold then seeds small and large nuclei alike (as in Naylor et al., IEEE
-    TMI 38:448, 2019, whose distances are not normalised). What lies beyond the image counts as outside.
+    one-pixel one too: a single threshold then seeds small and large nuclei alike, which the distances in pixels
+    of Naylor et al. (IEEE TMI 38:448, 2019) do not allow. What lies beyond the image counts as outside.
     """
     distance = np.zeros(label_map.shape, np.float32)
     dense = _dense(label_map)

@@ -1,7 +1,7 @@
 """What each head is worth: ground truth, degraded to what a model would predict, through `instances`.
 
-The ceilings were measured on 107 tiles of the same source. The default head is tested on all images beside this
-checkout, the others on every fourth or eighth.
+The ceilings were measured on 107 tiles of the same source. The default head is tested on all images
+beside this checkout, the others on some of them.
 """
 
 from __future__ import annotations
@@ -126,5 +126,5 @@ def test_true_masks_as_candidates_of_everything(every_fourth, stride, ceiling):
         )
         return head.instances(found, stability=0.0, min_area=0.0)
 
-    aji, _, _ = means(every_fourth[::2], painted)
+    aji, _, _ = means(every_fourth[::4], painted)
     assert aji >= ceiling - TOLERANCE

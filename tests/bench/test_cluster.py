@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import pytest
+
+from bench import cluster
+from bench.errors import ClusterError
+
+
+def test_the_default_profile_is_read():
+    assert cluster.load("default") == cluster.ClusterProfile()
+
+
+def test_a_profile_of_ones_own(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('partition = "gpu"\ntime_limit_min = 60\nsetup = ["module load cuda"]\n')
+    profile = cluster.load(str(path))
+    assert (profile.partition, profile.time_limit_min, profile.setup) == ("gpu", 60, ("module load cuda",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("partiton = 'gpu'", "unknown key 'partiton'. Did you mean 'partition'"),
+        ("gpus = 'two'", r"gpus = 'two' is not of type int"),
+        ("gpus = true", r"gpus = True is not of type int"),
+        ("setup = 'x'", r"setup = 'x' is not of type list"),
+        ("gpus = ", "is no valid TOML"),
+    ],
+)
+def test_bad_profiles_say_what_is_wrong(tmp_path, text, message):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(ClusterError, match=message):
+        cluster.load(str(path))
+
+
+def test_an_unknown_profile_names_the_nearest():
+    with pytest.raises(ClusterError, match=r"unknown cluster profile 'defalt'\. Did you mean 'default'\?"):
+        cluster.load("defalt")
