@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -271,6 +272,8 @@ def console(stderr: bool = False):  # type: ignore[no-untyped-def]  # a rich Con
 
 def main() -> None:
     """Run the command line; known errors end it with their text and exit code 2, without a traceback."""
+    # OpenMP's threads wait by spinning; where processes share cores, that took ten times as long as the work itself.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app()
     except (BenchError, RegistryError) as error:

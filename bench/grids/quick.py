@@ -10,7 +10,7 @@ from bench.grid import FoldSettings, Grid, Settings, TrainSettings
 
 GRID = Grid(
     name="quick",
-    backbones=("sam_nano", "mobile_sam"),
+    backbones=("sam_nano", "efficient_sam_ti"),
     strategies=("zero_shot", "decoder_only", "lora_qv", "lora_all_linear", "adapter", "full"),
     settings=Settings(
         dataset="synthetic",
@@ -18,6 +18,6 @@ GRID = Grid(
         weights="random",
         image_size=256,
         folds=FoldSettings(n_splits=2),
-        train=TrainSettings(epochs=6, batch_size=4, warmup_steps=4),
+        train=TrainSettings(epochs=4, batch_size=2, lr=1e-3, warmup_steps=4, validate_every=4),
     ),
 )
