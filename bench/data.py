@@ -97,6 +97,17 @@ def training_sample(
     return geometry.resize(square, image_size, image_size)[0].clamp(0, 1), padded[np.ix_(rows, rows)]
 
 
+def plain_batch(image: Image, *, image_size: int) -> Batch:
+    """One whole image without augmentation, and no targets (one channel of zeros)."""
+    import torch
+
+    inputs, label_map = training_sample(
+        image, rng=np.random.default_rng(0), image_size=image_size, scale=None,
+        augment=False, stain_strength=0.0, scale_strength=0.0,
+    )  # fmt: skip
+    return Batch(inputs[None], torch.zeros(1, 1, *label_map.shape))
+
+
 def epoch_order(
     images: Sequence[Image], *, seed: int, epoch: int, image_size: int, scale: float | None
 ) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -36,7 +37,12 @@ class Image(Protocol):
 
 
 def raw_prediction(
-    sam: Sam, head: Head, pixels: UInt8[np.ndarray, "h w 3"], *, scale: float | None, autocast: Any
+    sam: Sam,
+    head: Head,
+    pixels: UInt8[np.ndarray, "h w 3"],
+    *,
+    scale: float | None,
+    autocast: Callable[[], AbstractContextManager[Any]],
 ) -> Any:
     """What `head.instances` reads: logits (c, h, w) at the image's resolution, or a prompting head's candidates."""
     import torch
@@ -44,14 +50,14 @@ def raw_prediction(
     device = next(sam.parameters()).device
     height, width = pixels.shape[:2]
     if head.dense:
-        with torch.inference_mode(), autocast:
+        with torch.inference_mode(), autocast():
             return dense_logits(sam, pixels, channels=head.channels, scale=scale, device=device).cpu()
     factor = geometry.scale_for(height, width, image_size=sam.image_size, scale=None)
     resized = geometry.resize(
         geometry.to_tensor(pixels).to(device), max(1, round(height * factor)), max(1, round(width * factor))
     )
     image = geometry.pad(resized, sam.image_size)[0].clamp(0, 1)
-    with torch.inference_mode(), autocast:
+    with torch.inference_mode(), autocast():
         return head.candidates(  # type: ignore[attr-defined]  # prompting heads have it, see contract.Head.dense
             sam,
             image,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,12 +56,14 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def inference(sam: Sam, *, autocast: Any, whole: Callable[[], Any] | None = None) -> dict[str, Any]:
+def inference(
+    sam: Sam, *, autocast: Callable[[], AbstractContextManager[Any]], whole: Callable[[], Any] | None = None
+) -> dict[str, Any]:
     """Cost of one image through encoder and decoder at batch 1.
 
     Args:
         sam: the model, in the state it predicts in.
-        autocast: the context that forward passes run in.
+        autocast: makes the context that forward passes run in.
         whole: encodes and decodes one image the way a prompting head does; what it takes beyond the encoder is
             the decoder's. By default the decoder is called once, without prompts.
 
@@ -81,7 +84,7 @@ def inference(sam: Sam, *, autocast: Any, whole: Callable[[], Any] | None = None
         with FlopCounterMode(display=False) as all_flops:
             whole() if whole else sam.decode(sam.encode(image))
         reset_peak(device)
-        with autocast:
+        with autocast():
             encoder = latency_ms(lambda: sam.encode(image), device=device)
             embeddings = sam.encode(image)
             decoder = latency_ms(whole or (lambda: sam.decode(embeddings)), device=device)

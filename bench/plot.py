@@ -86,7 +86,7 @@ def draw(section: Section, *, x: str = "parameters", looks: Looks | None = None)
     with rc_context(style):
         figure = Figure(figsize=(14, 6.2), dpi=150)
         panels = figure.subplots(1, 3)
-        figure.subplots_adjust(left=0.03, right=0.885, top=0.89, bottom=0.275, wspace=0.62)
+        figure.subplots_adjust(left=0.03, right=0.885, top=0.89, bottom=0.275, wspace=0.68)
         for panel, (score, title) in zip(panels, SCORES.items(), strict=True):
             _draw_points(panel, points, score, axis, looks)
             _name_twins(panel, section, points, score, axis)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,14 +112,12 @@ def _model_fold(
         "device": place.device,
         "memory_kind": measure.memory_kind(device),
     }
-    audit: dict[str, Any] | None = None
-    fitted: dict[str, Any] = {}
-    if run.train:
-        audit, fitted = _train(run, sam, fresh, parts, place, progress, should_stop)
+    fit = _train if run.train else _leave_untrained
+    audit, fitted = fit(run, sam, fresh, parts, place, progress, should_stop)
     cost |= {"adapter_bytes": trained.save(sam, run.strategy, where / "trained"), **fitted}
 
     sam.eval()
-    precision = train.autocast(device)
+    precision = partial(train.autocast, device)
     started = time.monotonic()
 
     def raw(image: data.Image) -> Any:
@@ -194,7 +193,7 @@ def _train(
         from bench import metrics
 
         sam.eval()
-        precision = train.autocast(device)
+        precision = partial(train.autocast, device)
         return evaluate.mean(
             metrics.score(
                 image.label_map,
@@ -210,7 +209,7 @@ def _train(
     model.set_training_mode(sam)
     audit = model.audit(
         sam, batch=next(batches(0)), logits=logits, loss=loss, optimizer=optimizer, fresh=fresh,
-        strategy=run.strategy, autocast=lambda: train.autocast(device), seed=run.seed,
+        strategy=run.strategy, autocast=partial(train.autocast, device), seed=run.seed,
     )  # fmt: skip
     measure.reset_peak(device)
     state = train.fit(
@@ -228,6 +227,18 @@ def _train(
         "micro_batch": state.micro_batch, "micro_batch_halvings": state.micro_batch_halvings,
         "train_peak_bytes": measure.peak_bytes(device), "history": state.history,
     }  # fmt: skip
+
+
+def _leave_untrained(
+    run: Run, sam: Any, fresh: Callable[[], Any], parts: Split, *_: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Audit that nothing asks for a gradient; training costs nothing."""
+    batch = data.plain_batch(parts.train[0], image_size=run.image_size)
+    audit = model.audit(
+        sam, batch=batch, logits=lambda images: sam.decode(sam.encode(images))[0], loss=lambda low, _: low.sum(),
+        optimizer=None, fresh=fresh, strategy=run.strategy, seed=run.seed,
+    )  # fmt: skip
+    return audit, {}
 
 
 def _classical_fold(

@@ -53,9 +53,7 @@ def picture(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize(("scale", "tiles"), [(None, 1), (1.0, 4), (2.0, 12)])
 def test_logits_come_back_at_the_images_own_resolution(scale, tiles):
     oracle = Oracle(64)
-    logits = evaluate.raw_prediction(
-        oracle, Threshold(), picture(96, 80), scale=scale, autocast=nullcontext()
-    )
+    logits = evaluate.raw_prediction(oracle, Threshold(), picture(96, 80), scale=scale, autocast=nullcontext)
     assert logits.shape == (3, 96, 80) and oracle.seen == tiles
     found = logits[0].numpy() > 0
     true = picture(96, 80)[..., 1] > 0
@@ -64,7 +62,7 @@ def test_logits_come_back_at_the_images_own_resolution(scale, tiles):
 
 def test_tiles_are_blended_without_seams():
     smooth = np.full((100, 100, 3), 200, np.uint8)
-    logits = evaluate.raw_prediction(Oracle(64), Threshold(), smooth, scale=1.0, autocast=nullcontext())
+    logits = evaluate.raw_prediction(Oracle(64), Threshold(), smooth, scale=1.0, autocast=nullcontext)
     assert float(logits.max() - logits.min()) < 1e-4
 
 

@@ -72,7 +72,8 @@ def test_zero_shot_trains_nothing(finished):
     found = next(r for r in record.read_all(finished[0]) if r.run["strategy"] == "zero_shot")
     assert found.cost is not None and found.run["head"] == "everything"
     assert (found.cost["parameters_trainable"], found.cost["adapter_bytes"]) == (0, 0)
-    assert found.audit is None
+    assert found.audit is not None and found.audit["ok"]
+    assert (found.audit["n_asked"], found.audit["n_received"], found.audit["n_held"]) == (0, 0, 0)
 
 
 def test_scores_and_predictions_lie_beside_the_record(finished):

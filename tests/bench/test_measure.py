@@ -27,7 +27,7 @@ class Affine(torch.nn.Module):
 
 
 def test_flops_count_multiply_and_add():
-    cost = measure.inference(Affine(), autocast=nullcontext())
+    cost = measure.inference(Affine(), autocast=nullcontext)
     assert cost["flops_encoder"] == 3072
     assert cost["flops"] == 3 * 3072
     for key in ("encoder_latency_ms", "decoder_latency_ms"):
@@ -40,7 +40,7 @@ def test_a_prompting_heads_decoder_is_all_that_is_not_the_encoder():
     model = Affine()
     cost = measure.inference(
         model,
-        autocast=nullcontext(),
+        autocast=nullcontext,
         whole=lambda: [model.decode(model.encode(torch.ones(1, 3, 8, 8))) for _ in range(5)],
     )
     assert cost["flops"] == 5 * 3 * 3072 and cost["flops_encoder"] == 3072
