@@ -54,6 +54,8 @@ def load(name: str) -> ClusterProfile:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if name == "default":  # installed without the checkout's slurm/ folder
+            return ClusterProfile()
         known = sorted(p.stem for p in FOLDER.glob("*.toml"))
         raise ClusterError(
             unknown("cluster profile", name, known) + " Or give the path of a .toml file."

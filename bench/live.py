@@ -105,7 +105,10 @@ class View:
             f"[green]{counts['done']} done[/] · {active} running · {failed} · {waiting} waiting · {span(elapsed)}{left}"
         )
         bar = ProgressBar(total=max(1, counts["all"]), completed=finished, width=60)
-        return Group(bar, text, running) if active else Group(bar, text)
+        head = Table.grid()
+        head.add_row(bar)  # a bar ends without a newline of its own
+        head.add_row(text)
+        return Group(head, running) if active else Group(head)
 
     def _running(self) -> Iterator[tuple[Run, dict[str, Any]]]:
         for run in self.runs:

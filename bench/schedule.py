@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -111,10 +113,11 @@ def submit(
         executor.update_parameters(timeout_min=60 * 24 * 30, gpus_per_node=gpus)
     count = 1 if kind == "inline" else workers or max(1, gpus)
     threads = max(1, (os.cpu_count() or 1) // count) if count > 1 else None
-    return [
-        executor.submit(job, list(runs), places, redo_failed_before, i % max(1, gpus), threads)
-        for i in range(count)
-    ]
+    with _ctrl_c_is_ours():
+        return [
+            executor.submit(job, list(runs), places, redo_failed_before, i % max(1, gpus), threads)
+            for i in range(count)
+        ]
 
 
 def follow(
@@ -157,7 +160,12 @@ def follow(
                 profile=profile,
                 redo_failed_before=redo_failed_before,
             )
-            results = _wait(jobs, poll_s, wait_first=kind != "inline")
+            try:
+                results = _wait(jobs, poll_s, wait_first=kind != "inline")
+            except KeyboardInterrupt:
+                if kind == "local":
+                    _stop(jobs, poll_s)
+                raise
             outcome.errors += [r.error for r in results if r.error]
             outcome.interrupted = any("interrupted" in r.done.values() for r in results)
     return outcome
@@ -179,6 +187,25 @@ def _wait(jobs: Sequence[Any], poll_s: float, *, wait_first: bool) -> list[JobRe
         except Exception as error:  # submitit's own: the process was killed, or its result can't be read
             results.append(JobResult(done={}, error=None if _was_killed(error) else str(error)))
     return results
+
+
+@contextmanager
+def _ctrl_c_is_ours() -> Iterator[None]:
+    """Processes started here ignore the terminal's SIGINT: `_stop` tells them, once, and leaves them time to save."""
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _stop(jobs: Sequence[Any], poll_s: float) -> None:
+    """Ask local jobs to save their state and end; wait until they have."""
+    for one in jobs:
+        with suppress(ProcessLookupError):  # ended by itself meanwhile
+            os.kill(int(one.job_id), signal.SIGTERM)
+    while not all(one.done() for one in jobs):
+        time.sleep(poll_s)
 
 
 def _was_killed(error: Exception) -> bool:

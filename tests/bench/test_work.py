@@ -9,6 +9,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from bench import claim, launch, progress, record
 
 WORKER = """
@@ -68,9 +70,21 @@ def test_two_at_once_do_no_run_twice(tmp_path, tiny_grid, tiny_data):
     assert not list(results.glob("runs/*/.*"))
 
 
+def test_two_commands_at_once_share_the_work(tmp_path, tiny_grid, tiny_data):
+    flags = ["--only", "strategy=decoder_only", "--cluster", "inline"]
+    both = [bench(tmp_path, tiny_grid, tiny_data, *flags) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert all("4 of 4 runs are done, 0 failed" in output for output in outputs)
+    records = list(record.read_all(tmp_path))
+    assert len(records) == 4 and {r.status for r in records} == {"ok"}
+    assert all(r.attempts == [] for r in records)
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".") or p.name == claim.FILENAME]
+
+
 def test_a_killed_run_leaves_no_record_and_resumes_bit_equal(tmp_path, tiny_grid, tiny_data, bench_run):
     narrow = ["strategy=lora_qv", "fold=1"]
-    epochs = ["train.epochs=40", "train.patience=0"]
+    epochs = ["train.epochs=20", "train.patience=0"]
     code, _ = bench_run(tmp_path / "undisturbed", only=narrow, overrides=epochs)
     assert code == 0
     flags = [f for pair in (("--only", n) for n in narrow) for f in pair]
@@ -86,19 +100,20 @@ def test_a_killed_run_leaves_no_record_and_resumes_bit_equal(tmp_path, tiny_grid
     assert trained_bytes(tmp_path / "killed") == trained_bytes(tmp_path / "undisturbed")
 
 
-def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path, tiny_grid, tiny_data):
+@pytest.mark.parametrize("cluster", ["inline", "local"])
+def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path, tiny_grid, tiny_data, cluster):
     flags = ["--only", "strategy=decoder_only", "--set", "train.epochs=500", "--set", "train.patience=0"]
-    process = bench(tmp_path, tiny_grid, tiny_data, "--cluster", "inline", *flags)
+    process = bench(tmp_path, tiny_grid, tiny_data, "--cluster", cluster, *flags)
     folder = when_training(process, tmp_path, epoch=2)
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate()
-    assert process.returncode == 130, output
+    assert process.returncode == 130 and "Traceback" not in output, output
     assert "2 of 4 runs are done and kept; the same command continues where this one stopped." in output
     assert (folder / "state.pt").exists() and claim.held(folder) is None
 
 
 def test_a_killed_worker_is_replaced(tmp_path, tiny_grid, tiny_data):
-    flags = ["--only", "strategy=decoder_only", "--set", "train.epochs=30", "--set", "train.patience=0"]
+    flags = ["--only", "strategy=decoder_only", "--set", "train.epochs=15", "--set", "train.patience=0"]
     process = bench(tmp_path, tiny_grid, tiny_data, "--cluster", "local", *flags)
     folder = when_training(process, tmp_path, epoch=2)
     holder = claim.held(folder)
