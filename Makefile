@@ -5,7 +5,7 @@ BIN := .venv/bin
 .PHONY: quickstart test lint bench-suite clean
 
 quickstart: .venv/.installed
-	$(BIN)/bench run --grid quick
+	$(BIN)/bench run --grid quick --cluster local
 	$(BIN)/bench table
 
 test: .venv/.installed-dev lint
@@ -20,7 +20,7 @@ bench-suite: .venv/.installed-dev
 	$(BIN)/python -m pytest benchmarks
 
 .venv/bin/python:
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/.installed: .venv/bin/python pyproject.toml
 	$(BIN)/python -m pip install -e .

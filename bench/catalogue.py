@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
-from bench import plan
+from bench import overrides, plan
 from registry import backbones, datasets, heads, strategies
 from registry.contract import CheckReport
 
@@ -49,7 +49,7 @@ def listing(kind: str) -> Table:
         "heads": lambda: ((n, heads.get(n).summary) for n in heads.names()),
         "datasets": lambda: ((n, datasets.get(n).summary) for n in datasets.names()),
         "grids": lambda: ((n, plan.load_grid(n).summary) for n in plan.grid_names()),
-        "settings": lambda: plan.setting_names().items(),
+        "settings": lambda: overrides.setting_names().items(),
     }[kind]()
     for name, summary in rows:
         table.add_row(name, summary)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import json
 import os
 import socket
+import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,14 +34,32 @@ class Claim:
     path: Path
     token: str
 
-    def touch(self) -> None:
-        """Tell other hosts that the run is being worked on."""
-        os.utime(self.path)
+    def is_ours(self) -> bool:
+        """Whether nobody took the claim over, as another host may when this process seemed dead."""
+        current = _read(self.path)
+        return current is not None and current.get("token") == self.token
+
+    @contextmanager
+    def kept_alive(self, interval_s: float = 60.0) -> Iterator[None]:
+        """Touch the claim from a thread while the block runs, so that other hosts see that its holder lives."""
+        over = threading.Event()
+
+        def touch() -> None:
+            while not over.wait(interval_s):
+                if not self.is_ours():
+                    return
+                with suppress(OSError):  # a file system that stutters; the next touch will do
+                    os.utime(self.path)
+
+        threading.Thread(target=touch, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
 
     def release(self) -> None:
         """Give the run back; a claim that somebody else took over meanwhile stays."""
-        current = _read(self.path)
-        if current is not None and current.get("token") == self.token:
+        if self.is_ours():
             self.path.unlink(missing_ok=True)
 
 
@@ -61,7 +81,9 @@ def acquire(folder: Path) -> Claim | None:
         temporary.write_text(json.dumps(content), encoding="utf-8")
         os.link(temporary, path)
     except FileExistsError:
-        return None
+        # NFS may repeat a link that had succeeded; then what stands there is ours.
+        current = _read(path)
+        return Claim(path, token) if current is not None and current.get("token") == token else None
     finally:
         temporary.unlink(missing_ok=True)
     return Claim(path, token)
@@ -74,10 +96,19 @@ def held(folder: Path) -> Mapping[str, Any] | None:
     return holder if holder is not None and is_alive(path, holder) else None
 
 
+def died(folder: Path) -> bool:
+    """Whether somebody worked on the run and ended without giving it back: killed, most likely."""
+    path = folder / FILENAME
+    holder = _read(path)
+    return holder is not None and not is_alive(path, holder)
+
+
 def is_alive(path: Path, holder: Mapping[str, Any]) -> bool:
     """Whether the holder of a claim still works."""
-    if holder.get("host") == socket.gethostname():
-        return _born(int(holder["pid"])) == holder.get("born") is not None
+    born = holder.get("born")
+    if holder.get("host") == socket.gethostname() and str(born).startswith(_boot()):
+        return _born(int(holder["pid"])) == born
+    # Another host, or one of the same name (containers), or this one before it was booted again.
     try:
         return time.time() - path.stat().st_mtime < HEARTBEAT_LIMIT_S
     except FileNotFoundError:
@@ -91,10 +122,9 @@ def _retire(path: Path, token: str) -> bool:
         # Exclusive creation elects one remover per dead claim: nobody can remove a successor's claim by mistake.
         grave.touch(exist_ok=False)
     except FileExistsError:
-        if (
-            time.time() - grave.stat().st_mtime > 60
-        ):  # the elected one died in between: elect again, next time
-            grave.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # the elected one is just done
+            if time.time() - grave.stat().st_mtime > 60:  # it died in between: elect again, next time
+                grave.unlink(missing_ok=True)
         return False
     current = _read(path)
     if current is not None and current.get("token") == token:
@@ -109,7 +139,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError:  # never written by `acquire`, which links complete files; somebody's accident
-        return {"token": "unreadable", "host": socket.gethostname(), "pid": -1}
+        return {"token": "unreadable", "host": socket.gethostname(), "pid": 0, "born": f"{_boot()}:never"}
     return content if isinstance(content, dict) else None
 
 

@@ -39,6 +39,14 @@ class Where(StrEnum):
     slurm = "slurm"
 
 
+class Device(StrEnum):
+    """What runs compute on."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class Format(StrEnum):
     """How a table is written."""
 
@@ -101,7 +109,7 @@ def run(
     ] = Where.auto,
     profile: Annotated[str, typer.Option(help="Cluster profile: slurm/NAME.toml, or a path.")] = "default",
     workers: Annotated[int, typer.Option(min=0, help="Local processes; 0: one per GPU, or one.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[Device, typer.Option(help="auto: a GPU where there is one.")] = Device.auto,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan and check everything, run nothing.")
     ] = False,
@@ -113,14 +121,14 @@ def run(
     from bench import launch
 
     prepared = launch.prepare(
-        grid, overrides=overrides or (), only=only or (), data=data, weights_folder=weights, results=results
+        grid, assignments=overrides or (), only=only or (), data=data, weights_folder=weights, results=results
     )
     if dry_run:
         launch.show_plan(prepared, console())
         return
     code = launch.run(
         prepared, results=results, weights_folder=weights, console=console(), kind=cluster.value,
-        workers=workers, device=device, profile=profile,
+        workers=workers, device=device.value, profile=profile,
     )  # fmt: skip
     raise typer.Exit(code)
 
@@ -243,7 +251,10 @@ def weights_fetch(
     from bench import catalogue
     from registry import weights as room
 
-    for name in names or catalogue.with_checkpoint():
+    wanted = names or catalogue.with_checkpoint()
+    for name in wanted:
+        room.path(name, weights)  # a typo in the last name must not show after gigabytes
+    for name in wanted:
         typer.echo(room.fetch(name, weights))
 
 
@@ -276,7 +287,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app()
-    except (BenchError, RegistryError) as error:
+    except (BenchError, RegistryError, OSError) as error:
         from rich.markup import escape
 
         console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

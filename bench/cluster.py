@@ -45,12 +45,14 @@ class ClusterProfile:
 
 
 def load(name: str) -> ClusterProfile:
-    """A profile by name (``slurm/NAME.toml``) or by path.
+    """A profile by name (``slurm/NAME.toml``, here or in the checkout) or by path.
 
     Raises:
         ClusterError: no such file, no TOML, unknown keys or values of the wrong type.
     """
-    path = Path(name) if name.endswith(".toml") else FOLDER / f"{name}.toml"
+    path = Path(name) if name.endswith(".toml") else Path("slurm") / f"{name}.toml"
+    if not path.is_file() and not name.endswith(".toml"):
+        path = FOLDER / f"{name}.toml"
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

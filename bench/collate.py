@@ -14,7 +14,7 @@ from bench.grid import CLASSICAL, cell_id
 from bench.record import SCORES_FILENAME, RunRecord, folder
 
 IMAGE_SCORES = ("dice", "aji", "aji_plus", "pq", "sq", "dq", "f1", "precision", "recall")
-SCORES = (*IMAGE_SCORES, "pq_pooled", "pq_nucleus_weighted")
+SCORES = (*IMAGE_SCORES, "pooled_pq", "weighted_pq")
 LATENCIES = ("encoder_latency_ms", "decoder_latency_ms", "postprocessing_latency_ms")
 SECTION_KEYS = ("dataset", "dataset_digest", "n_splits", "fold_seed")
 RUN_KEYS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -73,13 +74,13 @@ def training_sample(
 ) -> tuple[Float[Tensor, "3 s s"], Int[np.ndarray, "t t"]]:
     """Cut one square input and its label map at half the input's resolution.
 
-    The cut never exceeds the image's longer side, so that a zoom shows tissue and not padding.
+    Where the square is larger than the image, the rest is padded as `evaluate` pads it.
     """
     height, width = image.label_map.shape
     factor = geometry.scale_for(height, width, image_size=image_size, scale=scale)
     if augment:
         factor *= float(np.exp(rng.uniform(-1, 1) * np.log1p(scale_strength)))
-    side = min(round(image_size / factor), max(height, width))
+    side = max(1, round(image_size / factor))
     top, left = (int(rng.integers(0, max(0, length - side) + 1)) for length in (height, width))
     pixels = image.pixels[top : top + side, left : left + side]
     label_map = image.label_map[top : top + side, left : left + side]
@@ -171,9 +172,17 @@ def batches(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="fork" if workers else None,
+        worker_init_fn=_leave_signals_to_the_parent,
+        generator=torch.Generator(),  # its own: the global one must not depend on how often training was resumed
     )
     for inputs, wanted in loader:
         yield Batch(inputs, wanted)
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    # A signal to the process group must not kill the workers before the parent has saved its state.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def steps_per_epoch(images: Sequence[Image], *, batch_size: int, image_size: int, scale: float | None) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 
@@ -16,10 +17,12 @@ class FoldSettings:
     Attributes:
         n_splits: number of folds.
         seed: shuffling seed; 5 folds with seed 19 are the dataset authors' own.
+        validation_fraction: share of the training folds' images held out (by groups) for every choice.
     """
 
     n_splits: int = 5
     seed: int = 19
+    validation_fraction: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,6 @@ class TrainSettings:
         warmup_steps: optimiser steps of linear warm-up (at most a fifth of all steps).
         schedule: decay after the warm-up; ``polynomial`` has power 0.9, as in SAMed.
         clip_norm: the gradient's norm is clipped to this.
-        validation_fraction: share of the training folds' images (or groups) held out to choose the checkpoint.
         validate_every: epochs between two validations.
         patience: validations without improvement after which training stops; 0 never stops early.
         augment: dihedral, stain (HED) and scale augmentation.
@@ -49,7 +51,6 @@ class TrainSettings:
     warmup_steps: int = 250
     schedule: Literal["cosine", "polynomial"] = "cosine"
     clip_norm: float = 1.0
-    validation_fraction: float = 0.2
     validate_every: int = 1
     patience: int = 12
     augment: bool = True
@@ -120,6 +121,7 @@ class Run:
 
     Attributes:
         dataset_digest: fingerprint of images, labels and groups, so that two folders never pass for one dataset.
+        validation_fraction: see `FoldSettings`; None where nothing is chosen.
         options: the strategy's options, those it has.
         train: the training settings as plain values; empty for a strategy that trains nothing.
         The others are as in `Settings`.
@@ -133,6 +135,7 @@ class Run:
     fold: int
     n_splits: int
     fold_seed: int
+    validation_fraction: float | None
     seed: int
     weights: str
     image_size: int
@@ -144,7 +147,7 @@ class Run:
         """Plain values, as they stand in the record's block ``run``."""
         return asdict(self)
 
-    @property
+    @cached_property
     def id(self) -> str:
         """First 12 hex digits of the SHA-256 of the run's canonical JSON."""
         return digest(self.as_dict())

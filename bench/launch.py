@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import cache, live, plan, provenance, record
+from bench import cache, live, overrides, plan, provenance, record
 from bench.errors import BenchError, PlanError
 from bench.grid import CLASSICAL, Grid, Run
 from bench.plan import Plan
@@ -44,7 +47,7 @@ class Prepared:
 def prepare(
     grid_name: str,
     *,
-    overrides: Sequence[str] = (),
+    assignments: Sequence[str] = (),
     only: Sequence[str] = (),
     data: Path | None,
     weights_folder: Path | None,
@@ -55,7 +58,7 @@ def prepare(
     Raises:
         PlanError: every problem at once: settings, names, missing data, missing checkpoints.
     """
-    grid, problems = _grid(grid_name, overrides, only)
+    grid, problems = _grid(grid_name, assignments, only)
     root = data or cache.data_folder(grid.settings.dataset)
     samples: tuple[Sample, ...] = ()
     dataset_digest = ""
@@ -123,7 +126,7 @@ def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, conso
     view = live.View(results, prepared.plan.runs, command_given, console)
     outcome = schedule.Outcome()
     try:
-        with live.shown(view):
+        with live.shown(view), _sigterm_as_ctrl_c():
             outcome = schedule.follow(
                 prepared.plan.runs,
                 Places(results=results, data=prepared.data, weights=weights_folder, device=device),
@@ -135,7 +138,19 @@ def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, conso
     except KeyboardInterrupt:
         outcome.interrupted = True
     view.refresh()
+    if outcome.interrupted and chosen == "slurm":
+        console.print("Jobs that were submitted go on; scancel ends them.", highlight=False)
     return _close(view, results, outcome.errors, outcome.interrupted, console)
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """`kill`, systemd and time limits send SIGTERM: it ends the command as Ctrl-C does, workers included."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def show_plan(prepared: Prepared, console: object) -> None:
@@ -191,13 +206,13 @@ def _close(view: live.View, results: Path, errors: Sequence[str], interrupted: b
     return 1 if errors or counts["failed"] else 0
 
 
-def _grid(name: str, overrides: Sequence[str], only: Sequence[str]) -> tuple[Grid, list[str]]:
+def _grid(name: str, assignments: Sequence[str], only: Sequence[str]) -> tuple[Grid, list[str]]:
     from dataclasses import replace
 
     grid = plan.load_grid(name)
     problems: list[str] = []
     try:
-        grid = replace(grid, settings=plan.override(grid.settings, overrides))
+        grid = replace(grid, settings=overrides.apply(grid.settings, assignments))
     except PlanError as error:
         problems += error.problems
     try:
@@ -226,9 +241,8 @@ def _missing_weights(runs: Sequence[Run], folder: Path | None) -> list[str]:
 def _check_writable(results: Path) -> None:
     try:
         results.mkdir(parents=True, exist_ok=True)
-        probe = results / ".writable"
-        probe.write_bytes(b"\0" * 4096)
-        probe.unlink()
+        with tempfile.NamedTemporaryFile(prefix=".writable.", dir=results) as probe:
+            probe.write(b"\0" * 4096)
     except OSError as error:
         raise BenchError(
             f"can't write to the results folder {results}: {error.strerror}; choose another with --results DIR."

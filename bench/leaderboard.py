@@ -94,6 +94,10 @@ def _run_columns(section: Section) -> list[Column]:
         bold = _best(section, section.rows, section.rows[f"{name}_mean"], name)
         columns.append(Column(title, cells, bold, drop, right=True))
     complete = section.rows["complete"].all()
+    beside = [
+        column("pooled PQ", lambda row: _percent(row["pooled_pq_mean"]), 10),
+        column("PQ by nuclei", lambda row: _percent(row["weighted_pq_mean"]), 11),
+    ]
     costs = [
         column("trainable", lambda row: _count(row["parameters_trainable"]), 4),
         column("parameters", lambda row: _count(row["parameters_total"]), 7),
@@ -105,7 +109,7 @@ def _run_columns(section: Section) -> list[Column]:
     return [
         *columns,
         Column("folds", [_folds(row) for row in rows], drop=3 if complete else 0, right=True),
-        *(cost for cost in costs if any(cell != NONE for cell in cost.cells)),
+        *(one for one in (*costs, *beside) if any(cell != NONE for cell in one.cells)),
     ]
 
 
@@ -153,6 +157,8 @@ def _notes(section: Section) -> list[str]:
             f"Below the classical row on PQ: {', '.join(below)}. A trained row there is a fault to explain: "
             "see audit, history and validation scores in the record.json of its runs."
         )
+    if empty := int(rows["n_both_empty"].max() if len(rows) else 0):
+        notes.append(f"Up to {empty} images a row are empty in truth and prediction; each counts as 100.")
     devices = sorted(set(rows.loc[rows["backbone"] != CLASSICAL, "device_name"]) - {""})
     if len(devices) > 1:
         notes.append(f"Costs were measured on {', '.join(devices)}: compare them within one device only.")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import claim, progress, record
+from bench.errors import RecordError
 from bench.grid import Run
 from bench.record import RunRecord
 
@@ -43,9 +44,13 @@ class View:
     def refresh(self) -> list[RunRecord]:
         """Look for new records; returns those that are new."""
         new = []
+        started = record.folders(self.results)
         for run in self.runs:
-            if run.id not in self._finished:
-                found = record.read(self.results, run.id)
+            if run.id not in self._finished and run.id in started:
+                try:
+                    found = record.read(self.results, run.id)
+                except RecordError:
+                    continue  # being replaced, or damaged: a later look will tell
                 if found is not None and not found.wants_retry(self.redo_failed_before):
                     self._finished[run.id] = found
                     new.append(found)
@@ -111,8 +116,9 @@ class View:
         return Group(head, running) if active else Group(head)
 
     def _running(self) -> Iterator[tuple[Run, dict[str, Any]]]:
+        started = record.folders(self.results)
         for run in self.runs:
-            if run.id not in self._finished:
+            if run.id not in self._finished and run.id in started:
                 folder = record.folder(self.results, run.id)
                 told = progress.read(folder)
                 if told is not None and claim.held(folder) is not None:

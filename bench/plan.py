@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib
 import runpy
-import types
-import typing
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.errors import PlanError
-from bench.grid import CLASSICAL, Grid, Run, Settings
+from bench.grid import CLASSICAL, Grid, Run
 from registry import backbones, datasets, heads, strategies
 from registry.errors import UnknownNameError, unknown
 
@@ -53,7 +51,13 @@ def load_grid(name: str) -> Grid:
             raise PlanError(
                 [f"there is no grid file {name!r}; give a path, or one of: {', '.join(grid_names())}."]
             )
-        namespace = runpy.run_path(str(path))
+        try:
+            namespace = runpy.run_path(str(path))
+        except Exception as error:
+            kind = type(error).__name__
+            raise PlanError(
+                [f"the grid file {name} can't be run: {kind}: {error}. Mend it, or start from bench/grids."]
+            ) from error
     elif name in grid_names():
         namespace = vars(importlib.import_module(f"bench.grids.{name}"))
     else:
@@ -65,52 +69,23 @@ def load_grid(name: str) -> Grid:
     return replace(grid, summary=grid.summary or summary)
 
 
-def override(settings: Settings, assignments: Sequence[str]) -> Settings:
-    """Apply ``KEY=VALUE`` texts; raises `PlanError` that lists every unknown or ill-typed one."""
-    problems: list[str] = []
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        try:
-            if not equals:
-                raise ValueError(f"--set {assignment!r} has no '='; write KEY=VALUE, e.g. train.epochs=20.")
-            settings = _assign(settings, key.strip().split("."), text.strip(), key.strip())
-        except ValueError as error:
-            problems.append(str(error))
-    if problems:
-        raise PlanError(problems)
-    return settings
-
-
-def setting_names() -> dict[str, str]:
-    """Every key that `--set` takes, with its type as text."""
-    names: dict[str, str] = {}
-    for name, kind in typing.get_type_hints(Settings).items():
-        if is_dataclass(kind):
-            names |= {f"{name}.{inner}": _spell(k) for inner, k in typing.get_type_hints(kind).items()}
-        elif name != "strategy":
-            names[name] = _spell(kind)
-    return names | {
-        f"strategy.{option}": type(value).__name__ for option, value in _strategy_options().items()
-    }
-
-
 def narrow(grid: Grid, only: Sequence[str]) -> Grid:
     """Keep what ``KEY=A,B`` texts name (`backbone`, `strategy`, `fold`); raises `PlanError` with every problem."""
     problems: list[str] = []
-    for text in only:
+    for text in _joined(only):
         key, _, listed = text.partition("=")
         values = tuple(value.strip() for value in listed.split(",") if value.strip())
         if key not in ONLY_KEYS or not values:
             problems.append(f"--only {text!r}: write backbone=A,B or strategy=A,B or fold=1,2.")
         elif key == "fold":
             allowed = grid.folds or tuple(range(1, grid.settings.folds.n_splits + 1))
-            wrong = [v for v in values if not v.isdigit() or int(v) not in allowed]
+            wrong = [v for v in values if not v.isdecimal() or int(v) not in allowed]
             if wrong:
                 problems.append(
                     f"--only fold={','.join(wrong)}: this grid has folds {allowed[0]} to {allowed[-1]}."
                 )
             else:
-                grid = replace(grid, folds=tuple(int(v) for v in values))
+                grid = replace(grid, folds=tuple(sorted({int(v) for v in values})))
         else:
             field = "backbones" if key == "backbone" else "strategies"
             mine = getattr(grid, field)
@@ -124,6 +99,15 @@ def narrow(grid: Grid, only: Sequence[str]) -> Grid:
     if problems:
         raise PlanError(problems)
     return grid
+
+
+def _joined(only: Sequence[str]) -> list[str]:
+    """``KEY=A`` and ``KEY=B`` given apart are ``KEY=A,B``."""
+    listed: dict[str, str] = {}
+    for text in only:
+        key, _, values = text.partition("=")
+        listed[key] = f"{listed[key]},{values}" if key in listed else values
+    return [f"{key}={values}" for key, values in listed.items()]
 
 
 def make(grid: Grid, dataset_digest: str) -> Plan:
@@ -153,7 +137,8 @@ def make(grid: Grid, dataset_digest: str) -> Plan:
         runs += [
             Run(
                 backbone=CLASSICAL, strategy=CLASSICAL, head=CLASSICAL, fold=fold, seed=0, weights="none",
-                image_size=0, scale=None, options={}, train={}, **shared,
+                image_size=0, scale=None, options={}, train={},
+                validation_fraction=None, **shared,
             )
             for fold in folds
         ]  # fmt: skip
@@ -167,7 +152,8 @@ def make(grid: Grid, dataset_digest: str) -> Plan:
                 run = Run(
                     backbone=backbone, strategy=name, head=head, fold=fold, seed=s.seed, weights=s.weights,
                     image_size=s.image_size, scale=s.scale if heads.get(head).dense else None,
-                    options=allowed | {k: v for k, v in s.strategy.items() if k in allowed}, train=train, **shared,
+                    options=allowed | {k: v for k, v in s.strategy.items() if k in allowed}, train=train,
+                    validation_fraction=s.folds.validation_fraction, **shared,
                 )  # fmt: skip
                 why = impossible(run)
                 if why:
@@ -204,20 +190,21 @@ def _problems(grid: Grid) -> list[str]:
         problems.append(
             f"image_size is {s.image_size}; it must be a positive multiple of 64, e.g. 256, 512 or 1024."
         )
-    ranges: list[tuple[str, float, bool, str]] = [
-        ("scale", s.scale or 1, s.scale is None or 0 < s.scale <= 8, "above 0 and at most 8, or none"),
+    ranges: list[tuple[str, float | None, bool, str]] = [
+        ("scale", s.scale, s.scale is None or 0 < s.scale <= 8, "above 0 and at most 8, or none"),
         ("folds.n_splits", s.folds.n_splits, s.folds.n_splits >= 2, "2 or more"),
+        ("folds.seed", s.folds.seed, 0 <= s.folds.seed < 2**32, "at least 0 and below 2**32"),
         ("seed", s.seed, s.seed >= 0, "0 or more"),
         ("train.epochs", t.epochs, t.epochs >= 1, "1 or more"),
         ("train.batch_size", t.batch_size, t.batch_size >= 1, "1 or more"),
-        ("train.lr", t.lr or 1, t.lr is None or 0 < t.lr <= 1, "above 0 and at most 1, or none"),
+        ("train.lr", t.lr, t.lr is None or 0 < t.lr <= 1, "above 0 and at most 1, or none"),
         ("train.weight_decay", t.weight_decay, t.weight_decay >= 0, "0 or more"),
         ("train.warmup_steps", t.warmup_steps, t.warmup_steps >= 0, "0 or more"),
         ("train.clip_norm", t.clip_norm, t.clip_norm > 0, "above 0"),
         (
-            "train.validation_fraction",
-            t.validation_fraction,
-            0 < t.validation_fraction < 1,
+            "folds.validation_fraction",
+            s.folds.validation_fraction,
+            0 < s.folds.validation_fraction < 1,
             "between 0 and 1",
         ),
         ("train.validate_every", t.validate_every, t.validate_every >= 1, "1 or more"),
@@ -225,59 +212,19 @@ def _problems(grid: Grid) -> list[str]:
         ("train.stain_jitter", t.stain_jitter, 0 <= t.stain_jitter < 1, "at least 0 and below 1"),
         ("train.scale_jitter", t.scale_jitter, 0 <= t.scale_jitter < 1, "at least 0 and below 1"),
     ]
+    options = overrides.strategy_options()
+    known = overrides.setting_names()
+    problems += [unknown("setting", f"strategy.{key}", known) for key in s.strategy if key not in options]
+    numbers = (
+        (k, v) for k, v in s.strategy.items() if isinstance(v, int | float) and not isinstance(v, bool)
+    )
+    ranges += [(f"strategy.{key}", value, value > 0, "above 0") for key, value in numbers]
+    if outside := [fold for fold in grid.folds or () if not 1 <= fold <= s.folds.n_splits]:
+        count = s.folds.n_splits
+        problems.append(
+            f"the grid names folds {outside}; with folds.n_splits={count} there are 1 to {count}."
+        )
     problems += [
         f"{name} is {value}; it must be {allowed}." for name, value, fine, allowed in ranges if not fine
     ]
     return problems
-
-
-def _assign(settings: Any, path: Sequence[str], text: str, full: str) -> Any:
-    kinds = typing.get_type_hints(type(settings))
-    head, *rest = path
-    if head == "strategy" and rest:
-        options, option = _strategy_options(), ".".join(rest)
-        if option not in options:
-            raise ValueError(unknown("setting", full, setting_names()))
-        value = _parse(text, type(options[option]), full)
-        return replace(settings, strategy={**settings.strategy, option: value})
-    if (
-        head not in {f.name for f in fields(settings)}
-        or is_dataclass(kinds[head]) != bool(rest)
-        or head == "strategy"
-    ):
-        raise ValueError(unknown("setting", full, setting_names()))
-    inner = getattr(settings, head)
-    return replace(
-        settings, **{head: _assign(inner, rest, text, full) if rest else _parse(text, kinds[head], full)}
-    )
-
-
-def _parse(text: str, kind: Any, key: str) -> Any:
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        if text.lower() == "none":
-            return None
-        kind = next(k for k in typing.get_args(kind) if k is not type(None))
-    if typing.get_origin(kind) is typing.Literal:
-        if text not in typing.get_args(kind):
-            raise ValueError(unknown(f"value for {key}:", text, typing.get_args(kind)))
-        return text
-    truth = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
-    try:
-        value = truth[text.lower()] if kind is bool else kind(text)
-    except (ValueError, KeyError):
-        raise ValueError(f"{key}={text!r} is not of type {_spell(kind)}.") from None
-    if (isinstance(value, float) and value != value) or value in (float("inf"), float("-inf")):
-        raise ValueError(f"{key}={text!r} is not a finite number.")
-    return value
-
-
-def _spell(kind: Any) -> str:
-    if typing.get_origin(kind) is typing.Literal:
-        return " or ".join(typing.get_args(kind))
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        return " or ".join("none" if k is type(None) else _spell(k) for k in typing.get_args(kind))
-    return str(getattr(kind, "__name__", kind))
-
-
-def _strategy_options() -> Mapping[str, Any]:
-    return {key: value for name in strategies.names() for key, value in strategies.options(name).items()}

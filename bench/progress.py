@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,9 @@ class Reporter:
 
     Attributes:
         folder: the run's folder.
-        beat: called whenever progress is written (keeps the claim alive).
     """
 
     folder: Path
-    beat: Any = lambda: None
     _written: float = field(default=0.0, repr=False)
     _phase: str = field(default="", repr=False)
 
@@ -36,9 +35,11 @@ class Reporter:
         self._written, self._phase = now, phase
         path = self.folder / FILENAME
         temporary = path.with_name(f".{FILENAME}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"phase": phase, "updated": now, **(values or {})}), encoding="utf-8")
-        temporary.replace(path)
-        self.beat()
+        with suppress(OSError):  # a full disk must not end a run for the sake of its progress
+            temporary.write_text(
+                json.dumps({"phase": phase, "updated": now, **(values or {})}), encoding="utf-8"
+            )
+            temporary.replace(path)
 
     def clear(self) -> None:
         """Remove the file: the run is over."""

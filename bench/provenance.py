@@ -25,17 +25,26 @@ def now() -> str:
 @cache  # asked once per run; a process's source does not change under it
 def commit() -> tuple[str | None, bool | None]:
     """Commit of the source this process runs from, and whether the tree differs from it; None outside git."""
-    here = Path(__file__).resolve().parent
+    root = Path(__file__).resolve().parents[1]
+    questions = (
+        [
+            "ls-files",
+            "--error-unmatch",
+            "bench/provenance.py",
+        ],  # installed into another project's tree: not ours
+        ["rev-parse", "HEAD"],
+        ["status", "--porcelain", "--", "bench", "registry"],  # untracked files too: a strategy may be one
+    )
     try:
         answers = [
             subprocess.run(
-                ["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=20
+                ["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=20
             ).stdout
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+            for words in questions
         ]
     except (OSError, subprocess.SubprocessError):
         return None, None
-    return answers[0].strip(), bool(answers[1].strip())
+    return answers[1].strip(), bool(answers[2].strip())
 
 
 def package_versions() -> dict[str, str | None]:

@@ -105,12 +105,27 @@ def read(results: Path, run_id: str) -> RunRecord | None:
     return _parse(values, path)
 
 
-def read_all(results: Path) -> Iterator[RunRecord]:
-    """All records below a results folder, by id; folders without a record (unfinished runs) are passed over."""
+def folders(results: Path) -> set[str]:
+    """Ids of all runs that were ever started: one look at one folder."""
     runs = results / "runs"
-    names = sorted(entry.name for entry in os.scandir(runs) if entry.is_dir()) if runs.is_dir() else []
-    for name in names:
-        record = read(results, name)
+    return {entry.name for entry in os.scandir(runs) if entry.is_dir()} if runs.is_dir() else set()
+
+
+def read_all(results: Path, unreadable: list[str] | None = None) -> Iterator[RunRecord]:
+    """All records below a results folder, by id; folders without a record (unfinished runs) are passed over.
+
+    Args:
+        results: the results folder.
+        unreadable: what can't be read is told here, a sentence each; None raises `RecordError` at the first.
+    """
+    for name in sorted(folders(results)):
+        try:
+            record = read(results, name)
+        except RecordError as error:
+            if unreadable is None:
+                raise
+            unreadable.append(str(error))
+            continue
         if record is not None:
             yield record
 

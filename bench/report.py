@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -94,7 +95,10 @@ def plot(
 
 
 def _frame(results: Path) -> pd.DataFrame:
-    frame = collate.frame(read_all(results))
+    unreadable: list[str] = []
+    frame = collate.frame(read_all(results, unreadable))
+    for sentence in unreadable:
+        warnings.warn(sentence, stacklevel=3)
     if frame.empty:
         raise BenchError(f"no records below {results / 'runs'}; run `bench run --grid quick` first.")
     return frame

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import classical, data, evaluate, folds, measure, model, provenance, train
+from bench import classical, data, evaluate, folds, measure, model, train
 from bench.grid import CLASSICAL, Run
 from bench.outputs import save_predictions, save_scores
 from bench.record import RunRecord, folder
@@ -54,7 +54,7 @@ def split(run: Run, images: Mapping[str, data.Image]) -> Split:
     outer = [stem for stem in images if assigned[stem] != run.fold]
     inner, held_out = folds.inner_split(
         outer,
-        fraction=run.train.get("validation_fraction", 0.2),
+        fraction=run.validation_fraction or 0.2,
         seed=run.seed,
         groups={stem: groups[stem] for stem in outer},
     )
@@ -153,7 +153,7 @@ def _model_fold(
     return (
         rows,
         predictions,
-        {"scores": scores, "cost": cost, "audit": audit, "provenance": provenance.machine(place.device)},
+        {"scores": scores, "cost": cost, "audit": audit},
     )
 
 
@@ -221,11 +221,12 @@ def _train(
         state_path=folder(place.results, run.id) / "state.pt",
         enter_training=lambda: model.set_training_mode(sam),
         progress=lambda values: progress("training", values), should_stop=should_stop,
+        seed=run.seed, peak_bytes=lambda: measure.peak_bytes(device),
     )  # fmt: skip
     return audit, {
         "train_seconds": state.seconds, "train_steps": state.step, "best_step": state.best_step,
         "micro_batch": state.micro_batch, "micro_batch_halvings": state.micro_batch_halvings,
-        "train_peak_bytes": measure.peak_bytes(device), "history": state.history,
+        "train_peak_bytes": state.peak_bytes, "history": state.history,
     }  # fmt: skip
 
 
@@ -260,5 +261,5 @@ def _classical_fold(
     return (
         rows,
         predictions,
-        {"scores": {}, "cost": cost, "audit": None, "provenance": provenance.machine("cpu")},
+        {"scores": {}, "cost": cost, "audit": None},
     )

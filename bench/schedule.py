@@ -6,16 +6,18 @@ import os
 import shutil
 import signal
 import time
+import uuid
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench import claim, cluster, record
-from bench.errors import ClusterError
+from bench.errors import ClusterError, RecordError
 from bench.grid import Run
-from bench.work import Places, work
+from bench.work import Places, give_up, work
 
 if TYPE_CHECKING:
     import submitit
@@ -26,9 +28,14 @@ KINDS: tuple[Kind, ...] = ("inline", "local", "slurm")
 
 @dataclass(frozen=True)
 class JobResult:
-    """What one job came back with: statuses by run id, or what kept it from working at all."""
+    """What one job came back with.
 
-    done: dict[str, str] = field(default_factory=dict)
+    Attributes:
+        stopped: it was asked to stop.
+        error: what kept it from working at all.
+    """
+
+    stopped: bool = False
     error: str | None = None
 
 
@@ -64,17 +71,25 @@ def choose(kind: str) -> Kind:
 
 
 def job(
-    runs: Sequence[Run], places: Places, redo_failed_before: str, worker: int, threads: int | None
+    runs: Sequence[Run], places: Places, redo_failed_before: str, gpu: str | None, threads: int | None
 ) -> JobResult:
-    """The function every job calls; it returns its errors, since a debug executor would open a debugger on them."""
+    """The function every job calls; it returns its errors, since a debug executor would open a debugger on them.
+
+    Args:
+        runs: what to do, as far as nobody else does it.
+        places: where to work.
+        redo_failed_before: see `work`.
+        gpu: the one GPU this job may see, as ``CUDA_VISIBLE_DEVICES`` names it; None changes nothing.
+        threads: of this process; None leaves it to PyTorch.
+    """
     try:
+        if gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA is not initialised yet
         if threads:
             import torch
 
             torch.set_num_threads(threads)
-        if places.device == "cuda" and worker:
-            places = replace(places, device=f"cuda:{worker}")
-        return JobResult(done=work(runs, places, redo_failed_before=redo_failed_before))
+        return JobResult(stopped=work(runs, places, redo_failed_before=redo_failed_before).stopped)
     except Exception as error:
         from bench.work import reason
 
@@ -91,7 +106,8 @@ def submit(
     """
     import submitit
 
-    folder = places.results / "jobs" / "%j"
+    # A folder of its own: local job numbers are process numbers, which come again.
+    folder = places.results / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}" / "%j"
     executor = submitit.AutoExecutor(folder=str(folder), cluster="debug" if kind == "inline" else kind)
     if kind == "slurm":
         settings = cluster.load(profile)
@@ -106,16 +122,24 @@ def submit(
             },
         )  # fmt: skip
         chunks = [runs[i : i + settings.runs_per_job] for i in range(0, len(runs), settings.runs_per_job)]
-        with executor.batch():
-            return [executor.submit(job, chunk, places, redo_failed_before, 0, None) for chunk in chunks]
-    gpus = 0 if places.device == "cpu" else _gpu_count()
+        try:
+            with executor.batch():
+                jobs = [
+                    executor.submit(job, chunk, places, redo_failed_before, None, None) for chunk in chunks
+                ]
+        except submitit.core.utils.FailedJobError as error:
+            raise ClusterError(f"sbatch refused the jobs: {' '.join(str(error).split())}") from error
+        return jobs
+    gpus = [] if places.device == "cpu" or kind == "inline" else _gpus()
     if kind == "local":
-        executor.update_parameters(timeout_min=60 * 24 * 30, gpus_per_node=gpus)
-    count = 1 if kind == "inline" else workers or max(1, gpus)
+        executor.update_parameters(timeout_min=60 * 24 * 30, gpus_per_node=len(gpus))
+    count = 1 if kind == "inline" else workers or max(1, len(gpus))
     threads = max(1, (os.cpu_count() or 1) // count) if count > 1 else None
     with _ctrl_c_is_ours():
         return [
-            executor.submit(job, list(runs), places, redo_failed_before, i % max(1, gpus), threads)
+            executor.submit(
+                job, list(runs), places, redo_failed_before, gpus[i % len(gpus)] if gpus else None, threads
+            )
             for i in range(count)
         ]
 
@@ -132,48 +156,56 @@ def follow(
 ) -> Outcome:
     """Submit what is pending and wait until every run has its record.
 
-    Runs that another `bench run` holds are waited for, and done here if it gives them up. A run whose job ends
-    without a record (killed, say) is submitted once more.
+    Runs that another `bench run` holds are waited for, and done here if it gives them up. A run whose process dies
+    is done once more; after a second death it is recorded as failed, and the others go on.
     """
     outcome = Outcome()
-    submissions: dict[str, int] = {}
+    deaths: Counter[str] = Counter()
+    fruitless = 0
     while not outcome.errors and not outcome.interrupted:
         pending = [run for run in runs if not finished(places.results, run, redo_failed_before)]
         free = [run for run in pending if claim.held(record.folder(places.results, run.id)) is None]
-        lost = [run for run in free if submissions.get(run.id, 0) >= 2]
-        if lost:
-            outcome.errors.append(
-                f"{len(lost)} runs ended twice without a record, {lost[0].id} first: "
-                f"see the logs in {places.results / 'jobs'}."
-            )
-        elif not pending:
+        if not pending:
             break
-        elif not free:
+        if not free:
             time.sleep(poll_s)
-        else:
-            submissions |= {run.id: submissions.get(run.id, 0) + 1 for run in free}
-            jobs = submit(
-                free,
-                places,
-                kind=kind,
-                workers=workers,
-                profile=profile,
-                redo_failed_before=redo_failed_before,
+            continue
+        jobs = submit(
+            free, places, kind=kind, workers=workers, profile=profile, redo_failed_before=redo_failed_before
+        )
+        try:
+            results = _wait(jobs, poll_s, wait_first=kind != "inline")
+        except KeyboardInterrupt:
+            if kind == "local":
+                _stop(jobs)
+            raise
+        outcome.errors += [r.error for r in results if r.error]
+        # A job that SLURM ended before its time saved its state; its runs are simply still pending.
+        outcome.interrupted = kind != "slurm" and any(r.stopped for r in results)
+        dead = [run for run in free if claim.died(record.folder(places.results, run.id))]
+        deaths.update(run.id for run in dead)
+        for run in dead:
+            if deaths[run.id] >= 2:
+                why = f"killed twice without a word: out of host memory? See the logs in {places.results / 'jobs'}."
+                give_up(run, places, why)
+        fruitless = (
+            0
+            if dead or any(finished(places.results, run, redo_failed_before) for run in free)
+            else fruitless + 1
+        )
+        if fruitless >= 3:
+            outcome.errors.append(
+                f"three times no job came to anything: see the logs in {places.results / 'jobs'}."
             )
-            try:
-                results = _wait(jobs, poll_s, wait_first=kind != "inline")
-            except KeyboardInterrupt:
-                if kind == "local":
-                    _stop(jobs, poll_s)
-                raise
-            outcome.errors += [r.error for r in results if r.error]
-            outcome.interrupted = any("interrupted" in r.done.values() for r in results)
     return outcome
 
 
 def finished(results: Path, run: Run, redo_failed_before: str) -> bool:
     """Whether a run needs no attempt: it is done, or has failed since `redo_failed_before` (UTC, ISO 8601)."""
-    found = record.read(results, run.id)
+    try:
+        found = record.read(results, run.id)
+    except RecordError:
+        return False  # a file system that stutters, or a damaged record: the next attempt replaces it
     return found is not None and not found.wants_retry(redo_failed_before)
 
 
@@ -185,7 +217,7 @@ def _wait(jobs: Sequence[Any], poll_s: float, *, wait_first: bool) -> list[JobRe
         try:
             results.append(one.result())
         except Exception as error:  # submitit's own: the process was killed, or its result can't be read
-            results.append(JobResult(done={}, error=None if _was_killed(error) else str(error)))
+            results.append(JobResult(error=None if _was_killed(error) else str(error)))
     return results
 
 
@@ -199,13 +231,15 @@ def _ctrl_c_is_ours() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous)
 
 
-def _stop(jobs: Sequence[Any], poll_s: float) -> None:
-    """Ask local jobs to save their state and end; wait until they have."""
-    for one in jobs:
-        with suppress(ProcessLookupError):  # ended by itself meanwhile
-            os.kill(int(one.job_id), signal.SIGTERM)
-    while not all(one.done() for one in jobs):
-        time.sleep(poll_s)
+def _stop(jobs: Sequence[Any], again_s: float = 5.0) -> None:
+    """Ask local jobs to save their state and end; wait until they have. A job that is starting up hears it late."""
+    while running := [one for one in jobs if not one.done()]:
+        for one in running:
+            with suppress(ProcessLookupError):  # ended by itself meanwhile
+                os.kill(int(one.job_id), signal.SIGTERM)
+        deadline = time.monotonic() + again_s
+        while time.monotonic() < deadline and not all(one.done() for one in running):
+            time.sleep(0.1)
 
 
 def _was_killed(error: Exception) -> bool:
@@ -214,7 +248,9 @@ def _was_killed(error: Exception) -> bool:
     return isinstance(error, submitit.core.utils.UncompletedJobError)
 
 
-def _gpu_count() -> int:
+def _gpus() -> list[str]:
+    """The GPUs this process may use, as ``CUDA_VISIBLE_DEVICES`` names them."""
     import torch
 
-    return torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]

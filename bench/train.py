@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from bench.checkpoint import State, restore, save
 from bench.errors import DivergedError, InterruptedRunError
 
 if TYPE_CHECKING:
@@ -27,21 +27,6 @@ class Batch(Protocol):
     def targets(self) -> Tensor: ...
 
 
-@dataclass
-class State:
-    """All that changes while training; what a resumed run starts from."""
-
-    step: int = 0
-    best_score: tuple[float, ...] | None = None
-    best_step: int = 0
-    stale: int = 0
-    micro_batch: int = 0
-    micro_batch_halvings: int = 0
-    stopped: bool = False
-    seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
-
-
 def learning_rate(step: int, *, peak: float, total_steps: int, warmup_steps: int, schedule: str) -> float:
     """Learning rate of a step: linear warm-up, then cosine or polynomial (power 0.9, as in SAMed) decay to zero.
 
@@ -55,13 +40,21 @@ def learning_rate(step: int, *, peak: float, total_steps: int, warmup_steps: int
 
 
 def make_optimizer(model: nn.Module, *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW over the parameters that ask for a gradient; biases, norms and scales are not decayed."""
-    import torch
+    """AdamW over the parameters that ask for a gradient.
 
+    Only weights of linear and convolutional layers (LoRA's too) are decayed: not biases, norms, position tables or
+    embeddings, which decay would pull away from their pre-training for no reason.
+    """
+    import torch
+    from torch import nn
+    from torch.nn.modules.conv import _ConvNd
+
+    layers = (m for m in model.modules() if isinstance(m, nn.Linear | _ConvNd))
+    matrices = {id(layer.weight) for layer in layers}
     asked = [p for p in model.parameters() if p.requires_grad]
     groups = [
-        {"params": [p for p in asked if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in asked if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [p for p in asked if id(p) in matrices], "weight_decay": weight_decay},
+        {"params": [p for p in asked if id(p) not in matrices], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=(0.9, 0.999))
 
@@ -93,6 +86,8 @@ def fit(
     batch_size: int,
     state_path: Path,
     enter_training: Callable[[], None],
+    seed: int = 0,
+    peak_bytes: Callable[[], int | None] = lambda: None,
     progress: Callable[[Mapping[str, Any]], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     save_every_s: float = SAVE_EVERY_S,
@@ -108,6 +103,9 @@ def fit(
         validate: scores on the inner validation split; higher ``pq``, then ``aji``, then ``dice`` is better.
         state_path: where the state is kept; training continues from there if the file exists.
         enter_training: puts the model into training mode (after validation left it in eval mode).
+        seed: of whatever is random in a step (dropout, say), together with the step's number: no generator has to
+            be saved for a resumed run to go on as an undisturbed one would.
+        peak_bytes: peak memory so far in this process.
         progress: told step, epoch, loss, speed and time left after every step.
         should_stop: asked after every step; True saves the state and raises `InterruptedRunError`.
 
@@ -123,8 +121,9 @@ def fit(
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     state = State(micro_batch=batch_size)
     best: dict[str, Tensor] = {}
-    if state_path.exists():
-        state, best = _restore(state_path, trained, optimizer)
+    restored = restore(state_path, trained, optimizer) if state_path.exists() else None
+    if restored is not None:
+        state, best = restored
     started = time.monotonic() - state.seconds
     first_step, resumed, saved = state.step, time.monotonic(), time.monotonic()
     enter_training()
@@ -134,6 +133,7 @@ def fit(
         )
         for group in optimizer.param_groups:
             group["lr"] = rate
+        torch.manual_seed(seed * 1_000_003 + state.step)
         value = _step(model, optimizer, batch, logits, loss, device, clip_norm, state)
         state.step += 1
         speed = (state.step - first_step) * batch_size / (time.monotonic() - resumed)
@@ -156,14 +156,16 @@ def fit(
                 improved or score == state.best_score
             ):  # early on all scores are 0: keep what has trained longer
                 state.best_score, state.best_step = score, state.step
-                best = {name: p.detach().clone() for name, p in trained.items()}
+                # Not on the GPU, where it would count as memory that training needs.
+                best = {name: p.detach().to("cpu", copy=True) for name, p in trained.items()}
             state.stale = 0 if improved else state.stale + 1
             state.stopped = 0 < patience <= state.stale
             enter_training()
         interrupted = should_stop()
         if left == 0 or interrupted or time.monotonic() - saved > save_every_s:
             state.seconds = time.monotonic() - started
-            _save(state_path, state, best, trained, optimizer)
+            state.peak_bytes = max(filter(None, (state.peak_bytes, peak_bytes())), default=None)
+            save(state_path, state, best, trained, optimizer)
             saved = time.monotonic()
         if interrupted:
             raise InterruptedRunError(
@@ -174,6 +176,7 @@ def fit(
     with torch.no_grad():
         for name, p in trained.items():
             p.copy_(best[name])
+    optimizer.zero_grad(set_to_none=True)  # or inference would seem to need the gradients' memory
     return state
 
 
@@ -229,47 +232,3 @@ def _accumulate(
         share.backward()
         value += float(share.detach())
     return value
-
-
-def _save(
-    path: Path,
-    state: State,
-    best: Mapping[str, Tensor],
-    trained: Mapping[str, Tensor],
-    optimizer: torch.optim.Optimizer,
-) -> None:
-    import torch
-
-    content = {
-        "state": vars(state),
-        "best": dict(best),
-        "trained": {name: p.detach() for name, p in trained.items()},
-        "optimizer": optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
-        "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-    temporary = path.with_name(path.name + ".tmp")
-    torch.save(content, temporary)
-    temporary.replace(path)
-
-
-def _restore(
-    path: Path, trained: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
-) -> tuple[State, dict[str, Tensor]]:
-    import torch
-
-    content = torch.load(path, weights_only=True, map_location="cpu")
-    if content["trained"].keys() != trained.keys():
-        raise ValueError(f"{path} belongs to other parameters; remove it to train this run from the start.")
-    with torch.no_grad():
-        for name, p in trained.items():
-            p.copy_(content["trained"][name])
-    optimizer.load_state_dict(content["optimizer"])
-    torch.set_rng_state(content["rng"])
-    if content["cuda_rng"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(content["cuda_rng"])
-    state = State(**content["state"])
-    if state.best_score is not None:
-        state.best_score = tuple(state.best_score)
-    device = next(iter(trained.values())).device
-    return state, {name: value.to(device) for name, value in content["best"].items()}

@@ -43,8 +43,17 @@ class Synthetic:
     def prepare(self, root: Path) -> None:
         """Write the default set (24 images, 256 × 256 pixels, 4 organs) if `root` is missing or empty."""
         root = Path(root)
-        if not root.is_dir() or not any(root.iterdir()):
+        if _is_filled(root):
+            return
+        try:
             write(root)
+        except DataError:
+            if not _is_filled(root):  # or else another process has just written the very same
+                raise
+
+
+def _is_filled(root: Path) -> bool:
+    return root.is_dir() and any(root.iterdir())
 
 
 def write(

@@ -48,7 +48,7 @@ def bench_run(tiny_data: Path, tiny_grid: Path) -> Callable[..., tuple[int, str]
         from bench import launch
 
         arguments = {
-            "overrides": (),
+            "assignments": (),
             "only": (),
             "data": tiny_data,
             "weights_folder": None,

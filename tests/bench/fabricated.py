@@ -64,7 +64,7 @@ def record(
     scores = {
         "dice": dice, "aji": aji, "aji_plus": aji, "pq": pq, "sq": 0.75, "dq": pq / 0.75, "f1": pq / 0.75,
         "precision": 0.7, "recall": 0.7, "n_images": 133, "n_true": 6000, "n_pred": 5900, "n_both_empty": 0,
-        "pq_pooled": pq, "pq_nucleus_weighted": pq, "post_processing": {"threshold": 0.5},
+        "pooled_pq": pq - 0.01, "weighted_pq": pq + 0.01, "post_processing": {"threshold": 0.5},
         "validation": {"pq": pq, "aji": aji},
     }  # fmt: skip
     provenance = {"commit": "c0ffee", "dirty": False, "gpu": "NVIDIA A100", "dataset": data}

@@ -18,7 +18,8 @@ def dead_pid() -> int:
 
 def plant(folder, **changes) -> None:
     folder.mkdir(exist_ok=True)
-    holder = {"token": "t" * 32, "host": socket.gethostname(), "pid": dead_pid(), "born": "never"}
+    boot = claim._boot()
+    holder = {"token": "t" * 32, "host": socket.gethostname(), "pid": dead_pid(), "born": f"{boot}:1"}
     (folder / claim.FILENAME).write_text(json.dumps(holder | changes))
 
 
@@ -49,7 +50,7 @@ def test_the_claim_of_a_dead_process_is_taken_over_once(tmp_path):
 
 
 def test_a_reused_process_number_does_not_pass_for_the_holder(tmp_path):
-    plant(tmp_path / "run", pid=os.getpid(), born="another boot:17")
+    plant(tmp_path / "run", pid=os.getpid(), born=f"{claim._boot()}:17")
     assert claim.acquire(tmp_path / "run") is not None
 
 
@@ -73,3 +74,24 @@ def test_an_unreadable_claim_is_taken_over(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / claim.FILENAME).write_text("{")
     assert claim.acquire(tmp_path / "run") is not None
+
+
+def test_a_kept_claim_is_touched_and_a_lost_one_is_noticed(tmp_path):
+    first = claim.acquire(tmp_path / "run")
+    assert first is not None and first.is_ours()
+    os.utime(first.path, (0, 0))
+    with first.kept_alive(interval_s=0.01):
+        while first.path.stat().st_mtime == 0:
+            pass
+    plant(tmp_path / "run", pid=os.getpid())
+    assert not first.is_ours()
+
+
+def test_the_dead_are_told_from_those_who_gave_their_run_back(tmp_path):
+    assert not claim.died(tmp_path / "run")
+    first = claim.acquire(tmp_path / "run")
+    assert first is not None and not claim.died(tmp_path / "run")
+    first.release()
+    assert not claim.died(tmp_path / "run")
+    plant(tmp_path / "run")
+    assert claim.died(tmp_path / "run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from fabricated import record, run
@@ -11,6 +12,13 @@ from fabricated import record, run
 from bench import collate
 from bench.errors import RecordError
 from bench.grid import CLASSICAL, cell_id
+
+
+def test_scores_are_those_that_evaluation_writes():
+    from bench import evaluate, metrics
+
+    one = np.ones((4, 4), np.int32)
+    assert set(collate.SCORES) <= evaluate.summarise([metrics.score(one, one)]).keys()
 
 
 def test_frame_has_one_row_per_record_whatever_its_status() -> None:

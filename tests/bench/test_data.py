@@ -39,6 +39,21 @@ def test_a_whole_image_becomes_one_padded_square_and_half_sized_labels():
     assert foreground_agreement(inputs, label_map) > 0.97
 
 
+@pytest.mark.parametrize(("scale", "expected"), [(None, 1.0), (1.0, 1.0), (0.5, 0.5), (0.75, 0.75)])
+def test_training_sees_the_magnification_that_evaluation_sees(scale, expected):
+    _, label_map = sample(scale=scale, image_size=64)
+    width_of_nucleus = np.flatnonzero((label_map == 300).any(0)).size * 2  # 20 px in the image
+    assert width_of_nucleus == pytest.approx(20 * expected, abs=4)
+
+
+def test_scale_augmentation_goes_both_ways():
+    widths = [
+        np.flatnonzero((sample(seed, augment=True, scale=0.5)[1] == 300).any(0)).size for seed in range(60)
+    ]
+    seen = [w for w in widths if w]
+    assert min(seen) < 5 and max(seen) > 5
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("scale", [None, 1.0, 1.5])
 def test_augmentation_moves_image_and_labels_together(seed, scale):

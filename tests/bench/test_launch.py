@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from bench import launch, record, run
+from bench import claim, launch, record, run
 from bench.errors import BenchError, DivergedError, PlanError
 
 
@@ -162,7 +162,7 @@ def test_an_unwritable_results_folder_is_refused_first(tmp_path, bench_run):
 def test_everything_that_is_wrong_is_told_at_once(tmp_path):
     with pytest.raises(PlanError) as caught:
         launch.prepare(
-            "default", overrides=["train.epoch=3"], only=["backbone=mobilesam"], data=tmp_path / "gone",
+            "default", assignments=["train.epoch=3"], only=["backbone=mobilesam"], data=tmp_path / "gone",
             weights_folder=tmp_path, results=tmp_path,
         )  # fmt: skip
     text = str(caught.value)
@@ -176,7 +176,7 @@ def test_more_folds_than_groups_are_refused(tmp_path, bench_run):
     with pytest.raises(
         PlanError, match=r"folds\.n_splits is 7, but .* holds only 6 groups of images; set fewer folds"
     ):
-        bench_run(tmp_path, overrides=["folds.n_splits=7"])
+        bench_run(tmp_path, assignments=["folds.n_splits=7"])
 
 
 def test_a_dry_run_shows_the_plan_and_runs_nothing(tmp_path, tiny_grid, tiny_data):
@@ -185,7 +185,11 @@ def test_a_dry_run_shows_the_plan_and_runs_nothing(tmp_path, tiny_grid, tiny_dat
     from rich.console import Console
 
     prepared = launch.prepare(
-        str(tiny_grid), overrides=["weights=official"], data=tiny_data, weights_folder=None, results=tmp_path
+        str(tiny_grid),
+        assignments=["weights=official"],
+        data=tiny_data,
+        weights_folder=None,
+        results=tmp_path,
     )
     printed = StringIO()
     launch.show_plan(prepared, Console(file=printed, width=200))
@@ -193,3 +197,31 @@ def test_a_dry_run_shows_the_plan_and_runs_nothing(tmp_path, tiny_grid, tiny_dat
     assert "skipped sam_nano × lora_qv: sam_nano has no official checkpoint" in printed.getvalue()
     assert "2 runs, 2 to do, on 6 images" in printed.getvalue()
     assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_a_run_that_was_taken_over_leaves_the_record_to_the_other(tmp_path, bench_run, monkeypatch):
+    def slow(one, images, place, **_):
+        path = record.folder(place.results, one.id) / "claim.json"
+        path.unlink()  # another host took this process for dead, and holds the run now
+        path.write_text(json.dumps({"token": "another", "host": "node7", "pid": 1, "born": "x"}))
+        raise DivergedError("the loss became nan")
+
+    monkeypatch.setattr(run, "execute", slow)
+    monkeypatch.setattr(claim, "HEARTBEAT_LIMIT_S", -1.0)  # and is taken for dead in turn
+    code, printed = bench_run(tmp_path, only=["backbone=classical", "fold=1"])
+    assert code == 1 and "killed twice without a word" in printed
+
+
+def test_images_that_changed_since_the_plan_are_refused(tmp_path, tiny_grid):
+    from bench.work import Places, work
+    from registry.datasets import synthetic
+    from registry.errors import DataError
+
+    synthetic.write(tmp_path / "data", n_images=4, image_size=64, seed=5, nuclei=(4, 8))
+    prepared = launch.prepare(str(tiny_grid), data=tmp_path / "data", weights_folder=None, results=tmp_path)
+    image = next((tmp_path / "data").rglob("*.png"))
+    Image.open(image).rotate(90).save(image)
+    with pytest.raises(
+        DataError, match=r"the images in .* have changed: .*Run the same command again to plan anew"
+    ):
+        work(prepared.plan.runs, Places(tmp_path, tmp_path / "data", device="cpu"), redo_failed_before="2026")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench import plan
+from bench import overrides, plan
 from bench.errors import PlanError
 from bench.grid import FoldSettings, Grid, Settings, TrainSettings, cell_id
 
@@ -52,7 +52,7 @@ def test_ids_are_unique_and_stable():
 def test_what_a_strategy_does_not_have_does_not_change_its_id():
     by_rank = [
         {r.strategy: r.id for r in plan.make(grid(settings=settings), DIGEST).runs}
-        for settings in (plan.override(grid().settings, [f"strategy.rank={rank}"]) for rank in (4, 8))
+        for settings in (overrides.apply(grid().settings, [f"strategy.rank={rank}"]) for rank in (4, 8))
     ]
     assert by_rank[0]["zero_shot"] == by_rank[1]["zero_shot"]
     assert by_rank[0]["lora_qv"] != by_rank[1]["lora_qv"]
@@ -61,7 +61,7 @@ def test_what_a_strategy_does_not_have_does_not_change_its_id():
 
 
 def test_training_settings_do_not_change_what_is_not_trained():
-    longer = plan.override(grid().settings, ["train.epochs=7"])
+    longer = overrides.apply(grid().settings, ["train.epochs=7"])
     ids = [
         {r.strategy: r.id for r in plan.make(grid(settings=s), DIGEST).runs}
         for s in (grid().settings, longer)
@@ -86,7 +86,7 @@ def test_the_strategys_own_learning_rate_is_resolved_in_the_plan():
     assert run.train["lr"] == 1e-3
     run = next(
         r
-        for r in plan.make(grid(settings=plan.override(grid().settings, ["train.lr=0.02"])), DIGEST).runs
+        for r in plan.make(grid(settings=overrides.apply(grid().settings, ["train.lr=0.02"])), DIGEST).runs
         if r.strategy == "lora_qv"
     )
     assert run.train["lr"] == 0.02
@@ -105,7 +105,7 @@ def test_impossible_pairs_are_skipped_with_a_reason():
 
 
 def test_set_reaches_every_documented_key():
-    changed = plan.override(
+    changed = overrides.apply(
         Settings(),
         [
             "dataset=synthetic", "head=watershed", "weights=random", "image_size=512", "scale=1.5", "seed=3",
@@ -121,7 +121,7 @@ def test_set_reaches_every_documented_key():
             epochs=2, batch_size=2, lr=1e-4, weight_decay=0.0, warmup_steps=10, schedule="polynomial", augment=False
         ),
     )  # fmt: skip
-    assert plan.override(changed, ["scale=none"]).scale is None
+    assert overrides.apply(changed, ["scale=none"]).scale is None
 
 
 @pytest.mark.parametrize(
@@ -142,12 +142,12 @@ def test_set_reaches_every_documented_key():
 )
 def test_bad_settings_are_named_with_the_nearest_match(assignment, message):
     with pytest.raises(PlanError, match=message.replace("?", r"\?") if "ofical" in message else message):
-        plan.override(Settings(), [assignment])
+        overrides.apply(Settings(), [assignment])
 
 
 def test_all_problems_are_reported_at_once():
     with pytest.raises(PlanError) as caught:
-        plan.override(Settings(), ["train.epoch=2", "seed=x", "folds.n_splits=2"])
+        overrides.apply(Settings(), ["train.epoch=2", "seed=x", "folds.n_splits=2"])
     assert len(caught.value.problems) == 2
     with pytest.raises(PlanError) as caught:
         plan.make(
@@ -209,3 +209,26 @@ def test_a_grid_of_ones_own_is_read_from_its_file(tmp_path):
         plan.load_grid(str(tmp_path / "gone.py"))
     with pytest.raises(PlanError, match=r"unknown grid 'defualt'\. Did you mean 'default'"):
         plan.load_grid("defualt")
+
+
+def test_what_a_grid_file_gets_wrong_is_told_too(tmp_path):
+    with pytest.raises(PlanError) as caught:
+        plan.make(
+            grid(folds=(1, 7), settings=replace(grid().settings, strategy={"rnak": 8, "rank": 0}, scale=0.0)),
+            DIGEST,
+        )
+    text = str(caught.value)
+    assert "unknown setting 'strategy.rnak'. Did you mean 'strategy.rank'?" in text
+    assert "the grid names folds [7]; with folds.n_splits=2 there are 1 to 2." in text
+    assert "strategy.rank is 0; it must be above 0." in text
+    assert "scale is 0.0; it must be above 0 and at most 8, or none." in text
+    path = tmp_path / "faulty.py"
+    path.write_text("GRID = Gird()")
+    with pytest.raises(PlanError, match=r"the grid file .*faulty\.py can't be run: NameError: name 'Gird'"):
+        plan.load_grid(str(path))
+
+
+def test_only_given_twice_adds_up():
+    default = plan.load_grid("default")
+    both = plan.narrow(default, ["backbone=mobile_sam", "backbone=tiny_sam", "fold=3,1", "fold=1"])
+    assert (both.backbones, both.folds) == (("mobile_sam", "tiny_sam"), (1, 3))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import train
+from bench import checkpoint, train
 from bench.errors import DivergedError, InterruptedRunError
 
 STEPS_PER_EPOCH, EPOCHS, BATCH = 3, 4, 4
@@ -24,7 +25,7 @@ class Batch:
 
 def model() -> nn.Module:
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Linear(8, 1))
+    return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 1))
 
 
 def batches(first_step: int) -> Iterator[Batch]:
@@ -74,9 +75,19 @@ def test_warm_up_takes_at_most_a_fifth_of_a_short_training():
     assert max(rates) == rates[2] == 1.0
 
 
-def test_weight_decay_spares_biases():
-    groups = train.make_optimizer(model(), lr=0.1, weight_decay=0.3).param_groups
-    assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(2, 0.3), (2, 0.0)]
+def test_weight_decay_spares_biases_norms_and_embeddings():
+    net = nn.ModuleDict(
+        {"net": model(), "norm": nn.LayerNorm(4), "tokens": nn.Embedding(3, 4), "conv": nn.Conv2d(1, 1, 3)}
+    )
+    decayed, spared = train.make_optimizer(net, lr=0.1, weight_decay=0.3).param_groups
+    assert decayed["weight_decay"] == 0.3 and spared["weight_decay"] == 0.0
+    names = {id(p): name for name, p in net.named_parameters()}
+    assert {names[id(p)] for p in decayed["params"]} == {"net.0.weight", "net.3.weight", "conv.weight"}
+    assert {names[id(p)] for p in spared["params"]} == set(names.values()) - {
+        "net.0.weight",
+        "net.3.weight",
+        "conv.weight",
+    }
 
 
 def test_training_lowers_the_loss(tmp_path):
@@ -125,6 +136,16 @@ def test_a_finished_state_trains_no_further_step(tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(again), strict=True))
 
 
+def test_memory_of_gradients_is_given_back_and_the_peak_survives_a_resumption(tmp_path):
+    net, peaks = model(), iter([300, 200, 100, 50, 40])
+    steps = iter(range(1, 100))
+    with pytest.raises(InterruptedRunError):
+        fit(net, tmp_path / "state.pt", should_stop=lambda: next(steps) >= 3, peak_bytes=lambda: next(peaks))
+    state = fit(net, tmp_path / "state.pt", peak_bytes=lambda: next(peaks))
+    assert state.peak_bytes == 300
+    assert all(p.grad is None for p in net.parameters())
+
+
 def test_micro_batches_add_up_to_the_batch(tmp_path):
     def out_of_memory_above_two(images: Tensor) -> Tensor:
         if len(images) > 2:
@@ -132,6 +153,7 @@ def test_micro_batches_add_up_to_the_batch(tmp_path):
         return small(images)
 
     whole, small = model(), model()
+    whole[2].p = small[2].p = 0.0  # dropout would differ with the micro-batch
     fit(whole, tmp_path / "whole.pt")
     state = fit(small, tmp_path / "small.pt", logits=out_of_memory_above_two)
     assert (state.micro_batch, state.micro_batch_halvings) == (2, 1)
@@ -177,3 +199,20 @@ def test_a_state_of_other_parameters_is_refused(tmp_path):
     fit(model(), tmp_path / "state.pt")
     with pytest.raises(ValueError, match="belongs to other parameters; remove it"):
         fit(nn.Sequential(nn.Linear(5, 1)), tmp_path / "state.pt")
+
+
+def test_a_damaged_state_is_kept_aside_and_training_starts_anew(tmp_path):
+    (tmp_path / "state.pt").write_bytes(b"torn")
+    assert fit(model(), tmp_path / "state.pt").step == 12
+    assert (tmp_path / "state.pt.damaged").read_bytes() == b"torn"
+
+
+def test_a_state_that_does_not_fit_the_disk_is_told_as_such(tmp_path, monkeypatch):
+    def full(content, file):
+        raise RuntimeError("unexpected pos 704 vs 598")
+
+    monkeypatch.setattr(torch, "save", full)
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(OSError, match="No space left on device"):
+        fit(model(), tmp_path / "state.pt")
+    assert list(tmp_path.iterdir()) == []

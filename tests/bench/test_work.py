@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -85,7 +86,7 @@ def test_two_commands_at_once_share_the_work(tmp_path, tiny_grid, tiny_data):
 def test_a_killed_run_leaves_no_record_and_resumes_bit_equal(tmp_path, tiny_grid, tiny_data, bench_run):
     narrow = ["strategy=lora_qv", "fold=1"]
     epochs = ["train.epochs=20", "train.patience=0"]
-    code, _ = bench_run(tmp_path / "undisturbed", only=narrow, overrides=epochs)
+    code, _ = bench_run(tmp_path / "undisturbed", only=narrow, assignments=epochs)
     assert code == 0
     flags = [f for pair in (("--only", n) for n in narrow) for f in pair]
     flags += [f for pair in (("--set", e) for e in epochs) for f in pair]
@@ -95,17 +96,19 @@ def test_a_killed_run_leaves_no_record_and_resumes_bit_equal(tmp_path, tiny_grid
     process.wait()
     assert not (folder / record.FILENAME).exists()
     assert (folder / "state.pt").exists()
-    code, _ = bench_run(tmp_path / "killed", only=narrow, overrides=epochs)
+    code, _ = bench_run(tmp_path / "killed", only=narrow, assignments=epochs)
     assert code == 0
     assert trained_bytes(tmp_path / "killed") == trained_bytes(tmp_path / "undisturbed")
 
 
-@pytest.mark.parametrize("cluster", ["inline", "local"])
-def test_ctrl_c_saves_the_state_and_says_how_to_go_on(tmp_path, tiny_grid, tiny_data, cluster):
+@pytest.mark.parametrize(
+    ("cluster", "number"), [("inline", signal.SIGINT), ("local", signal.SIGINT), ("local", signal.SIGTERM)]
+)
+def test_stopping_saves_the_state_and_says_how_to_go_on(tmp_path, tiny_grid, tiny_data, cluster, number):
     flags = ["--only", "strategy=decoder_only", "--set", "train.epochs=500", "--set", "train.patience=0"]
     process = bench(tmp_path, tiny_grid, tiny_data, "--cluster", cluster, *flags)
     folder = when_training(process, tmp_path, epoch=2)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     output, _ = process.communicate()
     assert process.returncode == 130 and "Traceback" not in output, output
     assert "2 of 4 runs are done and kept; the same command continues where this one stopped." in output
@@ -123,3 +126,24 @@ def test_a_killed_worker_is_replaced(tmp_path, tiny_grid, tiny_data):
     assert process.returncode == 0, output
     assert {r.status for r in record.read_all(tmp_path)} == {"ok"}
     assert "4 of 4 runs are done, 0 failed" in output
+
+
+def test_a_run_that_always_dies_is_recorded_and_the_others_go_on(tmp_path, tiny_grid, tiny_data):
+    prepared = launch.prepare(
+        str(tiny_grid), only=["strategy=decoder_only"], data=tiny_data, weights_folder=None, results=tmp_path
+    )
+    deadly = next(run for run in prepared.plan.runs if run.strategy == "decoder_only" and run.fold == 1)
+    process = bench(tmp_path, tiny_grid, tiny_data, "--cluster", "local", "--only", "strategy=decoder_only")
+    while process.poll() is None:
+        holder = claim.held(record.folder(tmp_path, deadly.id))
+        if holder is not None and record.read(tmp_path, deadly.id) is None and holder["pid"] != process.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(holder["pid"], signal.SIGKILL)
+    output = process.communicate()[0]
+    assert process.returncode == 1, output
+    found = {r.id: r for r in record.read_all(tmp_path)}
+    assert len(found) == 4
+    assert found.pop(deadly.id).reason.startswith(
+        "killed twice without a word: out of host memory? See the logs in"
+    )
+    assert {r.status for r in found.values()} == {"ok"}

@@ -138,26 +138,16 @@ def test_real_tissue_is_sound() -> None:
     assert groups == {row["id"]: row["group"] for row in rows}
 
 
-def test_is_official_asks_for_every_organ_and_image() -> None:
-    here = Path()
-    all_of_them = [
-        Sample(f"{organ}_{n}", organ, here, here, "")
-        for organ, count in nuinsseg.ORGANS.items()
-        for n in range(count)
-    ]
-    assert (len(all_of_them), len(nuinsseg.ORGANS)) == (665, 31)
-    assert nuinsseg.is_official(all_of_them)
-    assert not nuinsseg.is_official(all_of_them[:-1])
-    renamed = [Sample(s.stem, f"synthetic {s.organ}", here, here, "") for s in all_of_them]
-    assert not nuinsseg.is_official(renamed)
-
-
-def test_organ_counts_are_the_releases() -> None:
-    listed = SHARED / "data" / "nuinsseg_organs.csv"
+def test_only_the_releases_own_names_are_official() -> None:
+    listed = SHARED / "data" / "nuinsseg_files_and_folds.csv"
     if not listed.is_file():
-        pytest.skip("shared/data/nuinsseg_organs.csv is not beside the checkout")
+        pytest.skip("shared/data/nuinsseg_files_and_folds.csv is not beside the checkout")
+    here = Path()
     with listed.open() as file:
-        assert {row["organ_folder"]: int(row["images"]) for row in csv.DictReader(file)} == nuinsseg.ORGANS
+        release = [Sample(Path(r["file"]).stem, r["organ"], here, here, "") for r in csv.DictReader(file)]
+    assert nuinsseg.is_official(release) and nuinsseg.is_official(release[::-1])
+    assert not nuinsseg.is_official(release[:-1])
+    assert not nuinsseg.is_official([*release[:-1], Sample("another", "human liver", here, here, "")])
 
 
 def test_fingerprint_is_the_digest_of_names_groups_and_bytes(root: Path) -> None:

@@ -1,0 +1,97 @@
+"""``--set KEY=VALUE``: texts → typed settings."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
+
+from bench.errors import PlanError
+from bench.grid import Settings
+from registry import strategies
+from registry.errors import unknown
+
+
+def apply(settings: Settings, assignments: Sequence[str]) -> Settings:
+    """Apply ``KEY=VALUE`` texts; raises `PlanError` that lists every unknown or ill-typed one."""
+    problems: list[str] = []
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        try:
+            if not equals:
+                raise ValueError(f"--set {assignment!r} has no '='; write KEY=VALUE, e.g. train.epochs=20.")
+            settings = _assign(settings, key.strip().split("."), text.strip(), key.strip())
+        except ValueError as error:
+            problems.append(str(error))
+    if problems:
+        raise PlanError(problems)
+    return settings
+
+
+def setting_names() -> dict[str, str]:
+    """Every key that `--set` takes, with its type as text."""
+    names: dict[str, str] = {}
+    for name, kind in typing.get_type_hints(Settings).items():
+        if is_dataclass(kind):
+            names |= {f"{name}.{inner}": _spell(k) for inner, k in typing.get_type_hints(kind).items()}
+        elif name != "strategy":
+            names[name] = _spell(kind)
+    return names | {
+        f"strategy.{option}": type(value).__name__ for option, value in strategy_options().items()
+    }
+
+
+def _assign(settings: Any, path: Sequence[str], text: str, full: str) -> Any:
+    kinds = typing.get_type_hints(type(settings))
+    head, *rest = path
+    if head == "strategy" and rest:
+        options, option = strategy_options(), ".".join(rest)
+        if option not in options:
+            raise ValueError(unknown("setting", full, setting_names()))
+        default = options[option]
+        value = _parse(text, str if default is None else type(default), full)
+        return replace(settings, strategy={**settings.strategy, option: value})
+    if (
+        head not in {f.name for f in fields(settings)}
+        or is_dataclass(kinds[head]) != bool(rest)
+        or head == "strategy"
+    ):
+        raise ValueError(unknown("setting", full, setting_names()))
+    inner = getattr(settings, head)
+    return replace(
+        settings, **{head: _assign(inner, rest, text, full) if rest else _parse(text, kinds[head], full)}
+    )
+
+
+def _parse(text: str, kind: Any, key: str) -> Any:
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        if text.lower() == "none":
+            return None
+        kind = next(k for k in typing.get_args(kind) if k is not type(None))
+    if typing.get_origin(kind) is typing.Literal:
+        if text not in typing.get_args(kind):
+            raise ValueError(unknown(f"value for {key}:", text, typing.get_args(kind)))
+        return text
+    truth = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
+    try:
+        value = truth[text.lower()] if kind is bool else kind(text)
+    except (ValueError, KeyError):
+        raise ValueError(f"{key}={text!r} is not of type {_spell(kind)}.") from None
+    if (isinstance(value, float) and value != value) or value in (float("inf"), float("-inf")):
+        raise ValueError(f"{key}={text!r} is not a finite number.")
+    return value
+
+
+def _spell(kind: Any) -> str:
+    if typing.get_origin(kind) is typing.Literal:
+        return " or ".join(typing.get_args(kind))
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return " or ".join("none" if k is type(None) else _spell(k) for k in typing.get_args(kind))
+    return str(getattr(kind, "__name__", kind))
+
+
+def strategy_options() -> Mapping[str, Any]:
+    """All options that any registered strategy has, with their defaults."""
+    return {key: value for name in strategies.names() for key, value in strategies.options(name).items()}
