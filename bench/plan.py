@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from bench import overrides
 from bench.errors import PlanError
 from bench.grid import CLASSICAL, Grid, Run
 from registry import backbones, datasets, heads, strategies
