@@ -108,7 +108,7 @@ def _throughput(sam: Sam, device: torch.device, batch_size: int = 4) -> float | 
 
     images = torch.rand(batch_size, 3, sam.image_size, sam.image_size, device=device)
     try:
-        found = latency_ms(lambda: sam.decode(sam.encode(images)), device=device, warmup=1, repeats=5)
+        found = latency_ms(lambda: sam.decode(sam.encode(images)), device=device, warmup=1, repeats=3)
     except torch.OutOfMemoryError:
         return None
     return 1000 * batch_size / found["median"]
