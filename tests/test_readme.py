@@ -102,3 +102,9 @@ def test_every_option_of_the_readme_exists():
     for option in set(re.findall(r"^\s+bench .*", README, re.MULTILINE)):
         for flag in re.findall(r"(--[a-z-]+)", option):
             assert flag in help_text, option
+
+
+def test_every_local_link_of_the_readme_resolves():
+    links = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
+    assert "docs/quick.png" in links
+    assert [link for link in links if not (ROOT / link).exists()] == []
