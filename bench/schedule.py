@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import shutil
 import signal
+import subprocess
 import time
 import uuid
 from collections import Counter
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     import submitit
 
 Kind = Literal["inline", "local", "slurm"]
+SQUEUE_EVERY_S = 5.0
+ARRAY_SIZE = 1000  # SLURM's MaxArraySize is 1001 unless a cluster says otherwise
 KINDS: tuple[Kind, ...] = ("inline", "local", "slurm")
 
 
@@ -122,11 +126,14 @@ def submit(
             },
         )  # fmt: skip
         chunks = [runs[i : i + settings.runs_per_job] for i in range(0, len(runs), settings.runs_per_job)]
+        jobs: list[submitit.Job[JobResult]] = []
         try:
-            with executor.batch():
-                jobs = [
-                    executor.submit(job, chunk, places, redo_failed_before, None, None) for chunk in chunks
-                ]
+            for start in range(0, len(chunks), ARRAY_SIZE):
+                with executor.batch():
+                    jobs += [
+                        executor.submit(job, chunk, places, redo_failed_before, None, None)
+                        for chunk in chunks[start : start + ARRAY_SIZE]
+                    ]
         except submitit.core.utils.FailedJobError as error:
             raise ClusterError(f"sbatch refused the jobs: {' '.join(str(error).split())}") from error
         return jobs
@@ -174,7 +181,7 @@ def follow(
             free, places, kind=kind, workers=workers, profile=profile, redo_failed_before=redo_failed_before
         )
         try:
-            results = _wait(jobs, poll_s, wait_first=kind != "inline")
+            results = _wait(jobs, poll_s, kind=kind)
         except KeyboardInterrupt:
             if kind == "local":
                 _stop(jobs)
@@ -209,16 +216,34 @@ def finished(results: Path, run: Run, redo_failed_before: str) -> bool:
     return found is not None and not found.wants_retry(redo_failed_before)
 
 
-def _wait(jobs: Sequence[Any], poll_s: float, *, wait_first: bool) -> list[JobResult]:
-    while wait_first and not all(one.done() for one in jobs):
-        time.sleep(poll_s)
-    results = []
-    for one in jobs:
-        try:
-            results.append(one.result())
-        except Exception as error:  # submitit's own: the process was killed, or its result can't be read
-            results.append(JobResult(error=None if _was_killed(error) else str(error)))
-    return results
+def _wait(jobs: Sequence[Any], poll_s: float, *, kind: Kind) -> list[JobResult]:
+    if kind == "inline":
+        return [one.result() for one in jobs]
+    while _in_queue(jobs) if kind == "slurm" else not all(one.done() for one in jobs):
+        time.sleep(max(poll_s, SQUEUE_EVERY_S) if kind == "slurm" else poll_s)
+    return [_result(one) for one in jobs]
+
+
+def _in_queue(jobs: Sequence[Any]) -> bool:
+    """Whether any of our jobs still waits or runs.
+
+    One call for all jobs. submitit would ask sacct, which many clusters don't have, and warn of it each time.
+    """
+    command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    if answer.returncode:
+        return True  # a controller that restarts, say; the jobs go on without it
+    return bool(set(answer.stdout.split()) & {one.job_id for one in jobs})
+
+
+def _result(one: Any) -> JobResult:
+    """What a job that is over came back with; a killed one left nothing."""
+    from submitit.core.utils import pickle_load
+
+    if not one.paths.result_pickle.exists():
+        return JobResult()
+    outcome, value = pickle_load(one.paths.result_pickle)
+    return value if outcome == "success" else JobResult(error=str(value).strip().rpartition("\n")[2])
 
 
 @contextmanager
@@ -240,12 +265,6 @@ def _stop(jobs: Sequence[Any], again_s: float = 5.0) -> None:
         deadline = time.monotonic() + again_s
         while time.monotonic() < deadline and not all(one.done() for one in running):
             time.sleep(0.1)
-
-
-def _was_killed(error: Exception) -> bool:
-    import submitit
-
-    return isinstance(error, submitit.core.utils.UncompletedJobError)
 
 
 def _gpus() -> list[str]:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from bench import schedule
 from bench.errors import ClusterError
-from bench.work import Places
+from bench.work import Places, Worked
 
 
 def test_auto_is_slurm_where_there_is_an_sbatch(monkeypatch):
@@ -33,3 +36,32 @@ def test_what_keeps_a_job_from_working_comes_back_as_a_sentence(tmp_path, tiny_g
     outcome = schedule.follow(prepared.plan.runs, places, kind="inline", redo_failed_before="2026")
     (error,) = outcome.errors
     assert str(tmp_path / "gone") in error
+
+
+def test_what_sbatch_refuses_is_told_in_a_sentence(tmp_path, tiny_grid, tiny_data, monkeypatch):
+    from bench import launch
+
+    sbatch = tmp_path / "bin" / "sbatch"
+    sbatch.parent.mkdir()
+    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpuu' >&2\nexit 1\n")
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{sbatch.parent}:{os.environ['PATH']}")
+    assert schedule.choose("auto") == "slurm"
+    prepared = launch.prepare(str(tiny_grid), data=tiny_data, weights_folder=None, results=tmp_path)
+    places = Places(results=tmp_path, data=tiny_data, device="cpu")
+    with pytest.raises(ClusterError, match=r"sbatch refused the jobs: .*invalid partition specified: gpuu"):
+        schedule.follow(prepared.plan.runs, places, kind="slurm", redo_failed_before="2026")
+
+
+def test_every_local_worker_gets_a_gpu_that_the_user_may_use(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert schedule._gpus() == ["2", "3"]
+    seen: list[str] = []
+
+    def work(*_, **__):
+        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
+        return Worked()
+
+    monkeypatch.setattr(schedule, "work", work)
+    assert schedule.job([], Places(Path("r"), Path("d")), "2026", "3", None) == schedule.JobResult()
+    assert seen == ["3"]
