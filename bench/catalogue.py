@@ -26,21 +26,14 @@ def listing(kind: str) -> Table:
         title=kind, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
     if kind == "backbones":
-        for name in ("name", "parameters", "input", "checkpoint", "licence", "note"):
+        for name in ("name", "parameters", "input", "official checkpoint"):
             table.add_column(name, justify="right" if name in ("parameters", "input") else "left")
         for name in backbones.names():
             card = backbones.card(name)
-            file = card.checkpoint.filename if card.checkpoint else "none"
-            table.add_row(
-                name,
-                millions(card.parameters.total),
-                f"{card.native_image_size} px",
-                file,
-                card.licence,
-                card.note,
-            )
+            file = card.checkpoint.filename if card.checkpoint else "none: random weights only"
+            table.add_row(name, millions(card.parameters.total), f"{card.native_image_size} px", file)
         return table
-    for name in ("name", "summary"):
+    for name in ("name", "type" if kind == "settings" else "summary"):
         table.add_column(name)
     rows: Iterable[tuple[str, str]] = {
         "strategies": lambda: (
@@ -168,7 +161,7 @@ def _label(node: Node, name: str | None = None) -> str:
         share = f"[green]{millions(node.trained)} trained[/]"
     times = f" × {node.count}" if node.count > 1 else ""
     return (
-        f"{name or escape(node.name)} [dim]{escape(node.kind)}{times}[/] {millions(node.parameters)} {share}"
+        f"{name or escape(node.name)} [dim]{escape(node.kind)}{times}[/] {millions(node.parameters)}, {share}"
     )
 
 

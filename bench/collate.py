@@ -18,7 +18,8 @@ SCORES = (*IMAGE_SCORES, "pooled_pq", "weighted_pq")
 LATENCIES = ("encoder_latency_ms", "decoder_latency_ms", "postprocessing_latency_ms")
 SECTION_KEYS = ("dataset", "dataset_digest", "n_splits", "fold_seed")
 RUN_KEYS = (
-    "backbone", "strategy", "head", *SECTION_KEYS, "fold", "seed", "weights", "image_size", "scale",
+    "backbone", "strategy", "head", *SECTION_KEYS, "fold", "validation_fraction", "seed", "weights", "image_size",
+    "scale",
 )  # fmt: skip
 CONSTANT_COSTS = (
     "parameters_total", "parameters_trainable", "parameters_encoder", "parameters_decoder",

@@ -31,16 +31,22 @@ def apply(settings: Settings, assignments: Sequence[str]) -> Settings:
 
 
 def setting_names() -> dict[str, str]:
-    """Every key that `--set` takes, with its type as text."""
+    """Every key that `--set` takes, with its type and default as text."""
+    names = _described(Settings())
+    options = strategy_options().items()
+    return names | {f"strategy.{key}": f"{type(value).__name__}, default {value}" for key, value in options}
+
+
+def _described(settings: Any, prefix: str = "") -> dict[str, str]:
     names: dict[str, str] = {}
-    for name, kind in typing.get_type_hints(Settings).items():
+    for name, kind in typing.get_type_hints(type(settings)).items():
+        value = getattr(settings, name)
         if is_dataclass(kind):
-            names |= {f"{name}.{inner}": _spell(k) for inner, k in typing.get_type_hints(kind).items()}
+            names |= _described(value, f"{name}.")
         elif name != "strategy":
-            names[name] = _spell(kind)
-    return names | {
-        f"strategy.{option}": type(value).__name__ for option, value in strategy_options().items()
-    }
+            shown = "none" if value is None else str(value).lower() if isinstance(value, bool) else value
+            names[f"{prefix}{name}"] = f"{_spell(kind)}, default {shown}"
+    return names
 
 
 def _assign(settings: Any, path: Sequence[str], text: str, full: str) -> Any:
