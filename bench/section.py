@@ -135,7 +135,7 @@ def _settings(rows: pd.DataFrame) -> tuple[str, ...]:
     A strategy's own options and learning rate, and the head of one that brings its own, differ by design:
     they count only within one strategy.
     """
-    names = ["head", "image_size", "scale", "seed"]
+    names = ["head", "image_size", "scale", "seed", "validation_fraction"]
     names += [str(name) for name in rows if str(name).startswith(("train.", "strategy."))]
     return tuple(name for name in names if _differs(rows, name))
 

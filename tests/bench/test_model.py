@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -170,6 +171,12 @@ def test_every_strategy_passes(backbone: str, strategy: str) -> None:
 def test_zero_shot_passes_without_an_optimiser(backbone: str) -> None:
     result = Case(backbone, "zero_shot").audit()
     assert (result["n_asked"], result["n_received"], result["n_held"]) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("backbone", LIGHT)
+def test_the_audit_passes_in_bfloat16_as_on_a_gpu(backbone: str) -> None:
+    told = Case(backbone, "lora_all_linear").audit(autocast=partial(torch.autocast, "cpu", torch.bfloat16))
+    assert told["ok"] and told["roundtrip_max_abs_difference"] == 0.0
 
 
 @pytest.mark.parametrize("tokens", [(0,), (3, 1)])

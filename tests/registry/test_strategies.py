@@ -252,6 +252,26 @@ def test_random_lora_changes_q_and_v_and_leaves_k_bit_identical(backbone: str) -
         assert torch.equal(split.k.weight.T, k_rows.flatten(1))
 
 
+@pytest.mark.parametrize("backbone", ["sam_nano", "mobile_sam", "efficient_sam_ti", "sam_vit_b"])
+def test_k_is_bit_identical_inside_the_encoder_too(backbone: str) -> None:
+    sam = backbones.build(backbone, image_size=64)
+    strategies.apply("lora_qv", sam)
+    targets = sam.card.targets
+    split = sam.get_submodule(f"{blocks.names(sam)[0]}.{targets.qkv}")
+    seen: list[torch.Tensor] = []
+    split.register_forward_hook(lambda _, inputs, output: seen.append(output.detach().flatten(0, -2)))
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        before = sam.encode(image)
+        for name, parameter in sam.named_parameters():
+            if ".lora_" in name:
+                nn.init.normal_(parameter)
+        after = sam.encode(image)
+    (q0, k0, v0), (q1, k1, v1) = (_parts(output, targets.qkv_layout, targets.head_dim) for output in seen)
+    assert torch.equal(k0, k1)
+    assert not torch.equal(q0, q1) and not torch.equal(v0, v1) and not torch.equal(before, after)
+
+
 def test_the_trap_of_tiny_vit_is_a_trap() -> None:
     """Read as contiguous, the first third of TinyViT's qkv rows holds keys: the layout matters."""
     card = backbones.card("mobile_sam")
