@@ -33,7 +33,7 @@ def listing(kind: str) -> Table:
             file = card.checkpoint.filename if card.checkpoint else "none: random weights only"
             table.add_row(name, millions(card.parameters.total), f"{card.native_image_size} px", file)
         return table
-    for name in ("name", "type" if kind == "settings" else "summary"):
+    for name in ("name", "type, default and meaning" if kind == "settings" else "summary"):
         table.add_column(name)
     rows: Iterable[tuple[str, str]] = {
         "strategies": lambda: (
@@ -100,7 +100,7 @@ def with_checkpoint() -> list[str]:
     return [name for name in backbones.names() if backbones.card(name).checkpoint]
 
 
-def check_report(report: CheckReport) -> Table:
+def check_report(report: CheckReport) -> Iterator[Table | str]:
     """What `bench data check` found: one row per organ, then every problem and oddity."""
     table = Table(
         title=f"{report.root}",
@@ -120,10 +120,8 @@ def check_report(report: CheckReport) -> Table:
     table.add_row(f"[bold]{len(report.organs)} organs[/]", *(f"[bold]{total:,}[/]" for total in totals))
     lines = [f"[red]problem[/] {escape(text)}" for text in report.problems]
     lines += [f"[yellow]note[/] {escape(text)}" for text in report.notes]
-    table.caption = "\n".join(lines) or "[green]no problems[/]"
-    table.caption_justify = "left"
-    table.caption_style = ""
-    return table
+    yield table
+    yield from lines or ["[green]no problems[/]"]
 
 
 def weights_report(statuses: Iterable[Status]) -> Table:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bench.choices import Axis, Device, Format, Kind, Where
 from bench.errors import BenchError
 from registry.errors import RegistryError
 
@@ -28,50 +28,6 @@ app.add_typer(weights_app, name="weights")
 
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Results folder.")]
 RESULTS = Path("results")
-
-
-class Where(StrEnum):
-    """Where runs are executed."""
-
-    auto = "auto"
-    inline = "inline"
-    local = "local"
-    slurm = "slurm"
-
-
-class Device(StrEnum):
-    """What runs compute on."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Format(StrEnum):
-    """How a table is written."""
-
-    terminal = "terminal"
-    markdown = "markdown"
-    csv = "csv"
-
-
-class Axis(StrEnum):
-    """What accuracy is plotted against."""
-
-    parameters = "parameters"
-    latency = "latency"
-    memory = "memory"
-
-
-class Kind(StrEnum):
-    """What can be listed."""
-
-    backbones = "backbones"
-    strategies = "strategies"
-    heads = "heads"
-    datasets = "datasets"
-    grids = "grids"
-    settings = "settings"
 
 
 @app.command()
@@ -121,7 +77,13 @@ def run(
     from bench import launch
 
     prepared = launch.prepare(
-        grid, assignments=overrides or (), only=only or (), data=data, weights_folder=weights, results=results
+        grid,
+        assignments=overrides or (),
+        only=only or (),
+        data=data,
+        weights_folder=weights,
+        results=results,
+        device=device.value if cluster is not Where.slurm else "auto",
     )
     if dry_run:
         launch.show_plan(prepared, console())
@@ -138,7 +100,10 @@ def table(
     results: Results = RESULTS,
     format: Annotated[Format, typer.Option(help="terminal, markdown or csv.")] = Format.terminal,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Write to a file; .md and .csv choose the format."
+        ),
     ] = None,
     by_organ: Annotated[
         bool, typer.Option("--by-organ", help="PQ per organ instead of the leaderboard.")
@@ -147,6 +112,9 @@ def table(
     """The leaderboard, from records alone: mean ± sd over folds, with published baselines beside it."""
     from bench import report
 
+    by_suffix = {".md": Format.markdown, ".csv": Format.csv}
+    if output is not None and format is Format.terminal:
+        format = by_suffix.get(output.suffix, format)
     report.table(results, format=format.value, output=output, by_organ=by_organ)
 
 
@@ -200,7 +168,8 @@ def data_check(
 
     with console().status(f"reading {folder}"):
         report = datasets.get(dataset).check(folder)
-    console().print(catalogue.check_report(report))
+    for part in catalogue.check_report(report):
+        console().print(part, soft_wrap=True)
     raise typer.Exit(1 if report.problems else 0)
 
 
@@ -271,7 +240,7 @@ def weights_check(
 
     statuses = [room.check(name, weights) for name in names or catalogue.with_checkpoint()]
     console().print(catalogue.weights_report(statuses))
-    raise typer.Exit(1 if any(status.state == "wrong digest" for status in statuses) else 0)
+    raise typer.Exit(1 if any(status.state in ("missing", "wrong digest") for status in statuses) else 0)
 
 
 def console(stderr: bool = False):  # type: ignore[no-untyped-def]  # a rich Console, imported late

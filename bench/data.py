@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 
 from bench import geometry
 from registry.contract import Dataset, Sample
+from registry.errors import DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,11 +38,20 @@ class Batch:
 
 
 def load(dataset: Dataset, samples: Sequence[Sample]) -> dict[str, Image]:
-    """Decode samples, by stem. Raises `DataError` for a file that can't be used."""
-    images = {}
+    """Decode samples, by stem. Raises `DataError` that names every file that can't be used."""
+    images, problems = {}, []
     for sample in samples:
-        pixels, label_map = dataset.read(sample)
-        images[sample.stem] = Image(sample.stem, sample.organ, sample.group, pixels, label_map)
+        try:
+            pixels, label_map = dataset.read(sample)
+        except DataError as error:
+            problems.append(str(error))
+        else:
+            images[sample.stem] = Image(sample.stem, sample.organ, sample.group, pixels, label_map)
+    if problems:
+        shown = " ".join(problems[:5]) + (f" And {len(problems) - 5} more." if len(problems) > 5 else "")
+        raise DataError(
+            f"{len(problems)} of {len(samples)} images can't be used; `bench data check` lists them. {shown}"
+        )
     return images
 
 

@@ -52,6 +52,7 @@ def prepare(
     data: Path | None,
     weights_folder: Path | None,
     results: Path,
+    device: str = "auto",
 ) -> Prepared:
     """Plan a grid and look for everything it needs; nothing is submitted.
 
@@ -82,6 +83,8 @@ def prepare(
             f"{len({s.group for s in samples})} groups of images; set fewer folds."
         )
     problems += _missing_weights(made.runs, weights_folder)
+    if device == "cuda" and not _has_gpu():
+        problems.append("--device cuda: no GPU is usable here; use --device auto, or --device cpu.")
     if problems:
         raise PlanError(problems)
     done = []
@@ -118,7 +121,7 @@ def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, conso
 
     where = {"inline": "in this process", "local": "in local processes", "slurm": "on SLURM"}[chosen]
     if kind == "auto" and chosen == "local":
-        where += " (no sbatch here)"
+        where += " (no SLURM answers here)"
     console.print(
         f"{len(prepared.pending)} runs {where}; {len(prepared.done)} done already, results in {results}",
         highlight=False,
@@ -197,12 +200,11 @@ def _close(view: live.View, results: Path, errors: Sequence[str], interrupted: b
             highlight=False,
         )
         return 130
-    console.print(
-        f"{counts['done']} of {counts['all']} runs are done, {counts['failed']} failed. "
-        f"Next: bench table --results {results}",
-        highlight=False,
-        soft_wrap=True,
+    told = f"{counts['done']} of {counts['all']} runs are done, {counts['failed']} failed"
+    following = (
+        "Mend that, and give the same command again." if errors else f"Next: bench table --results {results}"
     )
+    console.print(f"{told}. {following}", highlight=False, soft_wrap=True)
     return 1 if errors or counts["failed"] else 0
 
 
@@ -236,6 +238,12 @@ def _missing_weights(runs: Sequence[Run], folder: Path | None) -> list[str]:
         f"no checkpoint for {titles} in {weights.path(missing[0], folder).parent}; "
         f"run `bench weights fetch {' '.join(missing)}`, pass --weights DIR, or --set weights=random."
     ]
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _check_writable(results: Path) -> None:

@@ -38,7 +38,7 @@ def organ_blocks(organs: pd.DataFrame, sections: Sequence[Section]) -> list[Bloc
         columns = [
             Column("organ", [str(name) for name in totals.index]),
             Column("images", [str(n) for n in totals["n_images"]], right=True),
-            Column("nuclei", [str(n) for n in totals["n_true"]], right=True),
+            Column("nuclei", [f"{n:.0f}" for n in totals["n_true"]], right=True),
         ]
         for place, (_, row) in enumerate(section.rows.iterrows()):
             scores = here[here["cell"] == row["cell"]].set_index("organ")["pq"].reindex(totals.index)
@@ -152,12 +152,16 @@ def _notes(section: Section) -> list[str]:
     if (rows["weights"] == "random").any():
         notes.append("random: no pre-trained weights. Such rows show that the harness works, nothing more.")
     below = [row_name(row, section.settings) for _, row in section.below_classical.iterrows()]
-    if below:
+    if below and (section.below_classical["weights"] == "random").all():
+        notes.append(
+            f"{len(below)} rows stay below the classical row on PQ, as random weights do when trained briefly."
+        )
+    elif below:
         notes.append(
             f"Below the classical row on PQ: {', '.join(below)}. A trained row there is a fault to explain: "
             "see audit, history and validation scores in the record.json of its runs."
         )
-    if empty := int(rows["n_both_empty"].max() if len(rows) else 0):
+    if empty := int(rows["n_both_empty"].fillna(0).max() if len(rows) else 0):
         notes.append(f"Up to {empty} images a row are empty in truth and prediction; each counts as 100.")
     devices = sorted(set(rows.loc[rows["backbone"] != CLASSICAL, "device_name"]) - {""})
     if len(devices) > 1:

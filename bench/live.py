@@ -67,8 +67,9 @@ class View:
 
     def tell_new(self) -> None:
         """Print one line per newly finished run (where there is no live display)."""
-        for found in self.refresh():
-            number, total = len(self._finished), len(self.runs)
+        new = self.refresh()
+        for number, found in enumerate(new, start=len(self._finished) - len(new) + 1):
+            total = len(self.runs)
             text = f"[{number:>{len(str(total))}}/{total}] {line(found)}"
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 

@@ -42,7 +42,7 @@ def save_scores(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
 def save_predictions(
     folder: Path, images: Sequence[Image], predictions: Mapping[str, Int[np.ndarray, "h w"]]
 ) -> None:
-    """Write ``predictions/<stem>.png`` (16-bit label map) and ``<stem>.overlay.png`` (true green, found magenta)."""
+    """Write ``predictions/<stem>.png`` (16-bit label map) and ``<stem>.overlay.png`` (truth green, found yellow)."""
     from PIL import Image as Pillow
     from skimage.segmentation import find_boundaries, relabel_sequential
 
@@ -53,5 +53,5 @@ def save_predictions(
         Pillow.fromarray(predicted.astype(np.uint16)).save(target / f"{image.stem}.png")
         overlay = image.pixels.copy()
         overlay[find_boundaries(image.label_map, mode="inner")] = (0, 200, 0)
-        overlay[find_boundaries(predicted, mode="inner")] = (230, 0, 230)
+        overlay[find_boundaries(predicted, mode="inner")] = (255, 235, 0)
         Pillow.fromarray(overlay).save(target / f"{image.stem}.overlay.png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -31,21 +33,26 @@ def apply(settings: Settings, assignments: Sequence[str]) -> Settings:
 
 
 def setting_names() -> dict[str, str]:
-    """Every key that `--set` takes, with its type and default as text."""
+    """Every key that `--set` takes, with its type, its default and what it means."""
     names = _described(Settings())
-    options = strategy_options().items()
-    return names | {f"strategy.{key}": f"{type(value).__name__}, default {value}" for key, value in options}
+    for key, value in strategy_options().items():
+        having = [name for name in strategies.names() if key in strategies.options(name)]
+        names[f"strategy.{key}"] = f"{type(value).__name__}, default {value}: of {', '.join(having)}"
+    return names
 
 
 def _described(settings: Any, prefix: str = "") -> dict[str, str]:
     names: dict[str, str] = {}
+    listed = (inspect.getdoc(type(settings)) or "").partition("Attributes:\n")[2]
+    meanings = dict(re.findall(r"^    (\w+): ((?:.|\n(?!    \w+: ))+)", listed, re.MULTILINE))
     for name, kind in typing.get_type_hints(type(settings)).items():
         value = getattr(settings, name)
         if is_dataclass(kind):
             names |= _described(value, f"{name}.")
         elif name != "strategy":
             shown = "none" if value is None else str(value).lower() if isinstance(value, bool) else value
-            names[f"{prefix}{name}"] = f"{_spell(kind)}, default {shown}"
+            meaning = " ".join(meanings.get(name, "").replace("``", "").split())
+            names[f"{prefix}{name}"] = f"{_spell(kind)}, default {shown}: {meaning}"
     return names
 
 

@@ -91,7 +91,7 @@ def narrow(grid: Grid, only: Sequence[str]) -> Grid:
             field = "backbones" if key == "backbone" else "strategies"
             mine = getattr(grid, field)
             problems += [
-                unknown(f"{key} in grid {grid.name!r}", v, (*mine, CLASSICAL))
+                f"grid {grid.name!r}: " + unknown(key, v, (*mine, CLASSICAL)) + _hint(key, v)
                 for v in values
                 if v not in (*mine, CLASSICAL)
             ]
@@ -100,6 +100,15 @@ def narrow(grid: Grid, only: Sequence[str]) -> Grid:
     if problems:
         raise PlanError(problems)
     return grid
+
+
+def _hint(key: str, name: str) -> str:
+    registered = backbones.names() if key == "backbone" else strategies.names()
+    return (
+        f" {name} is registered, but not in this grid: copy the grid's file and add it."
+        if name in registered
+        else ""
+    )
 
 
 def _joined(only: Sequence[str]) -> list[str]:

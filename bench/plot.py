@@ -161,9 +161,15 @@ def _draw_front(panel: Axes, points: pd.DataFrame, score: str, axis: CostAxis) -
     panel.step([*places, axis.right], [*heights, heights[-1]], where="post", **line)
 
 
+def _shown_published(section: Section) -> pd.DataFrame:
+    """Published rows worth a line: comparable ones, and none beside synthetic images."""
+    return section.published[section.published["comparable"] & (section.dataset != "synthetic")]
+
+
 def _draw_references(panel: Axes, section: Section, score: str) -> None:
     """Comparable published rows as thin lines, the classical row dashed; both labelled at the right."""
-    published = section.published[section.published["comparable"] & section.published[score].notna()]
+    published = _shown_published(section)
+    published = published[published[score].notna()]
     classical = section.rows[(section.rows["backbone"] == CLASSICAL) & section.rows["complete"]]
     lines = [(float(row[score]), str(row["model"])) for _, row in published.iterrows()]
     lines += [(100 * float(value), CLASSICAL) for value in classical[f"{score}_mean"].dropna()]
@@ -212,7 +218,7 @@ def _draw_legends(figure: Figure, section: Section, points: pd.DataFrame, looks:
     others = [mark("Pareto front", linestyle="solid", color=DARK)]
     if section.classical_pq is not None:
         others.append(mark("classical pipeline", linestyle="dashed", color=DARK))
-    if section.published["comparable"].any():
+    if len(_shown_published(section)):
         others.append(mark("published", linestyle="solid", color=PALE))
     if not points["complete"].all():
         others.append(mark("folds missing", marker="o", markerfacecolor="white", color="0.35"))
@@ -226,7 +232,7 @@ def _draw_legends(figure: Figure, section: Section, points: pd.DataFrame, looks:
 
 def _captions(section: Section, points: pd.DataFrame, x: str) -> list[str]:
     lines = ["Mean over folds; error bars: sd over folds."]
-    if len(section.published):
+    if len(_shown_published(section)):
         same = "same folds and images" if section.official else "on other images: for orientation only"
         lines[0] += f" Grey lines: published on NuInsSeg, {same}."
     rows = section.rows[section.rows["backbone"] != CLASSICAL].drop(index=points.index)
@@ -235,6 +241,12 @@ def _captions(section: Section, points: pd.DataFrame, x: str) -> list[str]:
         more = f" and {len(missing) - 12} more" if len(missing) > 12 else ""
         text = f"Not drawn, without scores or {x}: {', '.join(missing[:12])}{more}."
         lines += textwrap.wrap(text, 230)
+    devices = sorted(set(points["device_name"]) - {""})
+    if x != "parameters" and devices:
+        kind = (
+            " Memory is the whole process's." if x == "memory" and "rss" in set(points["memory_kind"]) else ""
+        )
+        lines.append(f"Measured on {', '.join(devices)}.{kind}")
     if (points["weights"] == "random").any():
         lines.append(
             "Random weights: no pre-training. Such points show that the harness works, nothing more."

@@ -63,7 +63,7 @@ def choose(kind: str) -> Kind:
         ClusterError: an unknown kind, or SLURM where there is none.
     """
     if kind == "auto":
-        return "slurm" if shutil.which("sbatch") else "local"
+        return "slurm" if shutil.which("sbatch") and _slurm_answers() else "local"
     if kind == "slurm" and not shutil.which("sbatch"):
         raise ClusterError(
             "--cluster slurm: there is no sbatch on this machine; use --cluster local or inline."
@@ -72,6 +72,15 @@ def choose(kind: str) -> Kind:
         if kind == known:
             return known
     raise ClusterError(f"--cluster {kind!r}: use auto, {', '.join(KINDS)}.")
+
+
+def _slurm_answers() -> bool:
+    """Whether there is a cluster behind the SLURM commands: packages alone are not one."""
+    try:
+        answer = subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=15, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.returncode == 0
 
 
 def job(
@@ -135,7 +144,10 @@ def submit(
                         for chunk in chunks[start : start + ARRAY_SIZE]
                     ]
         except submitit.core.utils.FailedJobError as error:
-            raise ClusterError(f"sbatch refused the jobs: {' '.join(str(error).split())}") from error
+            said = " ".join(str(error).split())
+            raise ClusterError(
+                f"sbatch refused the jobs: {said} Mend the profile, or use --cluster local."
+            ) from error
         return jobs
     gpus = [] if places.device == "cpu" or kind == "inline" else _gpus()
     if kind == "local":

@@ -45,11 +45,13 @@ class Section:
     @property
     def title(self) -> str:
         """Dataset, folder, images, digest and folds in one line."""
-        where = f" in {self.folder}" if self.folder and self.folder != self.dataset else ""
+        name = self.dataset
+        if self.folder and self.folder != self.dataset and not self.official:
+            name = f"{self.folder} (layout of {self.dataset})"  # other images must not pass for the release
         images = f"{self.n_images} images" if self.n_images is not None else "unknown number of images"
         release = ", official release" if self.official else ""
         folds = f"{self.n_splits} folds (seed {self.fold_seed})"
-        return f"{self.dataset}{where}: {images}{release}, digest {self.dataset_digest}, {folds}"
+        return f"{name}: {images}{release}, digest {self.dataset_digest}, {folds}"
 
     @property
     def classical_pq(self) -> float | None:

@@ -108,3 +108,11 @@ def test_every_local_link_of_the_readme_resolves():
     links = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
     assert "docs/quick.png" in links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_grid_of_the_readme_is_a_grid(tmp_path):
+    from bench import plan
+
+    (block,) = re.findall(r"```python\n(from bench\.grid .*?)```", README, re.DOTALL)
+    (tmp_path / "mine.py").write_text(block)
+    assert plan.load_grid(str(tmp_path / "mine.py")).strategies == ("bitfit", "lora_qv")

@@ -34,7 +34,7 @@ def test_a_bad_plan_is_told_whole_with_exit_code_2(tmp_path):
     assert "error:" in done.stderr and "Traceback" not in done.stderr
     for part in (
         "Did you mean 'train.epochs'?",
-        "unknown strategy in grid 'default' 'lora'",
+        "grid 'default': unknown strategy 'lora'",
         str(tmp_path / "gone"),
     ):
         assert part in done.stderr, part
@@ -50,7 +50,7 @@ def test_unknown_options_are_refused():
     ("kind", "expected"),
     [
         ("backbones", "mobile_sam"), ("strategies", "lora_qv"), ("heads", "distance"), ("datasets", "nuinsseg"),
-        ("grids", "quick"), ("settings", "train.epochs"),
+        ("grids", "quick"), ("settings", "passes over the training images at most"),
     ],
 )  # fmt: skip
 def test_list(kind, expected):
@@ -85,11 +85,43 @@ def test_data_synth_then_check(tmp_path):
 
 def test_weights_check_tells_what_is_missing(tmp_path):
     done = bench("weights", "check", "mobile_sam", "--weights", tmp_path)
-    assert (
-        done.returncode == 0 and "missing" in done.stdout and "bench weights fetch mobile_sam" in done.stdout
-    )
+    assert done.returncode == 1
+    assert "missing" in done.stdout and "bench weights fetch mobile_sam" in done.stdout
 
 
 def test_tables_of_nothing_say_what_to_do(tmp_path):
     done = bench("table", "--results", tmp_path)
     assert done.returncode == 2 and "bench run" in done.stderr
+
+
+def test_a_results_folder_of_failures_alone_still_makes_a_table(tmp_path):
+    from fabricated import record as fabricate
+    from fabricated import run
+
+    from bench import record
+
+    record.write(tmp_path, fabricate(run(fold=1), status="failed", reason="out of memory: CUDA"))
+    for arguments in ([], ["--format", "markdown"], ["-o", tmp_path / "t.csv"]):
+        done = bench("table", "--results", tmp_path, *arguments)
+        assert done.returncode == 0, done.stderr
+    assert "out of memory: CUDA" in (tmp_path / "tables" / "leaderboard.md").read_text()
+    assert (tmp_path / "t.csv").read_text().startswith("kind,rank")
+
+
+def test_a_gpu_that_is_not_there_is_a_problem_of_the_plan(tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    done = bench(
+        "run",
+        "--grid",
+        "quick",
+        "--device",
+        "cuda",
+        "--cluster",
+        "local",
+        "--dry-run",
+        XDG_CACHE_HOME=str(tmp_path),
+    )
+    assert done.returncode == 2 and "--device cuda: no GPU is usable here" in done.stderr

@@ -101,3 +101,18 @@ def test_batches_continue_where_training_stopped(workers):
     assert len(rest) == 4
     for expected, found in zip(whole[2:], rest, strict=True):
         assert torch.equal(expected.images, found.images) and torch.equal(expected.targets, found.targets)
+
+
+def test_every_image_that_can_not_be_used_is_named_at_once(tmp_path):
+    from registry import datasets
+    from registry.datasets import synthetic
+    from registry.errors import DataError
+
+    synthetic.write(tmp_path / "d", n_images=4, image_size=64, seed=2, nuclei=(4, 8))
+    samples = datasets.get("synthetic").samples(tmp_path / "d")
+    for sample in samples[:2]:
+        sample.image_path.write_bytes(b"no image")
+    with pytest.raises(DataError) as caught:
+        data.load(datasets.get("synthetic"), samples)
+    assert str(caught.value).startswith("2 of 4 images can't be used; `bench data check` lists them.")
+    assert all(str(sample.image_path) in str(caught.value) for sample in samples[:2])

@@ -122,7 +122,7 @@ def test_published_rows_stand_once() -> None:
     records = small() + [record(run(fold=f), pq=0.5) for f in range(1, 6)]
     blocks = leaderboard.blocks(found(records))
     assert [block.title.split(":")[0] for block in blocks] == [
-        "nuinsseg in images", "Published on NuInsSeg", "nuinsseg in images",
+        "nuinsseg", "Published on NuInsSeg", "images (layout of nuinsseg)",
     ]  # fmt: skip
 
 

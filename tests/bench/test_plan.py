@@ -188,8 +188,7 @@ def test_only_narrows_and_refuses_what_the_grid_does_not_have():
         "--only 'organ=liver': write backbone=A,B or strategy=A,B or fold=1,2.",
     ]
     assert (
-        "unknown backbone in grid 'default' 'mobilesam'. Did you mean 'mobile_sam'?"
-        in caught.value.problems[0]
+        "grid 'default': unknown backbone 'mobilesam'. Did you mean 'mobile_sam'?" in caught.value.problems[0]
     )
 
 

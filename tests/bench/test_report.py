@@ -31,7 +31,7 @@ def test_the_table_is_printed_within_the_terminal(results: Path) -> None:
     file = io.StringIO()
     assert report.table(results, console=Console(file=file, width=80)) is None
     lines = file.getvalue().splitlines()
-    assert lines[0] == "nuinsseg in images: 19 images, digest 0123456789ab, 2 folds (seed 19)"
+    assert lines[0] == "images (layout of nuinsseg): 19 images, digest 0123456789ab, 2 folds (seed 19)"
     assert any(line.startswith("1  mobile_sam  lora_qv") and "50.0 ± 0.0" in line for line in lines)
     assert max(map(len, lines)) <= 80
     assert not (results / "tables").exists()
@@ -54,7 +54,7 @@ def test_by_organ(results: Path) -> None:
     file = io.StringIO()
     report.table(results, by_organ=True, console=Console(file=file, width=80))
     lines = file.getvalue().splitlines()
-    assert lines[0].startswith("PQ per organ. nuinsseg in images: 19 images")
+    assert lines[0].startswith("PQ per organ. images (layout of nuinsseg): 19 images")
     assert [line.split() for line in lines if "liver" in line] == [["liver", "2", "18", "50.0"]]
 
 

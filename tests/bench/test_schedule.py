@@ -10,9 +10,20 @@ from bench.errors import ClusterError
 from bench.work import Places, Worked
 
 
-def test_auto_is_slurm_where_there_is_an_sbatch(monkeypatch):
-    monkeypatch.setattr(schedule.shutil, "which", lambda name: f"/usr/bin/{name}")
+def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
+    """Put small shell scripts before everything else on the path."""
+    folder.mkdir()
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_auto_is_slurm_where_a_cluster_answers(tmp_path, monkeypatch):
+    commands(tmp_path / "up", monkeypatch, sbatch="exit 0", sinfo="echo gpu up")
     assert schedule.choose("auto") == "slurm"
+    commands(tmp_path / "down", monkeypatch, sbatch="exit 0", sinfo="exit 1")  # packages without a cluster
+    assert schedule.choose("auto") == "local"
     monkeypatch.setattr(schedule.shutil, "which", lambda name: None)
     assert schedule.choose("auto") == "local"
     assert schedule.choose("inline") == "inline"
@@ -41,12 +52,8 @@ def test_what_keeps_a_job_from_working_comes_back_as_a_sentence(tmp_path, tiny_g
 def test_what_sbatch_refuses_is_told_in_a_sentence(tmp_path, tiny_grid, tiny_data, monkeypatch):
     from bench import launch
 
-    sbatch = tmp_path / "bin" / "sbatch"
-    sbatch.parent.mkdir()
-    sbatch.write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpuu' >&2\nexit 1\n")
-    sbatch.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{sbatch.parent}:{os.environ['PATH']}")
-    assert schedule.choose("auto") == "slurm"
+    refuse = "echo 'sbatch: error: invalid partition specified: gpuu' >&2; exit 1"
+    commands(tmp_path / "bin", monkeypatch, sbatch=refuse)
     prepared = launch.prepare(str(tiny_grid), data=tiny_data, weights_folder=None, results=tmp_path)
     places = Places(results=tmp_path, data=tiny_data, device="cpu")
     with pytest.raises(ClusterError, match=r"sbatch refused the jobs: .*invalid partition specified: gpuu"):

@@ -108,7 +108,7 @@ def test_learning_rates_differ_by_design_between_strategies() -> None:
 def test_the_title_tells_what_was_segmented() -> None:
     (official,) = found(cell(0.5))
     assert official.title == (
-        "nuinsseg in images: 665 images, official release, digest 0123456789ab, 5 folds (seed 19)"
+        "nuinsseg: 665 images, official release, digest 0123456789ab, 5 folds (seed 19)"
     )
     (other,) = found(cell(0.5, official=False, n_splits=2))
-    assert other.title == "nuinsseg in images: 19 images, digest 0123456789ab, 2 folds (seed 19)"
+    assert other.title == "images (layout of nuinsseg): 19 images, digest 0123456789ab, 2 folds (seed 19)"
