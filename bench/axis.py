@@ -65,7 +65,9 @@ def cost_axis(values: pd.Series) -> CostAxis:
     margin = 10 ** (0.08 * decades)
     left, right = low / margin, high * margin
     # As many ticks as there is room for; a range within one decade may hold no power of ten at all.
-    steps = (1,) if decades > 2.6 else (1, 3) if decades > 1.4 else (1, 2, 5)
+    steps: tuple[float, ...] = (1,) if decades > 2.6 else (1, 3) if decades > 1.4 else (1, 2, 5)
+    if decades < 0.7:
+        steps = (1, 1.5, 2, 3, 4, 6, 8)
     powers = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
     ticks = tuple(m * 10.0**p for p in powers for m in steps if left <= m * 10.0**p <= right)
     labels = tuple(map(_tick, ticks))
