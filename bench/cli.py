@@ -77,14 +77,9 @@ def run(
     from bench import launch
 
     prepared = launch.prepare(
-        grid,
-        assignments=overrides or (),
-        only=only or (),
-        data=data,
-        weights_folder=weights,
-        results=results,
-        device=device.value if cluster is not Where.slurm else "auto",
-    )
+        grid, assignments=overrides or (), only=only or (), data=data, weights_folder=weights, results=results,
+        device="auto" if cluster is Where.slurm else device.value, profile=profile,
+    )  # fmt: skip
     if dry_run:
         launch.show_plan(prepared, console())
         return

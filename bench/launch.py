@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import cache, live, overrides, plan, provenance, record
-from bench.errors import BenchError, PlanError
+from bench import cache, cluster, live, overrides, plan, provenance, record
+from bench.errors import BenchError, ClusterError, PlanError
 from bench.grid import CLASSICAL, Grid, Run
 from bench.plan import Plan
 from bench.record import RunRecord
@@ -53,8 +53,19 @@ def prepare(
     weights_folder: Path | None,
     results: Path,
     device: str = "auto",
+    profile: str | None = None,
 ) -> Prepared:
     """Plan a grid and look for everything it needs; nothing is submitted.
+
+    Args:
+        grid_name: a grid's name, or the path of its file.
+        assignments: ``KEY=VALUE`` texts, as `--set` takes them.
+        only: ``KEY=A,B`` texts, as `--only` takes them.
+        data: the dataset's folder; None is the cache.
+        weights_folder: of the official checkpoints; None is the cache.
+        results: the results folder.
+        device: ``cuda`` is refused where there is none; SLURM jobs look for themselves.
+        profile: cluster profile to check; None checks none of the user's.
 
     Raises:
         PlanError: every problem at once: settings, names, missing data, missing checkpoints.
@@ -85,6 +96,10 @@ def prepare(
     problems += _missing_weights(made.runs, weights_folder)
     if device == "cuda" and not _has_gpu():
         problems.append("--device cuda: no GPU is usable here; use --device auto, or --device cpu.")
+    try:
+        cluster.load(profile or "default")
+    except ClusterError as error:
+        problems.append(str(error))
     if problems:
         raise PlanError(problems)
     done = []
