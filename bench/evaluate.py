@@ -108,23 +108,26 @@ def choose_parameters(
     Returns:
         The parameters, and the mean scores they reach.
     """
-
-    def mean_scores(parameters: Mapping[str, float]) -> dict[str, float]:
-        return mean(
-            metrics.score(t, head.instances(r, **parameters), aji_plus=False)
-            for t, r in zip(true, raw, strict=True)
-        )
-
     chosen = dict(head.defaults)
-    best = mean_scores(chosen)
+    best = mean_scores(raw, true, head, chosen)
     for name, candidates in head.search.items():
         for value in candidates:
             if value == chosen[name]:
                 continue
-            scores = mean_scores({**chosen, name: value})
+            scores = mean_scores(raw, true, head, {**chosen, name: value})
             if scores[key] > best[key]:
                 chosen, best = {**chosen, name: value}, scores
     return chosen, best
+
+
+def mean_scores(
+    raw: Iterable[Any], true: Iterable[LabelMap], head: Head, parameters: Mapping[str, float]
+) -> dict[str, float]:
+    """Mean scores of raw predictions under some post-processing parameters; `raw` may be made as it is read."""
+    return mean(
+        metrics.score(t, head.instances(r, **parameters), aji_plus=False)
+        for t, r in zip(true, raw, strict=True)
+    )
 
 
 def mean(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -190,20 +190,13 @@ def _train(
         )
 
     def validate() -> dict[str, float]:
-        from bench import metrics
-
         sam.eval()
         precision = partial(train.autocast, device)
-        return evaluate.mean(
-            metrics.score(
-                image.label_map,
-                head.instances(
-                    evaluate.raw_prediction(sam, head, image.pixels, scale=run.scale, autocast=precision)
-                ),
-                aji_plus=False,
-            )
+        raw = (
+            evaluate.raw_prediction(sam, head, image.pixels, scale=run.scale, autocast=precision)
             for image in parts.validation
         )
+        return evaluate.mean_scores(raw, [i.label_map for i in parts.validation], head, head.defaults)
 
     optimizer = train.make_optimizer(sam, lr=settings["lr"], weight_decay=settings["weight_decay"])
     model.set_training_mode(sam)

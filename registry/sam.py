@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from registry.card import Card
 
-MASK_TOKENS = 4
-
 
 class Sam(nn.Module):
     """A Segment Anything Model of any family (Kirillov et al. 2023, arXiv:2304.02643).
