@@ -23,6 +23,31 @@ HEARTBEAT_LIMIT_S = 900.0
 
 
 @dataclass(frozen=True)
+class Job:
+    """The SLURM job that this process belongs to.
+
+    Attributes:
+        id: ``123``, or ``123_4`` for a task of an array; None outside SLURM.
+        restarts: how often SLURM has requeued it.
+        node: the node's name in SLURM, or the host's.
+    """
+
+    id: str | None
+    restarts: int
+    node: str
+
+
+def job() -> Job:
+    """What SLURM's environment says of this process."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return Job(
+        f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID"),
+        int(os.environ.get("SLURM_RESTART_COUNT") or 0),
+        os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
+    )
+
+
+@dataclass(frozen=True)
 class Claim:
     """A claim that this process holds.
 
@@ -63,11 +88,15 @@ class Claim:
             self.path.unlink(missing_ok=True)
 
 
-def acquire(folder: Path) -> Claim | None:
+def acquire(folder: Path, *, limit_s: float = HEARTBEAT_LIMIT_S) -> Claim | None:
     """Claim the run in `folder`, or return None if another live process holds it.
 
     A dead holder's claim is taken over: of this host, when its process is gone; of another, when its file
-    has not been touched for `HEARTBEAT_LIMIT_S`.
+    has not been touched for the limit that its holder set; and of this very job, when SLURM has requeued it since.
+
+    Args:
+        folder: the run's.
+        limit_s: after how long without a touch this claim is to be given up by other hosts.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / FILENAME
@@ -75,7 +104,11 @@ def acquire(folder: Path) -> Claim | None:
     if holder is not None and (is_alive(path, holder) or not _retire(path, str(holder.get("token")))):
         return None
     token = uuid.uuid4().hex
-    content = {"token": token, "host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())}
+    mine = job()
+    content = {
+        "token": token, "host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()),
+        "job": mine.id, "restarts": mine.restarts, "node": mine.node, "limit_s": limit_s,
+    }  # fmt: skip
     temporary = folder / f".{FILENAME}.{token[:8]}.tmp"
     try:
         temporary.write_text(json.dumps(content), encoding="utf-8")
@@ -105,14 +138,27 @@ def died(folder: Path) -> bool:
 
 def is_alive(path: Path, holder: Mapping[str, Any]) -> bool:
     """Whether the holder of a claim still works."""
+    mine = job()
+    if mine.id and holder.get("job") == mine.id and int(holder.get("restarts") or 0) < mine.restarts:
+        # SLURM gave it up before it started us. It may go on all the same, on a node that only lost its daemon.
+        return False
     born = holder.get("born")
     if holder.get("host") == socket.gethostname() and str(born).startswith(_boot()):
         return _born(int(holder["pid"])) == born
     # Another host, or one of the same name (containers), or this one before it was booted again.
     try:
-        return time.time() - path.stat().st_mtime < HEARTBEAT_LIMIT_S
+        return time.time() - path.stat().st_mtime < float(holder.get("limit_s") or HEARTBEAT_LIMIT_S)
     except FileNotFoundError:
         return False
+
+
+def evict(folder: Path, job_id: str) -> bool:
+    """Remove the claim of a job that is over, by SLURM's word; returns whether there was one."""
+    path = folder / FILENAME
+    holder = _read(path)
+    if holder is None or holder.get("job") != job_id:
+        return False
+    return _retire(path, str(holder.get("token")))
 
 
 def _retire(path: Path, token: str) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bench import cli_files, cli_jobs
 from bench.choices import Axis, Device, Format, Kind, Where
+from bench.cli_jobs import RESULTS, Results
 from bench.errors import BenchError
+from bench.terminal import console
 from registry.errors import RegistryError
 
 app = typer.Typer(
@@ -21,41 +25,41 @@ app = typer.Typer(
     help="Which parameter-efficient fine-tuning strategy, on which SAM, segments nuclei best for its cost?\n\n"
     "Start with `bench run --grid quick`, then `bench table`.",
 )
-data_app = typer.Typer(no_args_is_help=True, help="Fetch, check or make datasets.")
-weights_app = typer.Typer(no_args_is_help=True, help="Fetch or check the official checkpoints.")
-app.add_typer(data_app, name="data")
-app.add_typer(weights_app, name="weights")
+app.add_typer(cli_files.data, name="data")
+app.add_typer(cli_files.weights, name="weights")
 
-Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Results folder.")]
-RESULTS = Path("results")
+GridName = Annotated[str, typer.Option(help="quick, default, or the path of a .py file with a GRID.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting, e.g. train.epochs=20; repeat as needed. `bench list settings` shows all.",
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="KEY=A,B", help="Narrow backbone, strategy or fold; repeat as needed."),
+]
+Data = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The dataset's folder; the user's cache by default.")
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder of the official checkpoints; the user's cache by default."),
+]
+Profile = Annotated[str, typer.Option(help="Cluster profile: slurm/NAME.toml, or a path.")]
+for verb in (cli_jobs.status, cli_jobs.logs, cli_jobs.cancel, cli_jobs.retry):
+    app.command()(verb)
 
 
 @app.command()
 def run(
-    grid: Annotated[
-        str, typer.Option(help="quick, default, or the path of a .py file with a GRID.")
-    ] = "quick",
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="Change a setting, e.g. train.epochs=20; repeat as needed. `bench list settings` shows all.",
-        ),
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--only", metavar="KEY=A,B", help="Narrow backbone, strategy or fold; repeat as needed."
-        ),
-    ] = None,
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The dataset's folder; the user's cache by default.")
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of the official checkpoints; the user's cache by default."),
-    ] = None,
+    grid: GridName = "quick",
+    overrides: Overrides = None,
+    only: Only = None,
+    data: Data = None,
+    weights: Weights = None,
     results: Results = RESULTS,
     cluster: Annotated[
         Where,
@@ -63,14 +67,20 @@ def run(
             help="inline: this process; local: processes here; slurm: jobs; auto: SLURM where there is one."
         ),
     ] = Where.auto,
-    profile: Annotated[str, typer.Option(help="Cluster profile: slurm/NAME.toml, or a path.")] = "default",
+    profile: Profile = "default",
     workers: Annotated[int, typer.Option(min=0, help="Local processes; 0: one per GPU, or one.")] = 0,
     device: Annotated[Device, typer.Option(help="auto: a GPU where there is one.")] = Device.auto,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="On SLURM: submit and return; `bench status` shows the rest.")
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Plan and check everything, run nothing.")
+        bool,
+        typer.Option("--dry-run", help="Plan and check everything, write the sbatch files, run nothing."),
     ] = False,
 ) -> None:
     """Run a grid: backbone × strategy × fold. Done runs are skipped; the same command resumes what was stopped.
+
+    On SLURM the runs go out as job arrays, and the view follows them. Ctrl-C leaves the jobs running.
 
     Exit code: 0 if every run is done, 1 if any failed, 2 for a bad plan, 130 if stopped.
     """
@@ -81,13 +91,33 @@ def run(
         device="auto" if cluster is Where.slurm else device.value, profile=profile,
     )  # fmt: skip
     if dry_run:
-        launch.show_plan(prepared, console())
+        launch.dry_run(prepared, results=results, console=console(), kind=cluster.value, profile=profile)
         return
     code = launch.run(
         prepared, results=results, weights_folder=weights, console=console(), kind=cluster.value,
-        workers=workers, device=device.value, profile=profile,
+        workers=workers, device=device.value, profile=profile, detach=detach,
     )  # fmt: skip
     raise typer.Exit(code)
+
+
+@app.command()
+def plan(
+    grid: GridName = "quick",
+    overrides: Overrides = None,
+    only: Only = None,
+    data: Data = None,
+    weights: Weights = None,
+    results: Results = RESULTS,
+    profile: Profile = "default",
+) -> None:
+    """What a grid would cost: runs, jobs, GPU-hours, memory and disk per backbone × strategy, and on what basis."""
+    from bench import launch
+
+    prepared = launch.prepare(
+        grid, assignments=overrides or (), only=only or (), data=data, weights_folder=weights, results=results,
+        profile=profile,
+    )  # fmt: skip
+    launch.show_costs(prepared, results=results, console=console(), profile=profile)
 
 
 @app.command()
@@ -152,99 +182,6 @@ def show(
         console().print(part)
 
 
-@data_app.command("check")
-def data_check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder in NuInsSeg's layout.")],
-    dataset: Annotated[str, typer.Option(help="A registered dataset.")] = "nuinsseg",
-) -> None:
-    """Read every image and label and tell, per organ, what is there, missing or broken."""
-    from bench import catalogue
-    from registry import datasets
-
-    with console().status(f"reading {folder}"):
-        report = datasets.get(dataset).check(folder)
-    for part in catalogue.check_report(report):
-        console().print(part, soft_wrap=True)
-    raise typer.Exit(1 if report.problems else 0)
-
-
-@data_app.command("fetch")
-def data_fetch(
-    dataset: Annotated[str, typer.Argument(help="nuinsseg, or another registered dataset.")] = "nuinsseg",
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to; the user's cache by default.")
-    ] = None,
-) -> None:
-    """Download and unpack a dataset (NuInsSeg: 1.6 GB from Zenodo)."""
-    from bench import cache
-    from registry import datasets
-
-    folder = data or cache.data_folder(dataset)
-    datasets.get(dataset).prepare(folder)
-    typer.echo(folder)
-
-
-@data_app.command("synth")
-def data_synth(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet, or is empty.")
-    ],
-    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 24,
-    size: Annotated[int, typer.Option(min=64, help="Side in pixels.")] = 256,
-    organs: Annotated[
-        int, typer.Option(min=1, max=31, help="Number of 'organs', each with its own look.")
-    ] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
-) -> None:
-    """Make synthetic H&E images with instance labels, in NuInsSeg's layout."""
-    from registry.datasets import synthetic
-
-    with console().status(f"painting {images} images"):
-        synthetic.write(folder, n_images=images, image_size=size, organs=organs, seed=seed)
-    typer.echo(folder)
-
-
-@weights_app.command("fetch")
-def weights_fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Backbones; all by default.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to; the user's cache by default.")
-    ] = None,
-) -> None:
-    """Download official checkpoints: resumed where it stopped, digest verified, moved into place whole."""
-    from bench import catalogue
-    from registry import weights as room
-
-    wanted = names or catalogue.with_checkpoint()
-    for name in wanted:
-        room.path(name, weights)  # a typo in the last name must not show after gigabytes
-    for name in wanted:
-        typer.echo(room.fetch(name, weights))
-
-
-@weights_app.command("check")
-def weights_check(
-    names: Annotated[list[str] | None, typer.Argument(help="Backbones; all by default.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where they lie; the user's cache by default.")
-    ] = None,
-) -> None:
-    """Tell which official checkpoints are there and whether their digests are right."""
-    from bench import catalogue
-    from registry import weights as room
-
-    statuses = [room.check(name, weights) for name in names or catalogue.with_checkpoint()]
-    console().print(catalogue.weights_report(statuses))
-    raise typer.Exit(1 if any(status.state in ("missing", "wrong digest") for status in statuses) else 0)
-
-
-def console(stderr: bool = False):  # type: ignore[no-untyped-def]  # a rich Console, imported late
-    """The console; rich obeys NO_COLOR and the width of the terminal."""
-    from rich.console import Console
-
-    return Console(stderr=stderr)
-
-
 def main() -> None:
     """Run the command line; known errors end it with their text and exit code 2, without a traceback."""
     # OpenMP's threads wait by spinning, without end by default: processes that share cores then took ten times as
@@ -255,7 +192,10 @@ def main() -> None:
     except (BenchError, RegistryError, OSError) as error:
         from rich.markup import escape
 
-        console(stderr=True).print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        text = str(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            text += ". What is done is kept: make room, and give the same command again."
+        console(stderr=True).print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -15,33 +16,55 @@ FOLDER = Path(__file__).resolve().parent.parent / "slurm"
 
 @dataclass(frozen=True)
 class ClusterProfile:
-    """How runs are submitted to SLURM.
+    """How runs are submitted to SLURM. One job has one GPU.
 
     Attributes:
         partition: the partition; None leaves it to the cluster.
         account: charged account.
         qos: quality of service.
-        constraint: node features, e.g. a GPU kind.
-        gpus: GPUs of one job.
-        cpus: CPUs of one job.
-        memory_gb: host memory of one job.
-        time_limit_min: time limit of one job.
-        array_parallelism: jobs that run at once at most.
-        runs_per_job: runs that one job executes one after another.
+        constraint: node features, as ``--constraint`` takes them.
+        gpu: kind of GPU as the cluster calls it (``--gres=gpu:KIND:1``); None takes any.
+        gpus: GPUs of one job, 1, or 0 on a partition without any.
+        gpu_memory_gb: memory of one GPU: how many runs fit on it.
+        gpu_tflops: its peak in bfloat16, dense, in TFLOP/s: for estimates of time, nothing else.
+        utilisation: share of that peak which training is assumed to reach, until there are measured runs.
+        cpus_per_gpu: CPUs of one job.
+        memory_gb_per_gpu: host memory of one job.
+        time_limit_min: longest time limit of a job; runs that need less ask for less.
+        signal_delay_s: how long before its time limit a job is told to save and requeue.
+        array_parallelism: jobs of one array that run at once at most.
+        requeue: whether jobs may be requeued; without it what is not done is submitted again.
+        runs_per_job: runs that one job executes one after another in one warm process.
+        runs_per_gpu: runs that share a GPU at most, as far as their memory allows.
+        lost_retries: how often a run is tried again whose job was killed, or whose node failed.
+        timeout_retries: how often a job is requeued at its time limit, or a run submitted again after it.
+        out_of_memory_retries: how often a run is tried again with half the micro-batch.
         setup: shell lines before the job starts (modules, environment).
+        extra: other options of sbatch, without the dashes.
     """
 
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
     constraint: str | None = None
+    gpu: str | None = None
     gpus: int = 1
-    cpus: int = 8
-    memory_gb: int = 48
+    gpu_memory_gb: int = 40
+    gpu_tflops: float = 312.0
+    utilisation: float = 0.25
+    cpus_per_gpu: int = 8
+    memory_gb_per_gpu: int = 48
     time_limit_min: int = 720
+    signal_delay_s: int = 120
     array_parallelism: int = 32
+    requeue: bool = True
     runs_per_job: int = 1
-    setup: tuple[str, ...] = field(default=())
+    runs_per_gpu: int = 1
+    lost_retries: int = 3
+    timeout_retries: int = 20
+    out_of_memory_retries: int = 3
+    setup: tuple[str, ...] = ()
+    extra: Mapping[str, str | int] = field(default_factory=dict)
 
 
 def load(name: str) -> ClusterProfile:
@@ -64,13 +87,49 @@ def load(name: str) -> ClusterProfile:
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise ClusterError(f"{path} is no valid TOML: {error}.") from error
-    defaults: dict[str, Any] = {f.name: f.default for f in fields(ClusterProfile)}
-    for key, value in values.items():
-        if key not in defaults:
-            raise ClusterError(f"{path}: " + unknown("key", key, defaults))
-        wanted = list if key == "setup" else int if isinstance(defaults[key], int) else str
-        if not isinstance(value, wanted) or isinstance(value, bool):
-            raise ClusterError(f"{path}: {key} = {value!r} is not of type {wanted.__name__}.")
+    problems = _problems(values)
+    if problems:
+        raise ClusterError(f"{path}: " + " ".join(problems))
     if "setup" in values:
         values["setup"] = tuple(values["setup"])
     return ClusterProfile(**values)
+
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "str | None": (str,), "int": (int,), "float": (float, int), "bool": (bool,),
+    "tuple[str, ...]": (list,), "Mapping[str, str | int]": (dict,),
+}  # fmt: skip
+SMALLEST = {"gpus": 0, "lost_retries": 0, "timeout_retries": 0, "out_of_memory_retries": 0}
+
+
+def _problems(values: Mapping[str, Any]) -> list[str]:
+    """Everything that is wrong with a profile's keys and values, a sentence each."""
+    known = {f.name: KINDS[str(f.type)] for f in fields(ClusterProfile)}
+    problems = [unknown("key", key, known) for key in values if key not in known]
+    for key in values.keys() & known.keys():
+        value, allowed = values[key], known[key]
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            problems.append(f"{key} = {value!r} is not of type {allowed[0].__name__}.")
+    if problems:
+        return problems
+    given = ClusterProfile(**values)
+    ranges = [
+        (key, value, value >= SMALLEST.get(key, 1), f"at least {SMALLEST.get(key, 1)}")
+        for key, value in vars(given).items()
+        if known[key][0] is int
+    ]
+    ranges += [
+        ("gpus", given.gpus, given.gpus <= 1, "1, since a run uses one GPU, or 0 for a partition without any"),
+        ("utilisation", given.utilisation, 0 < given.utilisation <= 1, "above 0 and at most 1"),
+        ("gpu_tflops", given.gpu_tflops, given.gpu_tflops > 0, "above 0"),
+        ("setup", given.setup, all(isinstance(line, str) for line in given.setup), "a list of shell lines"),
+        (
+            "extra", dict(given.extra), all(isinstance(one, str | int) for one in given.extra.values()),
+            "texts or whole numbers by the names of sbatch's options",
+        ),
+        (
+            "signal_delay_s", given.signal_delay_s, given.signal_delay_s < 60 * given.time_limit_min,
+            f"shorter than time_limit_min ({given.time_limit_min})",
+        ),
+    ]  # fmt: skip
+    return [f"{key} = {value!r} must be {allowed}." for key, value, fine, allowed in ranges if not fine]

@@ -7,9 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError, RecordError
+from bench.foldwise import Foldwise
 from bench.grid import CLASSICAL, cell_id
 from bench.record import SCORES_FILENAME, RunRecord, folder
 
@@ -111,54 +113,60 @@ def leaderboard(frame: pd.DataFrame) -> pd.DataFrame:
     """
     if frame.empty:
         return frame
-    return pd.DataFrame([_cell(group) for _, group in frame.groupby("cell", sort=False)])
+    cells, ids = pd.factorize(frame["cell"])
+    ok = (frame["status"] == "ok").to_numpy()
+    firsts = frame.drop_duplicates("cell").reset_index(drop=True)
+    n_expected = firsts["n_splits"].astype(int)
 
+    def count(chosen: pd.Series | np.ndarray) -> np.ndarray:
+        return np.bincount(cells[np.asarray(chosen)], minlength=len(ids))
 
-def _cell(group: pd.DataFrame) -> dict[str, Any]:
-    ok, first = group[group["status"] == "ok"], group.iloc[0]
-    names = [str(name) for name in group]
-    asked = [name for name in names if name in RUN_KEYS or name.startswith(("strategy.", "train."))]
-    statuses = group["status"].value_counts()
-    n_expected = int(first["n_splits"])
-    row: dict[str, Any] = {
-        "cell": first["cell"],
-        **{name: first[name] for name in asked if name != "fold"},
-        "trains": bool(first["trains"]),
-        "n_ok": len(ok),
-        "n_failed": int(statuses.get("failed", 0)),
-        "n_skipped": int(statuses.get("skipped", 0)),
+    asked = [name for name in map(str, frame) if name in RUN_KEYS or name.startswith(("strategy.", "train."))]
+    columns: dict[str, Any] = {
+        "cell": ids,
+        **{name: firsts[name].tolist() for name in asked if name != "fold"},
+        "trains": firsts["trains"].astype(bool),
+        "n_ok": count(ok),
+        "n_failed": count(frame["status"] == "failed"),
+        "n_skipped": count(frame["status"] == "skipped"),
         "n_expected": n_expected,
-        "complete": len(ok) == n_expected,
-        "reasons": _reasons(group, n_expected),
+        "complete": count(ok) == n_expected,
+        "reasons": _reasons(frame, ids, n_expected),
     }
+    folds = Foldwise.of(cells, ok, len(ids))
     for name in SCORES:
-        row[f"{name}_mean"] = ok[name].mean(skipna=False)
-        row[f"{name}_sd"] = ok[name].std(ddof=1, skipna=False)
+        columns[f"{name}_mean"], columns[f"{name}_sd"] = folds.mean(frame[name]), folds.sd(frame[name])
     for name in ("n_images", "n_true", "n_pred", "n_both_empty", *SUMMED_COSTS):
-        row[name] = ok[name].sum(min_count=1)
+        columns[name] = folds.sum(frame[name])
     for name in (*CONSTANT_COSTS, *PEAK_COSTS):
-        row[name] = ok[name].max()
+        columns[name] = folds.max(frame[name])
     for name in MEAN_COSTS:
-        row[name] = ok[name].mean(skipna=False)
+        columns[name] = folds.mean(frame[name])
     for name in ("device_name", "memory_kind"):
-        row[name] = " + ".join(sorted(set(ok[name].dropna()))) if name in ok else ""
+        columns[name] = folds.names(frame[name]) if name in frame else ""
     for name in ("dataset_images", "dataset_folder"):
-        known = group[name].dropna()
-        row[name] = known.iloc[0] if len(known) else None
-    row["official"] = bool(group["official"].any())
-    return row
+        known = frame[frame[name].notna()].drop_duplicates("cell")
+        first = dict(zip(known["cell"], known[name], strict=True))
+        columns[name] = [first.get(cell) for cell in ids]
+    columns["official"] = count(frame["official"].astype(bool)) > 0
+    return pd.DataFrame(columns)
 
 
-def _reasons(group: pd.DataFrame, n_expected: int) -> tuple[str, ...]:
-    found = {int(row["fold"]): row for _, row in group.iterrows()}
-    sentences = []
-    for fold in range(1, n_expected + 1):
-        if fold not in found:
-            sentences.append(f"fold {fold}: no record")
-        elif found[fold]["status"] != "ok":
-            reason = found[fold]["reason"] or "no reason recorded"
-            sentences.append(f"fold {fold}: {found[fold]['status']} ({reason}; run {found[fold]['id']})")
-    return tuple(sentences)
+def _reasons(frame: pd.DataFrame, ids: pd.Index, n_expected: pd.Series) -> list[tuple[str, ...]]:
+    """For each cell a sentence for every fold that is not ok."""
+    found: dict[str, dict[int, str | None]] = {cell: {} for cell in ids}
+    names = ("cell", "fold", "status", "reason", "id")
+    for cell, fold, status, reason, run_id in zip(*(frame[name] for name in names), strict=True):
+        why = "no reason recorded" if pd.isna(reason) or not reason else reason
+        found[cell][int(fold)] = None if status == "ok" else f"fold {fold}: {status} ({why}; run {run_id})"
+    return [
+        tuple(
+            sentence
+            for fold in range(1, expected + 1)
+            if (sentence := found[cell].get(fold, f"fold {fold}: no record")) is not None
+        )
+        for cell, expected in zip(ids, n_expected, strict=True)
+    ]
 
 
 def organs(results: Path, frame: pd.DataFrame) -> pd.DataFrame:

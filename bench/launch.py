@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import signal
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from bench import cache, cluster, live, overrides, plan, provenance, record
-from bench.errors import BenchError, ClusterError, PlanError
+from bench import cache, cluster, manifest, overrides, plan, provenance, record
+from bench.errors import ClusterError, PlanError
 from bench.grid import CLASSICAL, Grid, Run
+from bench.index import Index
+from bench.manifest import Manifest
 from bench.plan import Plan
 from bench.record import RunRecord
 from registry import backbones, datasets, weights
 from registry.contract import Sample
 from registry.errors import DataError
+
+if TYPE_CHECKING:
+    from bench.bill import Bill
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Prepared:
         samples: its images.
         dataset_digest: their fingerprint.
         done: runs that have an ``ok`` record already.
+        index: of all records in the results folder.
     """
 
     plan: Plan
@@ -36,6 +40,7 @@ class Prepared:
     samples: tuple[Sample, ...]
     dataset_digest: str
     done: tuple[Run, ...]
+    index: Index
 
     @property
     def pending(self) -> tuple[Run, ...]:
@@ -102,26 +107,22 @@ def prepare(
         problems.append(str(error))
     if problems:
         raise PlanError(problems)
-    done = []
-    for run in made.runs:
-        found = record.read(results, run.id)
-        if found is not None and found.status == "ok":
-            done.append(run)
-    return Prepared(made, root, samples, dataset_digest, tuple(done))
+    index = Index(results)
+    index.refresh()
+    done = [r for r in made.runs if (found := index.entries.get(r.id)) is not None and found.status == "ok"]
+    return Prepared(made, root, samples, dataset_digest, tuple(done), index)
 
 
 def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, console: object, kind: str, workers: int,
-        device: str, profile: str) -> int:  # fmt: skip
-    """Do what is pending and show how it goes; returns the exit code (0 fine, 1 something failed, 130 stopped)."""
+        device: str, profile: str, detach: bool = False) -> int:  # fmt: skip
+    """Do what is due of a prepared grid (see `campaign.carry_out`); returns the exit code."""
     from rich.console import Console
 
-    from bench import folds, schedule
-    from bench.work import Places
+    from bench import campaign, folds, schedule
 
     assert isinstance(console, Console)
     chosen = schedule.choose(kind)
-    command_given = provenance.now()
-    _check_writable(results)
+    campaign.check_writable(results)
     for skipped, reason in prepared.plan.skipped:
         record.write(
             results, RunRecord(id=skipped.id, status="skipped", run=skipped.as_dict(), reason=reason)
@@ -129,98 +130,51 @@ def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, conso
     s = prepared.plan.grid.settings
     groups = {sample.stem: sample.group for sample in prepared.samples}
     assigned = folds.assign(list(groups), n_splits=s.folds.n_splits, seed=s.folds.seed, groups=groups)
-    manifest = (
-        results / "folds" / f"{s.dataset}-{prepared.dataset_digest}-{s.folds.n_splits}-{s.folds.seed}.csv"
-    )
-    folds.write_manifest(manifest, assigned, prepared.samples)
-
-    where = {"inline": "in this process", "local": "in local processes", "slurm": "on SLURM"}[chosen]
-    if kind == "auto" and chosen == "local":
-        where += " (no SLURM answers here)"
-    console.print(
-        f"{len(prepared.pending)} runs {where}; {len(prepared.done)} done already, results in {results}",
-        highlight=False,
-    )
-    view = live.View(results, prepared.plan.runs, command_given, console)
-    outcome = schedule.Outcome()
-    try:
-        with live.shown(view), _sigterm_as_ctrl_c():
-            outcome = schedule.follow(
-                prepared.plan.runs,
-                Places(results=results, data=prepared.data, weights=weights_folder, device=device),
-                kind=chosen,
-                workers=workers,
-                profile=profile,
-                redo_failed_before=command_given,
-            )
-    except KeyboardInterrupt:
-        outcome.interrupted = True
-    view.refresh()
-    if outcome.interrupted and chosen == "slurm":
-        console.print("Jobs that were submitted go on; scancel ends them.", highlight=False)
-    return _close(view, results, outcome.errors, outcome.interrupted, console)
+    digest = prepared.dataset_digest
+    written = results / "folds" / f"{s.dataset}-{digest}-{s.folds.n_splits}-{s.folds.seed}.csv"
+    folds.write_manifest(written, assigned, prepared.samples)
+    planned = Manifest(
+        grid=prepared.plan.grid.name, planned=provenance.now(), runs=prepared.plan.runs, skipped=prepared.plan.skipped,
+        data=prepared.data.absolute(), weights=weights_folder.absolute() if weights_folder else None,
+        device=device, kind=chosen, profile=str(Path(profile).absolute()) if profile.endswith(".toml") else profile,
+    )  # fmt: skip
+    manifest.write(results, planned)
+    return campaign.carry_out(
+        planned, results=results, console=console, index=prepared.index, workers=workers, detach=detach,
+        remark=" (no SLURM answers here)" if kind == "auto" and chosen == "local" else "",
+    )  # fmt: skip
 
 
-@contextmanager
-def _sigterm_as_ctrl_c() -> Iterator[None]:
-    """`kill`, systemd and time limits send SIGTERM: it ends the command as Ctrl-C does, workers included."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)
-
-
-def show_plan(prepared: Prepared, console: object) -> None:
-    """Print what would be run, what is done and what is skipped, per backbone × strategy."""
+def show_costs(prepared: Prepared, *, results: Path, console: object, profile: str) -> Bill:
+    """`bench plan`: print what a prepared grid would cost (see `costs.show`)."""
     from rich.console import Console
-    from rich.table import Table
+
+    from bench import costs, slurm
 
     assert isinstance(console, Console)
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in ("backbone", "strategy", "head", "folds", "runs", "done"):
-        table.add_column(name, justify="right" if name in ("runs", "done") else "left")
-    finished = {one.id for one in prepared.done}
-    cells: dict[tuple[str, str, str], list[Run]] = {}
-    for one in prepared.plan.runs:
-        cells.setdefault((one.backbone, one.strategy, one.head), []).append(one)
-    for cell, runs in cells.items():
-        listed = ",".join(str(one.fold) for one in runs)
-        table.add_row(*cell, listed, str(len(runs)), str(sum(one.id in finished for one in runs)))
-    console.print(table)
-    reasons = dict.fromkeys(f"{one.backbone} × {one.strategy}: {why}" for one, why in prepared.plan.skipped)
-    for reason in reasons:
-        console.print(f"[yellow]skipped[/] {reason}", highlight=False)
-    console.print(
-        f"{len(prepared.plan.runs)} runs, {len(prepared.pending)} to do, "
-        f"on {len(prepared.samples)} images in {prepared.data}.",
-        highlight=False,
-    )
+    size = slurm.max_array_size() if slurm.installed() and slurm.answers() else slurm.DEFAULT_MAX_ARRAY_SIZE
+    return costs.show(
+        prepared, cluster.load(profile), results, console,
+        records=record.read_all(results, [], history=False), max_array_size=size,
+    )  # fmt: skip
 
 
-def _close(view: live.View, results: Path, errors: Sequence[str], interrupted: bool, console: object) -> int:
+def dry_run(prepared: Prepared, *, results: Path, console: object, kind: str, profile: str) -> None:
+    """`bench run --dry-run`: print the costs and, where there is a SLURM, write what `sbatch` would be given."""
     from rich.console import Console
-    from rich.markup import escape
+
+    from bench import schedule
 
     assert isinstance(console, Console)
-    counts = view.counts()
-    for failed in view.failures() if console.is_terminal else ():
-        console.print(f"[red]{escape(live.line(failed))}[/]", highlight=False, soft_wrap=True)
-    for error in errors:
-        console.print(f"[red]error:[/] {escape(error)}", highlight=False, soft_wrap=True)
-    if interrupted:
-        console.print(
-            f"Stopped. {counts['done']} of {counts['all']} runs are done and kept; "
-            "the same command continues where this one stopped.",
-            highlight=False,
-        )
-        return 130
-    told = f"{counts['done']} of {counts['all']} runs are done, {counts['failed']} failed"
-    following = (
-        "Mend that, and give the same command again." if errors else f"Next: bench table --results {results}"
-    )
-    console.print(f"{told}. {following}", highlight=False, soft_wrap=True)
-    return 1 if errors or counts["failed"] else 0
+    chosen = schedule.choose(kind)
+    bill = show_costs(prepared, results=results, console=console, profile=profile)
+    if chosen != "slurm":
+        return
+    texts = schedule.sbatch_texts(bill.arrays, results, cluster.load(profile))
+    for number, text in enumerate(texts, start=1):
+        path = results / "jobs" / "dry-run" / f"{prepared.plan.grid.name}-{number}.sh"
+        record.write_atomically(path, text)
+        console.print(f"written, not submitted: {path}", highlight=False, soft_wrap=True)
 
 
 def _grid(name: str, assignments: Sequence[str], only: Sequence[str]) -> tuple[Grid, list[str]]:
@@ -259,14 +213,3 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
-
-
-def _check_writable(results: Path) -> None:
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix=".writable.", dir=results) as probe:
-            probe.write(b"\0" * 4096)
-    except OSError as error:
-        raise BenchError(
-            f"can't write to the results folder {results}: {error.strerror}; choose another with --results DIR."
-        ) from error

@@ -1,69 +1,97 @@
-"""What one sees while runs go on: counts, running runs with epoch, loss, speed and time left."""
+"""What one sees while runs go on: counts, why runs wait, and what runs, with epoch, loss, speed and time left."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench import claim, progress, record
-from bench.errors import RecordError
+from bench import panel
 from bench.grid import Run
-from bench.record import RunRecord
+from bench.index import Entry, Index
+from bench.ledger import JobRef, Ledger
+from bench.panel import span as span  # part of this module's surface
+from bench.slurm import Queue
+from bench.state import STATES, RunState, State, judge
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
 
+ALWAYS: tuple[State, ...] = ("done", "running", "waiting", "failed")
+"""States that are counted even where there is no run in them."""
+MANY = 1000  # runs; a view of more is drawn more seldom, so that watching costs next to nothing
+
 
 @dataclass
 class View:
-    """Reads records and progress files; knows nothing of the processes that write them.
+    """Reads records, claims and progress files; knows nothing of the processes that write them.
 
     Attributes:
         results: the results folder.
         runs: all runs of the plan.
-        redo_failed_before: failures older than this moment (UTC, ISO 8601) count as pending.
+        is_final: whether a failed run is not to be tried again under this command.
+        console: where it is shown.
+        index: of the records; its own by default. Only one thread may use it.
+        queue: SLURM's queue, as whoever follows the jobs saw it last; None where there is none, or no answer.
+        ledger: what was submitted; None where no jobs are.
     """
 
     results: Path
     runs: Sequence[Run]
-    redo_failed_before: str
+    is_final: Callable[[Entry], bool]
     console: Console
-    _finished: dict[str, RunRecord] = field(default_factory=dict)
-    _started: float = field(default_factory=time.monotonic)
+    index: Index | None = None
+    queue: Queue | None = None
+    ledger: Ledger | None = None
+    _finished: dict[str, Entry] = field(default_factory=dict, repr=False)
+    _open: dict[str, Run] = field(default_factory=dict, repr=False)
+    _jobs: tuple[Ledger | None, dict[str, JobRef]] = field(default=(None, {}), repr=False)
+    _started: float = field(default_factory=time.monotonic, repr=False)
     _at_start: int = 0
 
     def __post_init__(self) -> None:
+        self._index = self.index or Index(self.results)
+        self._open = {run.id: run for run in self.runs}
         self.refresh()
         self._at_start = len(self._finished)
 
-    def refresh(self) -> list[RunRecord]:
-        """Look for new records; returns those that are new."""
-        new = []
-        started = record.folders(self.results)
-        for run in self.runs:
-            if run.id not in self._finished and run.id in started:
-                try:
-                    found = record.read(self.results, run.id)
-                except RecordError:
-                    continue  # being replaced, or damaged: a later look will tell
-                if found is not None and not found.wants_retry(self.redo_failed_before):
-                    self._finished[run.id] = found
-                    new.append(found)
-        return new
+    def refresh(self) -> list[Entry]:
+        """Look for runs that have come to their end; returns those that are new."""
+        self._index.refresh(self._open.keys())
+        found = ((run_id, self._index.entries.get(run_id)) for run_id in self._open)
+        new = {
+            run_id: entry
+            for run_id, entry in found
+            if entry is not None and (entry.status == "ok" or self.is_final(entry))
+        }
+        self._finished |= new
+        for run_id in new:
+            del self._open[run_id]
+        return list(new.values())
 
     def counts(self) -> dict[str, int]:
         """Numbers of runs done and failed so far, and of all."""
-        failed = sum(found.status == "failed" for found in self._finished.values())
+        failed = len(self.failures())
         return {"done": len(self._finished) - failed, "failed": failed, "all": len(self.runs)}
 
-    def failures(self) -> list[RunRecord]:
-        """Records of failed runs."""
+    def failures(self) -> list[Entry]:
+        """Runs that failed for good."""
         return [found for found in self._finished.values() if found.status == "failed"]
+
+    def states(self) -> list[RunState]:
+        """Where the runs stand that are neither done nor failed for good."""
+        if self._jobs[0] is not self.ledger:
+            self._jobs = (self.ledger, self.ledger.latest() if self.ledger else {})
+        return judge(
+            list(self._open.values()), results=self.results, entries=self._index.entries, jobs=self._jobs[1],
+            cancelled=self.ledger.cancelled if self.ledger else (), queue=self.queue, is_final=self.is_final,
+            queue_is_newer=False,
+        )  # fmt: skip
 
     def tell_new(self) -> None:
         """Print one line per newly finished run (where there is no live display)."""
@@ -80,50 +108,28 @@ class View:
         from rich.text import Text
 
         self.refresh()
-        counts = self.counts()
-        running = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 1))
-        for name, justify in (("running", "left"), ("fold", "right"), ("phase", "left"), ("epoch", "right"),
-                              ("loss", "right"), ("img/s", "right"), ("left", "right")):  # fmt: skip
-            running.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-        active = 0
-        for run, told in self._running():
-            active += 1
-            epoch = f"{told['epoch']}/{told['epochs']}" if "epoch" in told else ""
-            if "image" in told:
-                epoch = f"image {told['image']}/{told['images']}"
-            running.add_row(
-                f"{run.backbone} {run.strategy}", str(run.fold), told["phase"], epoch,
-                f"{told['loss']:.3f}" if "loss" in told else "",
-                f"{told['images_per_s']:.1f}" if "images_per_s" in told else "",
-                span(told["eta_s"]) if "eta_s" in told else "",
-            )  # fmt: skip
+        unfinished, counts = self.states(), self.counts()
+        found = Counter(one.state for one in unfinished) + Counter(
+            {"done": counts["done"], "failed": counts["failed"]}
+        )
+        numbers: dict[State, int] = {
+            state: found[state] for state in STATES if found[state] or state in ALWAYS
+        }
         finished = counts["done"] + counts["failed"]
-        waiting = counts["all"] - finished - active
         elapsed = time.monotonic() - self._started
         fresh = finished - self._at_start
-        left = (
-            f", about {span(elapsed / fresh * (counts['all'] - finished))} left"
-            if fresh and finished < counts["all"]
-            else ""
-        )
-        failed = f"[red]{counts['failed']} failed[/]" if counts["failed"] else "0 failed"
-        text = Text.from_markup(
-            f"[green]{counts['done']} done[/] · {active} running · {failed} · {waiting} waiting · {span(elapsed)}{left}"
-        )
-        bar = ProgressBar(total=max(1, counts["all"]), completed=finished, width=60)
+        spent = span(elapsed)
+        if fresh and finished < counts["all"]:
+            spent += f", about {span(elapsed / fresh * (counts['all'] - finished))} left"
         head = Table.grid()
-        head.add_row(bar)  # a bar ends without a newline of its own
-        head.add_row(text)
-        return Group(head, running) if active else Group(head)
-
-    def _running(self) -> Iterator[tuple[Run, dict[str, Any]]]:
-        started = record.folders(self.results)
-        for run in self.runs:
-            if run.id not in self._finished and run.id in started:
-                folder = record.folder(self.results, run.id)
-                told = progress.read(folder)
-                if told is not None and claim.held(folder) is not None:
-                    yield run, told
+        head.add_row(ProgressBar(total=max(1, counts["all"]), completed=finished, width=60))
+        head.add_row(panel.counts(numbers, self.console.width, spent))
+        if queued := [one for one in unfinished if one.state == "queued"]:
+            head.add_row(Text(panel.queue(queued)))
+        active = [one for one in unfinished if one.state == "running"]
+        if not active:
+            return Group(head)
+        return Group(head, panel.running(active, self.console.width, max(3, self.console.height - 6)))
 
 
 @contextmanager
@@ -147,30 +153,15 @@ def shown(view: View) -> Iterator[None]:
         return
     from rich.live import Live
 
-    with Live(view, console=view.console, refresh_per_second=2, transient=False):
+    often = 2.0 if len(view.runs) <= MANY else 0.5
+    with Live(view, console=view.console, refresh_per_second=often, transient=False):
         yield
 
 
-def line(found: RunRecord) -> str:
+def line(found: Entry) -> str:
     """One finished run in one line."""
-    run = found.run
-    name = f"{run['backbone']} {run['strategy']} fold {run['fold']}"
-    if found.status == "ok":
-        scores = found.scores or {}
-        seconds = sum((found.cost or {}).get(key) or 0 for key in ("train_seconds", "evaluate_seconds"))
-        detail = (
-            f"PQ {scores['pq']:.3f}  AJI {scores['aji']:.3f}  Dice {scores['dice']:.3f}  ({span(seconds)})"
-        )
-    else:
-        detail = str(found.reason)
-    return f"{found.status:<6} {name}: {detail}"
-
-
-def span(seconds: object) -> str:
-    """A duration as people write it: 42 s, 7 min, 3 h 05 min."""
-    s = float(seconds)  # type: ignore[arg-type]
-    if s < 100:
-        return f"{s:.0f} s"
-    if s < 3600:
-        return f"{s / 60:.0f} min"
-    return f"{int(s // 3600)} h {int(s % 3600 // 60):02d} min"
+    name = f"{found.backbone} {found.strategy} fold {found.fold}"
+    if found.status != "ok":
+        return f"{found.status:<6} {name}: {found.reason}"
+    scores = f"PQ {found.pq or 0:.3f}  AJI {found.aji or 0:.3f}  Dice {found.dice or 0:.3f}"
+    return f"{found.status:<6} {name}: {scores}  ({span(found.seconds or 0)})"

@@ -12,6 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bench import claim
+
 PACKAGES = (
     "nuclei-bench", "torch", "torchvision", "timm", "segment-anything", "peft", "numpy", "scipy", "scikit-image",
 )  # fmt: skip
@@ -62,6 +64,7 @@ def machine(device: str) -> dict[str, Any]:
     """Host, device, GPU, and the batch system's job if there is one."""
     import torch
 
+    job = claim.job()
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
     return {
         "host": socket.gethostname(),
@@ -69,7 +72,8 @@ def machine(device: str) -> dict[str, Any]:
         "gpu": gpu,
         "cuda": torch.version.cuda if gpu else None,
         "cpu_threads": torch.get_num_threads(),
-        "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
-        "slurm_restart_count": os.environ.get("SLURM_RESTART_COUNT"),
+        "node": job.node,
+        "slurm_job_id": job.id,
+        "slurm_restart_count": job.restarts if job.id else None,
         "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
     }

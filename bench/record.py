@@ -15,6 +15,8 @@ from bench.errors import RecordError
 SCHEMA_VERSION = 1
 FILENAME = "record.json"
 SCORES_FILENAME = "scores.parquet"
+_LIST = b'\n  "history": ['
+_END = b"\n  ]"
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,13 @@ class RunRecord:
     attempts: list[Mapping[str, Any]] = field(default_factory=list)
     schema_version: int = SCHEMA_VERSION
 
-    def wants_retry(self, redo_failed_before: str) -> bool:
-        """Whether another attempt is due: not ``ok``, and ended before this moment (UTC, ISO 8601).
-
-        The moment is when a command was given: what fails under it is not tried again by it.
-        """
-        return self.status != "ok" and str((self.provenance or {}).get("ended") or "") < redo_failed_before
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Reasons of the failed attempts, oldest first, this one included."""
+        attempts = [(one.get("status"), one.get("reason")) for one in self.attempts]
+        return tuple(
+            str(reason) for status, reason in [*attempts, (self.status, self.reason)] if status == "failed"
+        )
 
 
 def folder(results: Path, run_id: str) -> Path:
@@ -87,15 +90,21 @@ def write_atomically(path: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read(results: Path, run_id: str) -> RunRecord | None:
+def read(results: Path, run_id: str, *, history: bool = True) -> RunRecord | None:
     """The record of a run, or None where there is none.
+
+    Args:
+        results: the results folder.
+        run_id: the run's.
+        history: False leaves the training history empty, see `without_history`.
 
     Raises:
         RecordError: a file that is no record, or of a newer schema.
     """
     path = folder(results, run_id) / FILENAME
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
+        values = json.loads(text if history else without_history(text))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
@@ -105,22 +114,36 @@ def read(results: Path, run_id: str) -> RunRecord | None:
     return _parse(values, path)
 
 
+def without_history(text: bytes) -> bytes:
+    """A record's JSON with an empty training history, which is nine tenths of a record of 60 epochs.
+
+    Raw line breaks never stand within a JSON string, so the list ends at the first line that is indented like its
+    name and closes one. Text of another layout is returned as it is.
+    """
+    start = text.find(_LIST)
+    end = text.find(_END, start) if start >= 0 else -1
+    return text[: start + len(_LIST)] + text[end + len(_END) - 1 :] if end >= 0 else text
+
+
 def folders(results: Path) -> set[str]:
     """Ids of all runs that were ever started: one look at one folder."""
     runs = results / "runs"
     return {entry.name for entry in os.scandir(runs) if entry.is_dir()} if runs.is_dir() else set()
 
 
-def read_all(results: Path, unreadable: list[str] | None = None) -> Iterator[RunRecord]:
+def read_all(
+    results: Path, unreadable: list[str] | None = None, *, history: bool = True
+) -> Iterator[RunRecord]:
     """All records below a results folder, by id; folders without a record (unfinished runs) are passed over.
 
     Args:
         results: the results folder.
         unreadable: what can't be read is told here, a sentence each; None raises `RecordError` at the first.
+        history: False leaves the training histories empty.
     """
     for name in sorted(folders(results)):
         try:
-            record = read(results, name)
+            record = read(results, name, history=history)
         except RecordError as error:
             if unreadable is None:
                 raise

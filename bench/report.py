@@ -96,7 +96,7 @@ def plot(
 
 def _frame(results: Path) -> pd.DataFrame:
     unreadable: list[str] = []
-    frame = collate.frame(read_all(results, unreadable))
+    frame = collate.frame(read_all(results, unreadable, history=False))
     for sentence in unreadable:
         warnings.warn(sentence, stacklevel=3)
     if frame.empty:

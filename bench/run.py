@@ -29,6 +29,7 @@ class Workplace:
         device: ``cpu`` or ``cuda``.
         loader_workers: processes that prepare training samples.
         kept_predictions: number of test images whose predicted label maps are kept.
+        micro_batch_halvings: how often earlier attempts ran out of memory: so much smaller is the micro-batch.
     """
 
     results: Path
@@ -36,6 +37,7 @@ class Workplace:
     device: str = "cpu"
     loader_workers: int = 0
     kept_predictions: int = 3
+    micro_batch_halvings: int = 0
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,7 @@ def _train(
         epochs=settings["epochs"], lr=settings["lr"], warmup_steps=settings["warmup_steps"],
         schedule=settings["schedule"], clip_norm=settings["clip_norm"], validate_every=settings["validate_every"],
         patience=settings["patience"], batch_size=settings["batch_size"],
+        micro_batch=max(1, settings["batch_size"] >> place.micro_batch_halvings),
         state_path=folder(place.results, run.id) / "state.pt",
         enter_training=lambda: model.set_training_mode(sam),
         progress=lambda values: progress("training", values), should_stop=should_stop,

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import getpass
+import multiprocessing
 import os
-import shutil
 import signal
-import subprocess
 import time
 import uuid
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from subprocess import CalledProcessError
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench import claim, cluster, record
-from bench.errors import ClusterError, RecordError
+from bench import claim, ledger, provenance, slurm
+from bench.arrays import Array
+from bench.cluster import ClusterProfile
+from bench.errors import ClusterError
 from bench.grid import Run
-from bench.work import Places, give_up, work
+from bench.stop import StopFlag
+from bench.work import Places, reason, work
 
 if TYPE_CHECKING:
     import submitit
 
 Kind = Literal["inline", "local", "slurm"]
-SQUEUE_EVERY_S = 5.0
-ARRAY_SIZE = 1000  # SLURM's MaxArraySize is 1001 unless a cluster says otherwise
 KINDS: tuple[Kind, ...] = ("inline", "local", "slurm")
 
 
@@ -37,34 +36,122 @@ class JobResult:
     Attributes:
         stopped: it was asked to stop.
         error: what kept it from working at all.
+        out_of_time: ids of runs that it was at when it had been requeued as often as the profile allows.
     """
 
     stopped: bool = False
     error: str | None = None
+    out_of_time: tuple[str, ...] = ()
 
 
-@dataclass
-class Outcome:
-    """What `follow` saw.
+@dataclass(frozen=True)
+class Job:
+    """What submitit calls in the job, and asks for a checkpoint before it requeues it.
+
+    Nothing of a training is in here: runs keep their state themselves, so a job can start again from the same pickle.
 
     Attributes:
-        errors: what kept jobs from working (unreadable data, a full disk), one sentence each.
-        interrupted: asked to stop.
+        runs: what to do, as far as nobody else does it.
+        places: where to work.
+        forgiven: by run id, how many failed attempts do not count.
+        gpu: the one GPU this job may see, as ``CUDA_VISIBLE_DEVICES`` names it; None changes nothing.
+        threads: of each process; None leaves it to PyTorch.
+        at_once: runs that share the GPU, each in a process of its own.
+        requeue: whether SLURM may requeue the job.
     """
 
-    errors: list[str] = field(default_factory=list)
-    interrupted: bool = False
+    runs: tuple[Run, ...]
+    places: Places
+    forgiven: Mapping[str, int]
+    gpu: str | None = None
+    threads: int | None = None
+    at_once: int = 1
+    requeue: bool = False
+
+    def __call__(self) -> JobResult:
+        """Work, and return errors as a sentence: a debug executor would open a debugger on them."""
+        try:
+            if self.gpu is not None:
+                os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # CUDA is not initialised yet
+            result = self._share() if self.at_once > 1 else self._work()
+        except Exception as error:
+            return JobResult(error=reason(error))
+        if result.stopped and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+            return self._stopped_on_slurm(result)
+        return replace(result, out_of_time=())
+
+    def checkpoint(self) -> Any:
+        """Asked by submitit; None keeps it from requeueing."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self) if self.requeue else None
+
+    def _work(self) -> JobResult:
+        if self.threads:
+            import torch
+
+            torch.set_num_threads(self.threads)
+        worked = work(self.runs, self.places, forgiven=self.forgiven)
+        left = tuple(run_id for run_id, status in worked.done.items() if status == "interrupted")
+        return JobResult(stopped=worked.stopped, out_of_time=left)
+
+    def _share(self) -> JobResult:
+        """Several processes over the same runs: claims decide who does which."""
+        context = multiprocessing.get_context("spawn")
+        results: Any = context.SimpleQueue()
+        alone = replace(self, at_once=1, requeue=False)
+        processes = [context.Process(target=_put_result, args=(alone, results)) for _ in range(self.at_once)]
+        with StopFlag() as stop:
+            for process in processes:
+                process.start()
+            told = False
+            while any(process.is_alive() for process in processes):
+                processes[0].join(0.5) if processes[0].is_alive() else time.sleep(0.1)
+                if stop() and not told:
+                    told = True
+                    for process in processes:
+                        process.terminate()
+            stopped = stop()
+        found = []
+        while not results.empty():
+            found.append(results.get())
+        error = next((one.error for one in found if one.error), None)
+        return JobResult(stopped, error, tuple(run_id for one in found for run_id in one.out_of_time))
+
+    def _stopped_on_slurm(self, result: JobResult) -> JobResult:
+        """The state is saved. Requeue through submitit, unless SLURM is ending this job in its own way."""
+        if slurm.state(str(claim.job().id)) not in ("RUNNING", "SUSPENDED", "SIGNALING"):
+            # Cancelled, requeued or preempted. No result is left, which would be taken for that of the next start.
+            raise SystemExit(128 + signal.SIGTERM)
+        if self.requeue:
+            import submitit
+
+            try:
+                # submitit's own handler, which `work` had replaced: it asks for the checkpoint, requeues and exits.
+                signal.raise_signal(signal.SIGUSR2)
+            except submitit.core.utils.UncompletedJobError:
+                return result  # requeued too often
+            except CalledProcessError as error:
+                return JobResult(stopped=True, error=f"SLURM refused to requeue the job: {error}")
+        return replace(result, out_of_time=())
+
+
+def _put_result(job: Job, results: Any) -> None:
+    try:
+        results.put(job._work())
+    except Exception as error:
+        results.put(JobResult(error=reason(error)))
 
 
 def choose(kind: str) -> Kind:
-    """``auto`` is SLURM where `sbatch` is found, otherwise local processes.
+    """``auto`` is SLURM where `sbatch` is found and a cluster answers, otherwise local processes.
 
     Raises:
         ClusterError: an unknown kind, or SLURM where there is none.
     """
     if kind == "auto":
-        return "slurm" if shutil.which("sbatch") and _slurm_answers() else "local"
-    if kind == "slurm" and not shutil.which("sbatch"):
+        return "slurm" if slurm.installed() and slurm.answers() else "local"
+    if kind == "slurm" and not slurm.installed():
         raise ClusterError(
             "--cluster slurm: there is no sbatch on this machine; use --cluster local or inline."
         )
@@ -74,201 +161,96 @@ def choose(kind: str) -> Kind:
     raise ClusterError(f"--cluster {kind!r}: use auto, {', '.join(KINDS)}.")
 
 
-def _slurm_answers() -> bool:
-    """Whether there is a cluster behind the SLURM commands: packages alone are not one."""
-    try:
-        answer = subprocess.run(["sinfo", "--noheader"], capture_output=True, timeout=15, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return answer.returncode == 0
-
-
-def job(
-    runs: Sequence[Run], places: Places, redo_failed_before: str, gpu: str | None, threads: int | None
-) -> JobResult:
-    """The function every job calls; it returns its errors, since a debug executor would open a debugger on them.
-
-    Args:
-        runs: what to do, as far as nobody else does it.
-        places: where to work.
-        redo_failed_before: see `work`.
-        gpu: the one GPU this job may see, as ``CUDA_VISIBLE_DEVICES`` names it; None changes nothing.
-        threads: of this process; None leaves it to PyTorch.
-    """
-    try:
-        if gpu is not None:
-            os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA is not initialised yet
-        if threads:
-            import torch
-
-            torch.set_num_threads(threads)
-        return JobResult(stopped=work(runs, places, redo_failed_before=redo_failed_before).stopped)
-    except Exception as error:
-        from bench.work import reason
-
-        return JobResult(error=reason(error))
-
-
-def submit(
-    runs: Sequence[Run], places: Places, *, kind: Kind, workers: int, profile: str, redo_failed_before: str
+def start_workers(
+    runs: Sequence[Run], places: Places, *, inline: bool, workers: int, forgiven: Mapping[str, int]
 ) -> list[submitit.Job[JobResult]]:
-    """Submit jobs that together do `runs`.
+    """Start processes here that together do `runs`; `inline` does them in this one.
 
-    Inline and local workers are all given every run: claims decide who does which, so none ever waits idle.
-    SLURM jobs are given ``runs_per_job`` runs each.
+    All are given every run: claims decide who does which, so none ever waits idle.
     """
     import submitit
 
     # A folder of its own: local job numbers are process numbers, which come again.
     folder = places.results / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}" / "%j"
-    executor = submitit.AutoExecutor(folder=str(folder), cluster="debug" if kind == "inline" else kind)
-    if kind == "slurm":
-        settings = cluster.load(profile)
-        executor.update_parameters(
-            name="nuclei-bench", gpus_per_node=settings.gpus, cpus_per_task=settings.cpus, mem_gb=settings.memory_gb,
-            timeout_min=settings.time_limit_min, slurm_array_parallelism=settings.array_parallelism,
-            slurm_setup=list(settings.setup),
-            **{
-                f"slurm_{key}": value
-                for key in ("partition", "account", "qos", "constraint")
-                if (value := getattr(settings, key)) is not None
-            },
-        )  # fmt: skip
-        chunks = [runs[i : i + settings.runs_per_job] for i in range(0, len(runs), settings.runs_per_job)]
-        jobs: list[submitit.Job[JobResult]] = []
-        try:
-            for start in range(0, len(chunks), ARRAY_SIZE):
-                with executor.batch():
-                    jobs += [
-                        executor.submit(job, chunk, places, redo_failed_before, None, None)
-                        for chunk in chunks[start : start + ARRAY_SIZE]
-                    ]
-        except submitit.core.utils.FailedJobError as error:
-            said = " ".join(str(error).split())
-            raise ClusterError(
-                f"sbatch refused the jobs: {said} Mend the profile, or use --cluster local."
-            ) from error
-        return jobs
-    gpus = [] if places.device == "cpu" or kind == "inline" else _gpus()
-    if kind == "local":
+    executor = submitit.AutoExecutor(folder=str(folder), cluster="debug" if inline else "local")
+    gpus = [] if places.device == "cpu" or inline else _gpus()
+    if not inline:
         executor.update_parameters(timeout_min=60 * 24 * 30, gpus_per_node=len(gpus))
-    count = 1 if kind == "inline" else workers or max(1, len(gpus))
+    count = 1 if inline else workers or max(1, len(gpus))
     threads = max(1, (os.cpu_count() or 1) // count) if count > 1 else None
-    with _ctrl_c_is_ours():
-        return [
-            executor.submit(
-                job, list(runs), places, redo_failed_before, gpus[i % len(gpus)] if gpus else None, threads
-            )
-            for i in range(count)
-        ]
-
-
-def follow(
-    runs: Sequence[Run],
-    places: Places,
-    *,
-    kind: Kind,
-    workers: int = 0,
-    profile: str = "default",
-    redo_failed_before: str,
-    poll_s: float = 0.5,
-) -> Outcome:
-    """Submit what is pending and wait until every run has its record.
-
-    Runs that another `bench run` holds are waited for, and done here if it gives them up. A run whose process dies
-    is done once more; after a second death it is recorded as failed, and the others go on.
-    """
-    outcome = Outcome()
-    deaths: Counter[str] = Counter()
-    fruitless = 0
-    while not outcome.errors and not outcome.interrupted:
-        pending = [run for run in runs if not finished(places.results, run, redo_failed_before)]
-        free = [run for run in pending if claim.held(record.folder(places.results, run.id)) is None]
-        if not pending:
-            break
-        if not free:
-            time.sleep(poll_s)
-            continue
-        jobs = submit(
-            free, places, kind=kind, workers=workers, profile=profile, redo_failed_before=redo_failed_before
-        )
-        try:
-            results = _wait(jobs, poll_s, kind=kind)
-        except KeyboardInterrupt:
-            if kind == "local":
-                _stop(jobs)
-            raise
-        outcome.errors += [r.error for r in results if r.error]
-        # A job that SLURM ended before its time saved its state; its runs are simply still pending.
-        outcome.interrupted = kind != "slurm" and any(r.stopped for r in results)
-        dead = [run for run in free if claim.died(record.folder(places.results, run.id))]
-        deaths.update(run.id for run in dead)
-        for run in dead:
-            if deaths[run.id] >= 2:
-                why = f"killed twice without a word: out of host memory? See the logs in {places.results / 'jobs'}."
-                give_up(run, places, why)
-        fruitless = (
-            0
-            if dead or any(finished(places.results, run, redo_failed_before) for run in free)
-            else fruitless + 1
-        )
-        if fruitless >= 3:
-            outcome.errors.append(
-                f"three times no job came to anything: see the logs in {places.results / 'jobs'}."
-            )
-    return outcome
-
-
-def finished(results: Path, run: Run, redo_failed_before: str) -> bool:
-    """Whether a run needs no attempt: it is done, or has failed since `redo_failed_before` (UTC, ISO 8601)."""
-    try:
-        found = record.read(results, run.id)
-    except RecordError:
-        return False  # a file system that stutters, or a damaged record: the next attempt replaces it
-    return found is not None and not found.wants_retry(redo_failed_before)
-
-
-def _wait(jobs: Sequence[Any], poll_s: float, *, kind: Kind) -> list[JobResult]:
-    if kind == "inline":
-        return [one.result() for one in jobs]
-    while _in_queue(jobs) if kind == "slurm" else not all(one.done() for one in jobs):
-        time.sleep(max(poll_s, SQUEUE_EVERY_S) if kind == "slurm" else poll_s)
-    return [_result(one) for one in jobs]
-
-
-def _in_queue(jobs: Sequence[Any]) -> bool:
-    """Whether any of our jobs still waits or runs.
-
-    One call for all jobs. submitit would ask sacct, which many clusters don't have, and warn of it each time.
-    """
-    command = ["squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False)
-    if answer.returncode:
-        return True  # a controller that restarts, say; the jobs go on without it
-    return bool(set(answer.stdout.split()) & {one.job_id for one in jobs})
-
-
-def _result(one: Any) -> JobResult:
-    """What a job that is over came back with; a killed one left nothing."""
-    from submitit.core.utils import pickle_load
-
-    if not one.paths.result_pickle.exists():
-        return JobResult()
-    outcome, value = pickle_load(one.paths.result_pickle)
-    return value if outcome == "success" else JobResult(error=str(value).strip().rpartition("\n")[2])
-
-
-@contextmanager
-def _ctrl_c_is_ours() -> Iterator[None]:
-    """Processes started here ignore the terminal's SIGINT: `_stop` tells them, once, and leaves them time to save."""
+    one = Job(tuple(runs), places, forgiven, threads=threads)
+    # Processes started here ignore the terminal's SIGINT: `stop` tells them, once, and leaves them time to save.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        yield
+        return [
+            executor.submit(replace(one, gpu=gpus[i % len(gpus)] if gpus else None)) for i in range(count)
+        ]
     finally:
         signal.signal(signal.SIGINT, previous)
 
 
-def _stop(jobs: Sequence[Any], again_s: float = 5.0) -> None:
+def submit(
+    arrays: Sequence[Array], places: Places, *, profile: ClusterProfile, forgiven: Mapping[str, int]
+) -> list[ledger.Submission]:
+    """Submit each array with one `sbatch` call, noted in the ledger before and after; call with the ledger locked.
+
+    Raises:
+        ClusterError: `sbatch` refused; arrays submitted before that one stand in the ledger.
+    """
+    import submitit
+
+    submitted = []
+    for array in arrays:
+        note = ledger.intend(
+            places.results, [[run.id for run in runs] for runs in array.jobs],
+            submitted=provenance.now(), owner=slurm.owner(),
+        )  # fmt: skip
+        try:
+            jobs = _executor(array, profile, note).submit_array(_jobs(array, places, profile, forgiven))
+        except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
+            ledger.settle(places.results, note, range(len(note.tasks)))
+            said = " ".join(str(error).split())
+            raise ClusterError(
+                f"sbatch refused the jobs: {said} Mend the profile, or use --cluster local."
+            ) from error
+        submitted.append(ledger.confirm(places.results, note, jobs[0].job_id))
+    return submitted
+
+
+def sbatch_texts(arrays: Sequence[Array], results: Path, profile: ClusterProfile) -> list[str]:
+    """The files that `submit` would give to `sbatch`."""
+    texts = []
+    for number, array in enumerate(arrays, start=1):
+        folder = str((results / "jobs" / "TOKEN" / "%j").absolute())
+        tasks = tuple(tuple(run.id for run in runs) for runs in array.jobs)
+        note = ledger.Submission("TOKEN", f"bench-{number}", None, tasks, folder, "", len(tasks) > 1, "")
+        executor = _executor(array, profile, note)._executor
+        if note.array:
+            executor.parameters["map_count"] = len(tasks)
+        texts.append(executor._make_submission_file_text(executor._submitit_command_str, "dry-run"))
+    return texts
+
+
+def result(reference: ledger.JobRef) -> JobResult | None:
+    """What a SLURM job that is over came back with; a killed one left nothing."""
+    from submitit.core.utils import JobPaths, pickle_load
+
+    paths = JobPaths(reference.submission.folder, job_id=str(reference.job_id))
+    if not paths.result_pickle.exists():
+        return None
+    outcome, value = pickle_load(paths.result_pickle)
+    return value if outcome == "success" else JobResult(error=str(value).strip().rpartition("\n")[2])
+
+
+def has_pickles(submission: ledger.Submission) -> bool:
+    """Whether every task finds what it is to do: submitit puts it there after `sbatch` has answered."""
+    from submitit.core.utils import JobPaths
+
+    ids = [str(submission.job_of(task)) for task in range(len(submission.tasks))]
+    return all(JobPaths(submission.folder, job_id=one).submitted_pickle.exists() for one in ids)
+
+
+def stop(jobs: Sequence[Any], again_s: float = 5.0) -> None:
     """Ask local jobs to save their state and end; wait until they have. A job that is starting up hears it late."""
     while running := [one for one in jobs if not one.done()]:
         for one in running:
@@ -277,6 +259,47 @@ def _stop(jobs: Sequence[Any], again_s: float = 5.0) -> None:
         deadline = time.monotonic() + again_s
         while time.monotonic() < deadline and not all(one.done() for one in running):
             time.sleep(0.1)
+
+
+def _jobs(array: Array, places: Places, profile: ClusterProfile, forgiven: Mapping[str, int]) -> list[Job]:
+    threads = max(1, profile.cpus_per_gpu // array.runs_at_once) if array.runs_at_once > 1 else None
+    return [
+        Job(
+            runs,
+            places,
+            {run.id: forgiven[run.id] for run in runs if forgiven.get(run.id)},
+            threads=threads,
+            at_once=array.runs_at_once,
+            requeue=profile.requeue,
+        )
+        for runs in array.jobs
+    ]
+
+
+def _executor(array: Array, profile: ClusterProfile, note: ledger.Submission) -> submitit.AutoExecutor:
+    import submitit
+
+    executor = submitit.AutoExecutor(
+        folder=note.folder, cluster="slurm", slurm_max_num_timeout=profile.timeout_retries
+    )
+    asked = asdict(profile)
+    more: dict[str, Any] = {
+        f"slurm_{key}": asked[key]
+        for key in ("partition", "account", "qos", "constraint")
+        if asked[key] is not None
+    }
+    if profile.gpus and profile.gpu:
+        more["slurm_gres"] = f"gpu:{profile.gpu}:1"
+    elif profile.gpus:
+        more["gpus_per_node"] = 1
+    executor.update_parameters(
+        name=note.job_name, cpus_per_task=profile.cpus_per_gpu, mem_gb=profile.memory_gb_per_gpu,
+        timeout_min=array.time_limit_min, slurm_array_parallelism=profile.array_parallelism,
+        slurm_signal_delay_s=profile.signal_delay_s, slurm_setup=list(profile.setup),
+        slurm_additional_parameters={"requeue" if profile.requeue else "no-requeue": True, **profile.extra},
+        **more,
+    )  # fmt: skip
+    return executor
 
 
 def _gpus() -> list[str]:

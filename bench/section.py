@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -90,9 +91,10 @@ def row_settings(row: pd.Series, settings: tuple[str, ...]) -> list[str]:
 
 def setting(row: pd.Series, name: str) -> str:
     """A setting as a short text; ``–`` where the row has no such setting."""
-    value = row[name]
-    if row["backbone"] == CLASSICAL:
-        return "–"
+    return "–" if row["backbone"] == CLASSICAL else _text(name, row[name])
+
+
+def _text(name: str, value: Any) -> str:
     if pd.isna(value):
         return "fit" if name == "scale" else "–"
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -143,7 +145,7 @@ def _settings(rows: pd.DataFrame) -> tuple[str, ...]:
 
 
 def _differs(rows: pd.DataFrame, name: str) -> bool:
-    texts = rows.apply(lambda row: setting(row, name), axis=1) if len(rows) else pd.Series(dtype=str)
+    texts = pd.Series([_text(name, value) for value in rows[name]], rows.index, dtype=str)
     known = texts[texts != "–"]
     if known.nunique() < 2:
         return False

@@ -84,6 +84,7 @@ def fit(
     validate_every: int,
     patience: int,
     batch_size: int,
+    micro_batch: int | None = None,
     state_path: Path,
     enter_training: Callable[[], None],
     seed: int = 0,
@@ -101,6 +102,8 @@ def fit(
         loss: mean over the batch of each image's loss (so that micro-batches add up).
         batches: first step → batches from there on.
         validate: scores on the inner validation split; higher ``pq``, then ``aji``, then ``dice`` is better.
+        micro_batch: images that go through the model at once at most; None is the whole batch. It never changes
+            what a step computes, but for rounding.
         state_path: where the state is kept; training continues from there if the file exists.
         enter_training: puts the model into training mode (after validation left it in eval mode).
         seed: of whatever is random in a step (dropout, say), together with the step's number: no generator has to
@@ -124,6 +127,7 @@ def fit(
     restored = restore(state_path, trained, optimizer) if state_path.exists() else None
     if restored is not None:
         state, best = restored
+    state.micro_batch = min(state.micro_batch, micro_batch or batch_size)
     started = time.monotonic() - state.seconds
     first_step, resumed, saved = state.step, time.monotonic(), time.monotonic()
     enter_training()

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from bench import claim, provenance, record
+from bench import claim, inputs, provenance, record, retry
 from bench.errors import AuditError, BenchError, DivergedError, InterruptedRunError
 from bench.grid import Run
 from bench.progress import Reporter
 from bench.record import RunRecord
-from registry.errors import DataError, RegistryError, WeightsError
+from bench.runlog import RunLog
+from bench.stop import Stop, StopFlag, is_cancelled
+from registry.errors import RegistryError
 
 if TYPE_CHECKING:
     from bench.data import Image
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Places:
-    """Where jobs find and leave things; paths never enter a run's identity.
+    """Where jobs find and leave things, and other settings that never enter a run's identity.
 
     Attributes:
         results: the results folder.
@@ -33,6 +34,7 @@ class Places:
         weights: folder of the official checkpoints; None is the cache.
         device: ``auto``, ``cpu`` or ``cuda``.
         loader_workers: processes that prepare training samples; None chooses by device.
+        limits: how often runs are tried again.
     """
 
     results: Path
@@ -40,6 +42,7 @@ class Places:
     weights: Path | None = None
     device: str = "auto"
     loader_workers: int | None = None
+    limits: retry.Limits = field(default_factory=retry.Limits)
 
 
 @dataclass(frozen=True)
@@ -55,89 +58,66 @@ class Worked:
     stopped: bool = False
 
 
-class StopFlag:
-    """Set by SIGINT, SIGTERM or SIGUSR2 (SLURM's time limit); asked between steps, so that state is saved whole."""
-
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def __call__(self) -> bool:
-        return self.count > 0
-
-    def __enter__(self) -> StopFlag:
-        self._previous = {number: signal.signal(number, self._set) for number in self.SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _set(self, number: int, _: FrameType | None) -> None:
-        self.count += 1
-        if number == signal.SIGINT and self.count > 2:  # a terminal and submitit each send one for one Ctrl-C
-            raise KeyboardInterrupt
+def is_due(found: RunRecord | None, run: Run, limits: retry.Limits, forgiven: int) -> bool:
+    """Whether a run is to be attempted, by its record (see `bench.retry`)."""
+    return retry.is_due(
+        found.status if found else None, found.failures if found else (),
+        limits=limits, forgiven=forgiven, batch_size=run.train.get("batch_size"),
+    )  # fmt: skip
 
 
-def work(runs: Sequence[Run], places: Places, *, redo_failed_before: str) -> Worked:
-    """Do every run that is neither done nor taken.
+def work(runs: Sequence[Run], places: Places, *, forgiven: Mapping[str, int] | None = None) -> Worked:
+    """Do every run that is due and not taken.
 
     Images are decoded once for all runs of a dataset. One run's failure never ends the others.
 
     Args:
         runs: of one dataset.
         places: where to work.
-        redo_failed_before: also do runs whose last attempt failed before this moment (UTC, ISO 8601).
+        forgiven: by run id, how many failed attempts do not count (see `retry.is_due`).
     """
     done: dict[str, str] = {}
     images: dict[str, Image] | None = None
-    with StopFlag() as stop:
+    with StopFlag() as flag:
         for run in runs:
+            if is_cancelled(places.results, run.id):
+                continue
             taken = claim.acquire(record.folder(places.results, run.id))
             if taken is None:
                 continue
+            due = partial(is_due, run=run, limits=places.limits, forgiven=(forgiven or {}).get(run.id, 0))
             try:
-                earlier = record.read(places.results, run.id)
-                if earlier is not None and not earlier.wants_retry(redo_failed_before):
-                    continue
                 with taken.kept_alive():
-                    if images is None:
-                        images = _load(run, places)
-                    done[run.id] = _attempt(run, images, places, earlier, taken, stop)
+                    while due(earlier := record.read(places.results, run.id)) and not flag():
+                        if images is None:
+                            images = inputs.images(run, places.data)
+                        stop = Stop(flag, taken, partial(is_cancelled, places.results, run.id))
+                        done[run.id] = _attempt(run, images, places, earlier, taken, stop)
+                        if done[run.id] not in ("ok", "failed"):
+                            break
             finally:
                 taken.release()
-            if stop():
+            if flag():
                 break
-        return Worked(done, stopped=stop())
+        return Worked(done, stopped=flag())
 
 
-def give_up(run: Run, places: Places, why: str) -> None:
-    """Leave a ``failed`` record of a run whose processes died without leaving one."""
+def give_up(run: Run, places: Places, why: str) -> bool:
+    """Leave a ``failed`` record of an attempt that ended without one; False if somebody does the run, or it is done."""
     taken = claim.acquire(record.folder(places.results, run.id))
     if taken is None:
-        return
-    earlier = record.read(places.results, run.id)
-    ended = {"ended": provenance.now()}
-    failed = RunRecord(id=run.id, status="failed", run=run.as_dict(), reason=why, provenance=ended)
-    record.write(places.results, replace(failed, attempts=_attempts(earlier)))
-    taken.release()
-
-
-def _load(run: Run, places: Places) -> dict[str, Image]:
-    """The dataset's images; refused if they are no longer those that the plan was made for."""
-    from bench import data
-    from registry import datasets
-
-    dataset = datasets.get(run.dataset)
-    samples = dataset.samples(places.data)
-    found = datasets.fingerprint(samples)[: len(run.dataset_digest)]
-    if found != run.dataset_digest:
-        raise DataError(
-            f"the images in {places.data} have changed: their fingerprint is {found}, and the plan was made for "
-            f"{run.dataset_digest}. Run the same command again to plan anew."
-        )
-    return data.load(dataset, samples)
+        return False
+    try:
+        earlier = record.read(places.results, run.id)
+        if earlier is not None and earlier.status == "ok":
+            return False
+        ended = {"ended": provenance.now()}
+        failed = RunRecord(id=run.id, status="failed", run=run.as_dict(), reason=why, provenance=ended)
+        record.write(places.results, replace(failed, attempts=_attempts(earlier)))
+        RunLog(record.folder(places.results, run.id))(f"failed: {why}")
+    finally:
+        taken.release()
+    return True
 
 
 def _attempt(
@@ -146,7 +126,7 @@ def _attempt(
     places: Places,
     earlier: RunRecord | None,
     taken: claim.Claim,
-    stop: StopFlag,
+    stop: Stop,
 ) -> str:
     """One attempt, whose record is written last; returns its status."""
     import torch
@@ -154,21 +134,28 @@ def _attempt(
     from bench.run import Workplace, execute
 
     folder = record.folder(places.results, run.id)
-    report = Reporter(folder)
+    report, log = Reporter(folder), RunLog(folder)
+    for torn in folder.glob(".*.tmp"):
+        torn.unlink(missing_ok=True)  # of an attempt that was killed while it wrote
 
     def told(phase: str, values: Mapping[str, Any] | None = None) -> None:
         report(phase, values)
-        if stop() and phase != "training":  # while training, `train.fit` asks, and saves the state first
+        log.phase(phase, values)
+        if phase != "training" and stop():  # while training, `train.fit` asks, and saves the state first
             raise InterruptedRunError(f"asked to stop while {phase}.")
 
-    started = provenance.now()
-    origin: dict[str, Any] = {"started": started, "versions": provenance.package_versions()}
+    job = claim.job()
+    origin: dict[str, Any] = {"started": provenance.now(), "versions": provenance.package_versions()}
     origin["commit"], origin["dirty"] = provenance.commit()
     device = places.device if places.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    log(
+        f"{'goes on' if (folder / 'state.pt').exists() else 'starts'}: {run.backbone} {run.strategy} fold {run.fold} "
+        f"on {job.node}, {device}" + (f", job {job.id}, restarts {job.restarts}" if job.id else "")
+    )
     try:
         origin |= provenance.machine(device)
-        report("preparing")
-        origin |= _inputs(run, images, places)
+        told("preparing")
+        origin |= inputs.provenance(run, images, data_folder=places.data, weights_folder=places.weights)
         place = Workplace(
             results=places.results,
             checkpoint=Path(origin["checkpoint"]) if origin["checkpoint"] else None,
@@ -176,21 +163,26 @@ def _attempt(
             loader_workers=_loader_workers(device)
             if places.loader_workers is None
             else places.loader_workers,
+            micro_batch_halvings=retry.halvings(earlier.failures) if earlier else 0,
         )
         result = execute(run, images, place, progress=told, should_stop=stop)
         result = replace(
             result, provenance={**origin, **(result.provenance or {}), "ended": provenance.now()}
         )
-    except InterruptedRunError:
-        return "interrupted"  # neither done nor failed: its state waits for the next `bench run`
+    except InterruptedRunError as error:
+        log(f"{stop.why}: {error}")
+        return str(stop.why)  # neither done nor failed: its state waits for whoever does it next
     except Exception as error:
-        if stop():  # whatever broke, broke because everything around was being stopped
-            return "interrupted"
+        if stop.why:  # whatever broke, broke because everything around was being stopped
+            log(f"{stop.why}: {error}")
+            return stop.why
+        why = reason(error)
+        log(f"failed: {why}\n{traceback.format_exc()}")
         result = RunRecord(
             id=run.id,
             status="failed",
             run=run.as_dict(),
-            reason=reason(error),
+            reason=why,
             traceback=traceback.format_exc(),
             provenance={**origin, "ended": provenance.now()},
         )
@@ -203,6 +195,7 @@ def _attempt(
     record.write(places.results, replace(result, attempts=_attempts(earlier)))
     if result.status == "ok":
         (folder / "state.pt").unlink(missing_ok=True)
+        log("done")
     return result.status
 
 
@@ -212,7 +205,7 @@ def _loader_workers(device: str) -> int:
 
 
 def reason(error: BaseException) -> str:
-    """One line that names the kind of failure."""
+    """One line that begins with the kind of failure (see `bench.retry.kind`)."""
     import torch
 
     text = " ".join(str(error).split()) or type(error).__name__
@@ -225,41 +218,6 @@ def reason(error: BaseException) -> str:
     if isinstance(error, BenchError | RegistryError):
         return text
     return f"{type(error).__name__}: {text}"
-
-
-def _inputs(run: Run, images: Mapping[str, Image], places: Places) -> dict[str, Any]:
-    """Provenance of data and weights; the checkpoint's digest is verified before it is loaded."""
-    from bench import folds
-    from registry import backbones, weights
-    from registry.datasets import nuinsseg
-
-    groups = {stem: image.group for stem, image in images.items()}
-    assigned = folds.assign(list(images), n_splits=run.n_splits, seed=run.fold_seed, groups=groups)
-    organs = {image.organ for image in images.values()}
-    found: dict[str, Any] = {
-        "dataset": {
-            "root": str(places.data),
-            "n_images": len(images),
-            "n_organs": len(organs),
-            "official": nuinsseg.is_official(images.values()),
-        },
-        "folds_digest": folds.manifest_digest(assigned, images.values()),
-        "checkpoint": None,
-        "checkpoint_digest": None,
-    }
-    if run.weights == "official" and run.backbone != "classical":
-        status = weights.check(run.backbone, places.weights)
-        if status.state in ("missing", "wrong digest"):
-            raise WeightsError(f"checkpoint of {run.backbone}: {status.state}: {status.detail}")
-        card = backbones.card(run.backbone).checkpoint
-        published = (
-            card.sha256 if card and status.state == "ok" else None
-        )  # just compared: no need to read it twice
-        found |= {
-            "checkpoint": str(status.path),
-            "checkpoint_digest": published or weights.digest(status.path),
-        }
-    return found
 
 
 def _attempts(earlier: RunRecord | None) -> list[Mapping[str, Any]]:

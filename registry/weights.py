@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -89,7 +90,10 @@ def fetch(name: str, folder: Path | None = None, progress: bool = True) -> Path:
 
 
 def check(name: str, folder: Path | None = None) -> Status:
-    """Tell whether a backbone's file is there and is the official one; changes nothing."""
+    """Tell whether a backbone's file is there and is the official one; changes nothing.
+
+    A process reads a file once, and again when it has changed.
+    """
     checkpoint, target = _checkpoint(name), path(name, folder)
     if not target.is_file():
         return Status(name, target, "missing", f"run `bench weights fetch {name}`")
@@ -97,7 +101,7 @@ def check(name: str, folder: Path | None = None) -> Status:
     if expected is None:
         return Status(name, target, "unverified", f"no digest is published; sha256 {digest(target)}")
     source = "as published" if checkpoint.sha256 or checkpoint.git_blob_sha1 else "as at the first download"
-    found = expected.measure(target)
+    found = _unless_known(expected.measure, target)
     if found == expected.value:
         return Status(name, target, "ok", f"{expected.kind} {source}")
     size = f"{target.stat().st_size:,} bytes, {expected.kind} {found} instead of {expected.value}"
@@ -126,17 +130,38 @@ def load(sam: Sam, entry: Backbone, path: Path) -> None:
 
 
 def digest(path: Path) -> str:
-    """sha256 of a file, in hexadecimal digits."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """sha256 of a file, in hexadecimal digits. A process reads a file once, and again when it has changed."""
+    return _unless_known(_sha256, Path(path))
 
 
 def git_blob_sha1(path: Path) -> str:
-    """The sha1 under which git stores a file, in hexadecimal digits."""
-    with Path(path).open("rb") as file:
+    """The sha1 under which git stores a file, in hexadecimal digits; read as rarely as by `digest`."""
+    return _unless_known(_blob_sha1, Path(path))
+
+
+def _unless_known(measure: Callable[[Path], str], file: Path) -> str:
+    found = file.stat()
+    # With the time of any change of the inode: a modification time that was copied deceives nobody.
+    version = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return _measured(measure, file, version)
+
+
+@lru_cache(maxsize=64)
+def _measured(measure: Callable[[Path], str], file: Path, version: tuple[int, ...]) -> str:
+    """Runs that share a process share a checkpoint, which may be gigabytes on a slow file system."""
+    return measure(file)
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def _blob_sha1(file: Path) -> str:
+    with file.open("rb") as opened:
         # Not a signature: it is what the repository vouches with.
-        blob = hashlib.sha1(b"blob %d\0" % Path(path).stat().st_size, usedforsecurity=False)
-        while chunk := file.read(1 << 20):
+        blob = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
+        while chunk := opened.read(1 << 20):
             blob.update(chunk)
     return blob.hexdigest()
 
@@ -166,11 +191,11 @@ def _side_file(target: Path) -> Path:
 
 def _expected(checkpoint: Checkpoint, target: Path) -> _Digest | None:
     if checkpoint.sha256:
-        return _Digest("sha256", checkpoint.sha256, digest)
+        return _Digest("sha256", checkpoint.sha256, _sha256)
     if checkpoint.git_blob_sha1:
-        return _Digest("git blob sha1", checkpoint.git_blob_sha1, git_blob_sha1)
+        return _Digest("git blob sha1", checkpoint.git_blob_sha1, _blob_sha1)
     side = _side_file(target)
-    return _Digest("sha256", side.read_text().split()[0], digest) if side.exists() else None
+    return _Digest("sha256", side.read_text().split()[0], _sha256) if side.exists() else None
 
 
 def _downloader(checkpoint: Checkpoint, target: Path, progress: bool) -> Callable[[str, str, object], None]:
@@ -186,7 +211,7 @@ def _downloader(checkpoint: Checkpoint, target: Path, progress: bool) -> Callabl
 
 
 def _verify(checkpoint: Checkpoint, file: Path, target: Path) -> None:
-    """Refuse a file whose digest is wrong, and keep it aside."""
+    """Refuse a file whose digest is wrong, and keep it aside. Its bytes are read, whatever was read before."""
     expected = _expected(checkpoint, target)
     found = expected.measure(file) if expected else None
     if expected is None or found == expected.value:

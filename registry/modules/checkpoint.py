@@ -34,7 +34,9 @@ def read(path: Path, card: Card) -> dict[str, Tensor]:
             f"{path} {found}; give the file, or fetch it with `bench weights fetch {card.name}`."
         )
     try:
-        content = torch.load(_open(path, card), map_location="cpu", weights_only=True)
+        file = _open(path, card)
+        # Mapped, a file that another run of this node read already costs no copy, and a large one no memory of its own.
+        content = torch.load(file, map_location="cpu", weights_only=True, mmap=_can_be_mapped(file))
     except pickle.UnpicklingError as error:
         if _CODE.search(str(error)):
             raise WeightsError(
@@ -102,6 +104,14 @@ def _open(path: Path, card: Card) -> Path | io.BytesIO:
                 if PurePosixPath(name).name == member and not name.startswith("__MACOSX"):
                     return io.BytesIO(archive.read(name))
     return path
+
+
+def _can_be_mapped(file: Path | io.BytesIO) -> bool:
+    """Whether torch can map the file: it lies on disk, in the format that torch has written since 1.6."""
+    if isinstance(file, io.BytesIO):
+        return False
+    with file.open("rb") as opened:
+        return opened.read(4) == b"PK\x03\x04"
 
 
 def _unreadable(path: Path, card: Card, error: Exception) -> WeightsError:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from bench.grid import CLASSICAL, digest
-from bench.record import RunRecord
+from bench.record import FILENAME, RunRecord, folder
 
 TRAIN = {"epochs": 60, "batch_size": 8, "lr": 0.005}
 # encoder, everything else: the public counts (in parameters)
@@ -95,3 +98,68 @@ def default_cost(asked: Mapping[str, Any]) -> dict[str, Any]:
         "inference_peak_bytes": 2**30 + encoder * 10, "memory_kind": "cuda", "train_seconds": 3000.0,
         "evaluate_seconds": 60.0, "gpu_seconds": 3060.0, "device": "cuda", "micro_batch": 8, "history": [],
     }  # fmt: skip
+
+
+def many(cells: int = 2_000, folds: int = 5) -> Iterator[RunRecord]:
+    """Records of a large study, of the size that a training of 60 epochs leaves.
+
+    Every 40th run failed, every 97th was never finished and is left out. Scores differ between cells and folds.
+
+    Args:
+        cells: rows of the leaderboard: 7 backbones × 7 strategies × seeds.
+        folds: runs of each.
+    """
+    trained = ("lora_qv", "lora_all_linear", "adapter", "full", "decoder", "zero_shot", "bitfit")
+    spread = dict.fromkeys(("weighted_dice", "weighted_aji", "weighted_sq", "weighted_f1"))
+    audit = {"n_asked": 120, "n_received": 120, "n_held": 120, "names_sha256": "ab" * 32, "ok": True}
+    origin = {
+        "started": "2026-01-01T10:00:00+00:00", "ended": "2026-01-01T10:51:00+00:00", "host": "gpu-012",
+        "device": "cuda", "slurm_job_id": "4711", "checkpoint_digest": "cd" * 32, "folds_digest": "ef" * 32,
+        "versions": {f"package-{i}": "1.2.3" for i in range(10)}, "cpu_threads": 8, "cuda": "12.6",
+    }  # fmt: skip
+    number = 0
+    for cell in range(cells):
+        backbone, strategy = list(ENCODERS)[cell % 7], trained[cell // 7 % 7]
+        for fold in range(1, folds + 1):
+            number += 1
+            if number % 97 == 0:
+                continue
+            asked = run(backbone, strategy, fold, n_splits=folds, seed=cell // 49)
+            pq = round(0.3 + (cell * 37 % 1000) / 4000 + fold / 1000, 4)
+            if number % 40 == 0:
+                one = record(
+                    asked, status="failed", reason=f"diverged: the loss became nan at step {number}."
+                )
+            else:
+                one = record(asked, dice=pq + 0.25, aji=pq + 0.1, pq=pq)
+                history = [] if strategy == "zero_shot" else _history(pq)
+                one = replace(
+                    one, audit=audit, scores={**(one.scores or {}), **spread},
+                    cost={**(one.cost or {}), "history": history},
+                )  # fmt: skip
+            yield replace(one, provenance={**(one.provenance or {}), **origin})
+
+
+def _history(pq: float) -> list[dict[str, float]]:
+    names = ("dice", "aji", "pq", "sq", "dq", "f1", "precision", "recall")
+    return [
+        {
+            "epoch": epoch,
+            "loss": 3 / epoch,
+            **{name: pq * (1 - 1 / (epoch + 7 + i)) for i, name in enumerate(names)},
+        }
+        for epoch in range(1, 61)
+    ]
+
+
+def write_many(results: Path, cells: int = 2_000, folds: int = 5) -> list[str]:
+    """Write `many` below a results folder, as `bench.record.write` would but without syncing; returns the ids."""
+    ids = []
+    for one in many(cells, folds):
+        path = folder(results, one.id) / FILENAME
+        path.parent.mkdir(parents=True)
+        values = asdict(one)
+        ordered = {"schema_version": values.pop("schema_version"), **values}
+        path.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+        ids.append(one.id)
+    return ids

@@ -115,6 +115,53 @@ def test_failed_and_missing_folds_are_named() -> None:
     )
 
 
+def test_a_failure_without_a_reason_is_named_too() -> None:
+    records = [
+        record(run(fold=1, n_splits=3), status="failed"),
+        record(run(fold=2, n_splits=3), status="skipped", reason="no MLP"),
+        record(run(fold=3, n_splits=3)),
+    ]
+    row = collate.leaderboard(collate.frame(records)).iloc[0]
+    assert row["reasons"] == (
+        f"fold 1: failed (no reason recorded; run {records[0].id})",
+        f"fold 2: skipped (no MLP; run {records[1].id})",
+    )
+
+
+def test_rows_stand_in_the_order_of_their_first_records_whatever_lies_between() -> None:
+    # cells a b a b c: a has .2 and .4, b .6 and none, c none at all
+    n = {"n_splits": 2}
+    records = [
+        record(run(seed=1, fold=2, **n), pq=0.2),
+        record(run(seed=2, fold=1, **n), pq=0.6),
+        record(run(seed=1, fold=1, **n), pq=0.4),
+        record(run(seed=2, fold=2, **n), status="failed", reason="diverged: nan"),
+        record(run(seed=3, fold=1, **n), status="skipped", reason="no MLP", official=False),
+    ]
+    board = collate.leaderboard(collate.frame(records))
+    assert board["seed"].tolist() == [1, 2, 3]
+    assert board["cell"].tolist() == [cell_id(records[place].run) for place in (0, 1, 4)]
+    assert board[["n_ok", "n_failed", "n_skipped"]].to_numpy().tolist() == [[2, 0, 0], [1, 1, 0], [0, 0, 1]]
+    assert board["pq_mean"].fillna(-1).tolist() == pytest.approx([0.3, 0.6, -1])
+    assert board["pq_sd"].fillna(-1).tolist() == pytest.approx([0.02**0.5, -1, -1])
+    assert board["n_true"].fillna(-1).tolist() == [12_000, 6_000, -1]
+    assert board["complete"].tolist() == [True, False, False]
+    assert board["device_name"].tolist() == ["NVIDIA A100", "NVIDIA A100", ""]
+    assert board["official"].tolist() == [True, True, False]
+    assert board["dataset_images"].tolist() == [665, 665, 19]
+
+
+def test_counts_of_complete_rows_are_whole_numbers() -> None:
+    records = [record(run(fold=fold, n_splits=2)) for fold in (1, 2)]
+    board = collate.leaderboard(collate.frame(records))
+    kinds = {
+        name: board[name].dtype.kind for name in ("n_images", "n_true", "parameters_total", "n_ok", "pq_mean")
+    }
+    assert kinds == {
+        "n_images": "i", "n_true": "i", "parameters_total": "i", "n_ok": "i", "pq_mean": "f",
+    }  # fmt: skip
+
+
 def test_a_cell_without_any_score_stays_in_the_leaderboard() -> None:
     board = collate.leaderboard(collate.frame([record(run(n_splits=1), status="failed", reason="error: x")]))
     assert len(board) == 1

@@ -13,7 +13,11 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "torchvision", "timm", "peft", "segment_anything", "submitit"}
 LIGHT = (
     "cli", "errors", "grid", "plan", "cluster", "folds", "record", "collate", "section", "leaderboard", "axis", "table",
-    "plot", "report", "live", "claim", "progress",
+    "plot", "report", "live", "claim", "progress", "index", "foldwise", "ledger", "manifest", "slurm", "retry",
+    "status",
+    "state", "board", "panel", "columns", "variant", "logs", "cancel", "campaign", "launch", "arrays", "estimate",
+    "costs",
+    "bill", "need", "measured", "cli_jobs", "cli_files", "terminal", "runlog", "stop",
 )  # fmt: skip
 SIDE_BY_SIDE = ("data", "model", "train", "evaluate", "measure")
 
@@ -82,7 +86,7 @@ def test_reporting_and_running_share_records_only():
         "bench.model",
         "bench.data",
     }
-    for name in ("collate", "table", "plot", "report", "section"):
+    for name in ("collate", "table", "plot", "report", "section", "foldwise"):
         assert not imports(ROOT / "bench" / f"{name}.py") & running
 
 

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import errno
 import json
-import os
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from bench import claim, launch, record, run
+from bench import campaign, claim, launch, record, run
 from bench.errors import BenchError, DivergedError, PlanError
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_data, tiny_grid):
     """The small world's grid, run once."""
-    from io import StringIO
-
-    from rich.console import Console
-
     results = tmp_path_factory.mktemp("results")
     prepared = launch.prepare(str(tiny_grid), data=tiny_data, weights_folder=None, results=results)
     printed = StringIO()
@@ -127,14 +124,44 @@ def test_one_failure_leaves_the_others_and_the_exit_code_tells(tmp_path, bench_r
     assert "DivergedError" in str(by_fold[1].traceback)
 
     monkeypatch.setattr(run, "execute", execute)
-    for path in tmp_path.glob("runs/*/record.json"):  # as if the failure were of yesterday
-        values = json.loads(path.read_text())
-        values["provenance"]["ended"] = "2020-01-01T00:00:00+00:00"
-        path.write_text(json.dumps(values))
-    code, _ = bench_run(tmp_path, only=["strategy=decoder_only"])
+    code, printed = bench_run(tmp_path, only=["strategy=decoder_only"])
+    assert code == 1 and "1 failed before and would fail again; `bench retry --failed` tries" in printed
+    code = campaign.again(tmp_path, console=Console(file=StringIO()), failed=True, detach=False, profile=None)
     again = record.read(tmp_path, by_fold[1].id)
     assert code == 0 and again is not None and again.status == "ok"
     assert again.attempts[0]["reason"].startswith("diverged")
+
+
+def test_out_of_memory_is_tried_again_with_half_the_micro_batch(tmp_path, bench_run, monkeypatch):
+    import torch
+
+    execute, asked = run.execute, []
+
+    def tight(one, images, place, **named):
+        asked.append(place.micro_batch_halvings)
+        if place.micro_batch_halvings < 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return execute(one, images, place, **named)
+
+    monkeypatch.setattr(run, "execute", tight)
+    code, _ = bench_run(tmp_path, only=["strategy=lora_qv", "fold=1"], assignments=["train.batch_size=2"])
+    (found,) = (r for r in record.read_all(tmp_path) if r.run["strategy"] == "lora_qv")
+    assert found.status == "ok" and found.cost is not None and found.cost["micro_batch"] == 1
+    assert [one["reason"] for one in found.attempts] == ["out of memory: CUDA out of memory"]
+    assert code == 1  # the classical run has no batch to halve
+    assert asked.count(0) == 2 and asked.count(1) == 1
+
+
+def test_a_bug_is_not_tried_again(tmp_path, bench_run, monkeypatch):
+    calls = []
+
+    def broken(one, *_, **__):
+        calls.append(one.id)
+        raise KeyError("oops")
+
+    monkeypatch.setattr(run, "execute", broken)
+    code, printed = bench_run(tmp_path, only=["strategy=lora_qv", "fold=1"])
+    assert code == 1 and "KeyError: 'oops'" in printed and len(calls) == len(set(calls)) == 2
 
 
 def test_a_full_disk_is_told_and_nothing_is_torn(tmp_path, bench_run, monkeypatch):
@@ -143,7 +170,7 @@ def test_a_full_disk_is_told_and_nothing_is_torn(tmp_path, bench_run, monkeypatc
 
     with monkeypatch.context() as patch:
         patch.setattr(run, "save_scores", full)
-        patch.setattr(os, "fsync", full)
+        patch.setattr(record, "write", full)
         code, printed = bench_run(tmp_path, only=["strategy=decoder_only"])
     assert code == 1 and "disk full: [Errno 28] No space left on device" in printed
     assert list(record.read_all(tmp_path)) == []
@@ -180,10 +207,6 @@ def test_more_folds_than_groups_are_refused(tmp_path, bench_run):
 
 
 def test_a_dry_run_shows_the_plan_and_runs_nothing(tmp_path, tiny_grid, tiny_data):
-    from io import StringIO
-
-    from rich.console import Console
-
     prepared = launch.prepare(
         str(tiny_grid),
         assignments=["weights=official"],
@@ -192,10 +215,11 @@ def test_a_dry_run_shows_the_plan_and_runs_nothing(tmp_path, tiny_grid, tiny_dat
         results=tmp_path,
     )
     printed = StringIO()
-    launch.show_plan(prepared, Console(file=printed, width=200))
-    assert "skipped sam_nano × full" not in printed.getvalue()
-    assert "skipped sam_nano × lora_qv: sam_nano has no official checkpoint" in printed.getvalue()
-    assert "2 runs, 2 to do, on 6 images" in printed.getvalue()
+    launch.dry_run(
+        prepared, results=tmp_path, console=Console(file=printed, width=200), kind="local", profile="default"
+    )
+    assert "sam_nano has no official checkpoint" in printed.getvalue()
+    assert "2 to do, 0 done" in printed.getvalue()
     assert list(Path(tmp_path).iterdir()) == []
 
 
@@ -209,7 +233,7 @@ def test_a_run_that_was_taken_over_leaves_the_record_to_the_other(tmp_path, benc
     monkeypatch.setattr(run, "execute", slow)
     monkeypatch.setattr(claim, "HEARTBEAT_LIMIT_S", -1.0)  # and is taken for dead in turn
     code, printed = bench_run(tmp_path, only=["backbone=classical", "fold=1"])
-    assert code == 1 and "killed twice without a word" in printed
+    assert code == 1 and "lost: its process was killed" in printed
 
 
 def test_images_that_changed_since_the_plan_are_refused(tmp_path, tiny_grid):
@@ -224,4 +248,4 @@ def test_images_that_changed_since_the_plan_are_refused(tmp_path, tiny_grid):
     with pytest.raises(
         DataError, match=r"the images in .* have changed: .*Run the same command again to plan anew"
     ):
-        work(prepared.plan.runs, Places(tmp_path, tmp_path / "data", device="cpu"), redo_failed_before="2026")
+        work(prepared.plan.runs, Places(tmp_path, tmp_path / "data", device="cpu"))

@@ -8,8 +8,10 @@ from rich.console import Console
 
 from bench import claim, live, plan, progress, record
 from bench.grid import FoldSettings, Grid, Settings
+from bench.ledger import Ledger, Submission
 from bench.progress import Reporter
 from bench.record import RunRecord
+from bench.slurm import Queue, QueuedJob
 
 
 @pytest.fixture
@@ -18,51 +20,98 @@ def runs():
     return plan.make(Grid("test", ("sam_nano",), ("full",), settings), "d").runs
 
 
-def shown(view: live.View) -> str:
+@pytest.fixture
+def view(tmp_path, runs):
+    return live.View(
+        results=tmp_path, runs=runs, is_final=is_final, console=Console(file=StringIO(), width=120)
+    )
+
+
+def is_final(entry):
+    return entry.status == "failed" and not str(entry.reason).startswith("lost:")
+
+
+def drawn(view: live.View) -> str:
     text = StringIO()
     Console(file=text, width=120).print(view)
     return text.getvalue()
 
 
-def test_the_view_counts_and_shows_what_runs(tmp_path, runs):
-    view = live.View(tmp_path, runs, "2026-01-01T00:00:00+00:00", Console(file=StringIO()))
-    assert "0 done · 0 running · 0 failed · 4 waiting" in shown(view)
+def finish(results, run, **values):
+    values = {"status": "ok", "scores": {"pq": 0.5, "aji": 0.25, "dice": 0.75},
+              "cost": {"train_seconds": 60.0, "evaluate_seconds": 5.0}} | values  # fmt: skip
+    record.write(results, RunRecord(id=run.id, run=run.as_dict(), **values))
+
+
+def test_the_view_counts_and_shows_what_runs(tmp_path, runs, view):
+    assert "✓ 0 done · ▸ 0 running · ○ 4 waiting · ✗ 0 failed · 0 s" in drawn(view)
     folder = record.folder(tmp_path, runs[2].id)
-    held = claim.acquire(folder)
-    assert held is not None
+    assert claim.acquire(folder) is not None
     Reporter(folder)("training", {"epoch": 3, "epochs": 9, "loss": 0.5, "images_per_s": 12.0, "eta_s": 125.0})
-    record.write(tmp_path, RunRecord(id=runs[0].id, status="ok", run=runs[0].as_dict()))
-    failed = RunRecord(
-        id=runs[1].id, status="failed", run=runs[1].as_dict(), reason="diverged: the loss became nan",
-        provenance={"ended": "2026-01-02T00:00:00+00:00"},
-    )  # fmt: skip
-    record.write(tmp_path, failed)
-    text = shown(view)
-    assert "1 done · 1 running · 1 failed · 1 waiting" in text
-    for part in ("sam_nano full", "training", "3/9", "0.500", "12.0", "2 min"):
+    finish(tmp_path, runs[0])
+    finish(tmp_path, runs[1], status="failed", reason="diverged: the loss became nan", scores=None, cost=None)
+    text = drawn(view)
+    assert "✓ 1 done · ▸ 1 running · ○ 1 waiting · ✗ 1 failed" in text
+    for part in (runs[2].id[:8], "sam_nano full", "training", "3/9", "0.500", "12.0", "2 min"):
         assert part in text, part
-    assert view.failures() == [failed]
+    assert [one.reason for one in view.failures()] == ["diverged: the loss became nan"]
+    assert view.counts() == {"done": 1, "failed": 1, "all": 4}
 
 
-def test_progress_of_a_dead_process_is_not_shown_as_running(tmp_path, runs):
+def test_a_failure_that_is_tried_again_counts_as_waiting_until_it_is_final(tmp_path, runs, view):
+    finish(tmp_path, runs[0], status="failed", reason="lost: its node failed")
+    assert view.refresh() == [] and "○ 4 waiting · ✗ 0 failed" in drawn(view)
+    finish(tmp_path, runs[0], status="failed", reason="KeyError: 'x'")
+    assert [one.reason for one in view.refresh()] == ["KeyError: 'x'"]
+    assert view.refresh() == []
+
+
+def test_what_was_done_before_is_counted_but_not_told_again(tmp_path, runs):
+    finish(tmp_path, runs[0])
+    out = StringIO()
+    view = live.View(results=tmp_path, runs=runs, is_final=is_final, console=Console(file=out, width=40))
+    view.tell_new()
+    assert out.getvalue() == "" and view.counts() == {"done": 1, "failed": 0, "all": 4}
+
+
+def test_queued_runs_are_told_with_slurms_reasons(runs, view):
+    ids = tuple((run.id,) for run in runs)
+    view.ledger = Ledger(
+        (Submission("t", "bench-t", "7", ids[:3], "jobs/%j", "2026", True, "me"),), (), frozenset()
+    )
+    pending = [QueuedJob(f"7_{i}", "bench-t", "PENDING", why, "", 0.0, None)
+               for i, why in enumerate(("Priority", "Priority", "Resources"))]  # fmt: skip
+    view.queue = Queue({job.id: job for job in pending}, "me")
+    text = drawn(view)
+    assert "▸ 0 running · ≡ 3 queued · ○ 1 waiting" in text
+    assert "3 queued: Priority 2, Resources 1" in text
+    view.queue = Queue({}, "me")  # asked before the jobs were submitted
+    assert "3 queued: just submitted 3" in drawn(view)
+    view.queue = None
+    assert "3 queued: SLURM does not answer 3" in drawn(view)
+
+
+def test_the_table_of_what_runs_keeps_to_the_height_of_the_terminal(tmp_path, runs):
+    console = Console(file=StringIO(), width=120, height=9)
+    view = live.View(results=tmp_path, runs=runs, is_final=is_final, console=console)
+    for run in runs:
+        claim.acquire(record.folder(tmp_path, run.id))
+    assert "▸ 4 running" in drawn(view) and "and 1 more" in drawn(view)
+
+
+def test_progress_of_a_dead_process_is_not_shown_as_running(tmp_path, runs, view):
     folder = record.folder(tmp_path, runs[0].id)
     folder.mkdir(parents=True)
     (folder / "progress.json").write_text(json.dumps({"phase": "training", "epoch": 1, "epochs": 2}))
-    view = live.View(tmp_path, runs, "2026", Console(file=StringIO()))
-    assert "0 running" in shown(view)
+    assert "0 running" in drawn(view)
 
 
-def test_elsewhere_each_finished_run_is_one_line(tmp_path, runs):
-    out = StringIO()
-    view = live.View(tmp_path, runs, "2026-01-01T00:00:00+00:00", Console(file=out, width=40))
-    scores = {"pq": 0.5, "aji": 0.25, "dice": 0.75}
-    cost = {"train_seconds": 60.0, "evaluate_seconds": 5.0}
-    record.write(
-        tmp_path, RunRecord(id=runs[3].id, status="ok", run=runs[3].as_dict(), scores=scores, cost=cost)
-    )
+def test_elsewhere_each_finished_run_is_one_line(tmp_path, runs, view):
+    finish(tmp_path, runs[3])
     with live.shown(view):
         pass
-    assert out.getvalue() == "[1/4] ok     sam_nano full fold 2: PQ 0.500  AJI 0.250  Dice 0.750  (65 s)\n"
+    told = view.console.file.getvalue()
+    assert told == "[1/4] ok     sam_nano full fold 2: PQ 0.500  AJI 0.250  Dice 0.750  (65 s)\n"
 
 
 @pytest.mark.parametrize(

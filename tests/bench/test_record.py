@@ -86,8 +86,8 @@ def test_read_all_is_sorted_and_passes_over_unfinished_runs(tmp_path):
     assert list(record.read_all(tmp_path / "nowhere")) == []
 
 
-def test_only_what_failed_before_the_command_is_tried_again():
-    failed = make(status="failed", provenance={"ended": "2026-01-01T10:00:00+00:00"})
-    assert failed.wants_retry("2026-01-01T10:00:01+00:00")
-    assert not failed.wants_retry("2026-01-01T09:59:59+00:00")
-    assert not make().wants_retry("2026-01-01T10:00:01+00:00")
+def test_failures_are_listed_oldest_first_with_the_last():
+    earlier = [{"status": "failed", "reason": "lost: job 1"}, {"status": "skipped", "reason": "no"}]
+    failed = make(status="failed", reason="diverged: nan", attempts=earlier)
+    assert failed.failures == ("lost: job 1", "diverged: nan")
+    assert make(attempts=earlier).failures == ("lost: job 1",)

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench import schedule
+from bench import plan, schedule, slurm
+from bench.arrays import Array
+from bench.cluster import ClusterProfile
 from bench.errors import ClusterError
+from bench.grid import FoldSettings, Grid, Run, Settings
 from bench.work import Places, Worked
 
 
@@ -24,40 +28,19 @@ def test_auto_is_slurm_where_a_cluster_answers(tmp_path, monkeypatch):
     assert schedule.choose("auto") == "slurm"
     commands(tmp_path / "down", monkeypatch, sbatch="exit 0", sinfo="exit 1")  # packages without a cluster
     assert schedule.choose("auto") == "local"
-    monkeypatch.setattr(schedule.shutil, "which", lambda name: None)
+    monkeypatch.setattr(slurm, "installed", lambda: False)
     assert schedule.choose("auto") == "local"
     assert schedule.choose("inline") == "inline"
 
 
 def test_what_can_not_be_is_refused(monkeypatch):
-    monkeypatch.setattr(schedule.shutil, "which", lambda name: None)
+    monkeypatch.setattr(slurm, "installed", lambda: False)
     with pytest.raises(
         ClusterError, match="there is no sbatch on this machine; use --cluster local or inline"
     ):
         schedule.choose("slurm")
     with pytest.raises(ClusterError, match="--cluster 'pbs': use auto, inline, local, slurm"):
         schedule.choose("pbs")
-
-
-def test_what_keeps_a_job_from_working_comes_back_as_a_sentence(tmp_path, tiny_grid, tiny_data):
-    from bench import launch
-
-    prepared = launch.prepare(str(tiny_grid), data=tiny_data, weights_folder=None, results=tmp_path)
-    places = Places(results=tmp_path, data=tmp_path / "gone", device="cpu")
-    outcome = schedule.follow(prepared.plan.runs, places, kind="inline", redo_failed_before="2026")
-    (error,) = outcome.errors
-    assert str(tmp_path / "gone") in error
-
-
-def test_what_sbatch_refuses_is_told_in_a_sentence(tmp_path, tiny_grid, tiny_data, monkeypatch):
-    from bench import launch
-
-    refuse = "echo 'sbatch: error: invalid partition specified: gpuu' >&2; exit 1"
-    commands(tmp_path / "bin", monkeypatch, sbatch=refuse)
-    prepared = launch.prepare(str(tiny_grid), data=tiny_data, weights_folder=None, results=tmp_path)
-    places = Places(results=tmp_path, data=tiny_data, device="cpu")
-    with pytest.raises(ClusterError, match=r"sbatch refused the jobs: .*invalid partition specified: gpuu"):
-        schedule.follow(prepared.plan.runs, places, kind="slurm", redo_failed_before="2026")
 
 
 def test_every_local_worker_gets_a_gpu_that_the_user_may_use(monkeypatch):
@@ -70,5 +53,58 @@ def test_every_local_worker_gets_a_gpu_that_the_user_may_use(monkeypatch):
         return Worked()
 
     monkeypatch.setattr(schedule, "work", work)
-    assert schedule.job([], Places(Path("r"), Path("d")), "2026", "3", None) == schedule.JobResult()
+    job = schedule.Job((), Places(Path("r"), Path("d")), {}, gpu="3")
+    assert job() == schedule.JobResult()
     assert seen == ["3"]
+
+
+def test_only_jobs_that_may_be_requeued_have_a_checkpoint():
+    job = schedule.Job((), Places(Path("r"), Path("d")), {})
+    assert job.checkpoint() is None
+    again = replace(job, requeue=True).checkpoint()
+    assert again.function == replace(job, requeue=True) and (again.args, again.kwargs) == ((), {})
+
+
+def runs(count: int) -> tuple[Run, ...]:
+    grid = Grid("g", ("sam_nano",), ("full",), Settings(weights="random", folds=FoldSettings(n_splits=count)))
+    return plan.make(replace(grid, classical=False), "d").runs
+
+
+def test_the_sbatch_files_say_what_the_profile_says(tmp_path, monkeypatch):
+    commands(tmp_path / "bin", monkeypatch, srun="exit 0")
+    profile = ClusterProfile(
+        partition="gpu", account="lab", gpu="a100", cpus_per_gpu=6, memory_gb_per_gpu=30, signal_delay_s=77,
+        array_parallelism=2, setup=("module load cuda",), extra={"reservation": "night"},
+    )  # fmt: skip
+    array = Array(time_limit_min=90, runs_at_once=1, jobs=tuple((run,) for run in runs(3)))
+    (text,) = schedule.sbatch_texts([array], tmp_path, profile)
+    for line in ("--array=0-2%2", "--partition=gpu", "--account=lab", "--gres=gpu:a100:1", "--cpus-per-task=6",
+                 "--mem=30GB", "--time=90", "--signal=USR2@77", "--requeue", "--reservation=night"):  # fmt: skip
+        assert f"#SBATCH {line}\n" in text, line
+    assert "\nmodule load cuda\n" in text
+    single = replace(array, jobs=array.jobs[:1])
+    (text,) = schedule.sbatch_texts([single], tmp_path, replace(profile, requeue=False, gpu=None))
+    assert (
+        "--array" not in text and "#SBATCH --no-requeue\n" in text and "#SBATCH --gpus-per-node=1\n" in text
+    )
+
+
+def test_several_processes_share_a_gpu_and_do_every_run_once(tmp_path, tiny_grid, tiny_data):
+    from bench import launch, record
+
+    prepared = launch.prepare(
+        str(tiny_grid), only=["backbone=classical"], data=tiny_data, weights_folder=None, results=tmp_path
+    )
+    job = schedule.Job(
+        prepared.plan.runs, Places(tmp_path, tiny_data, device="cpu"), {}, at_once=2, threads=1
+    )
+    assert job() == schedule.JobResult()
+    found = list(record.read_all(tmp_path))
+    assert (
+        {one.status for one in found} == {"ok"} and len(found) == 2 and not any(one.attempts for one in found)
+    )
+
+
+def test_what_keeps_processes_that_share_a_gpu_from_working_comes_back(tmp_path):
+    job = schedule.Job(runs(2), Places(tmp_path, tmp_path / "gone", device="cpu"), {}, at_once=2)
+    assert str(tmp_path / "gone") in str(job().error)

@@ -1,0 +1,267 @@
+"""One command's share of a plan: give out what is due, show how it goes, and say what came of it."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import cluster, ledger, live, manifest, provenance, retry, slurm
+from bench.cluster import ClusterProfile
+from bench.errors import BenchError
+from bench.index import Entry, Index
+from bench.manifest import Manifest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.follow import Outcome
+    from bench.work import Places
+
+WHERE = {"inline": "in this process", "local": "in local processes", "slurm": "on SLURM"}
+
+
+def carry_out(
+    plan: Manifest,
+    *,
+    results: Path,
+    console: Console,
+    index: Index,
+    workers: int = 0,
+    detach: bool = False,
+    final_too: bool = False,
+    remark: str = "",
+) -> int:
+    """Do what is due of a plan and show how it goes.
+
+    Args:
+        plan: what is to be done, and where its runs find things; it stands in the results folder.
+        results: the results folder.
+        console: to print on.
+        index: of the results folder, up to date.
+        workers: local processes; 0: one per GPU, or one.
+        detach: return as soon as everything is submitted to SLURM.
+        final_too: also try again what would probably fail again.
+        remark: added to the first line.
+
+    Returns:
+        The exit code: 0 fine, 1 something failed, 130 stopped.
+
+    Raises:
+        BenchError: jobs that can't be submitted.
+    """
+    from bench.work import Places
+
+    profile = cluster.load(plan.profile)
+    limits = retry.limits(profile)
+    reasons = {one.id: one.attempts for one in index.entries.values() if one.status == "failed"}
+    forgiven = {run_id: retry.forgiven(given, final_too=final_too) for run_id, given in reasons.items()}
+    by_id = {run.id: run for run in plan.runs}
+
+    def is_final(entry: Entry) -> bool:
+        return not retry.is_due(
+            entry.status, entry.attempts, limits=limits, forgiven=forgiven.get(entry.id, 0),
+            batch_size=by_id[entry.id].train.get("batch_size"),
+        )  # fmt: skip
+
+    final = [one for run_id, one in index.entries.items() if run_id in by_id and is_final(one)]
+    failed = sum(one.status == "failed" for one in final)
+    done = len(final) - failed
+    _want(results, by_id.keys())
+    console.print(
+        f"{len(by_id) - len(final)} runs {WHERE[plan.kind]}{remark}; {done} done already, results in {results}",
+        highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    if failed:
+        console.print(
+            f"{failed} failed before and would fail again; `bench retry --failed` tries them all the same.",
+            highlight=False, soft_wrap=True,
+        )  # fmt: skip
+    places = Places(results=results, data=plan.data, weights=plan.weights, device=plan.device, limits=limits)
+    view = live.View(results=results, runs=plan.runs, is_final=is_final, console=console, index=index)
+    outcome = _follow(plan, places, view, workers=workers, detach=detach, forgiven=forgiven, profile=profile)
+    view.refresh()
+    if plan.kind == "slurm" and detach and not outcome.errors:
+        return _detached(outcome, console)
+    return _close(view, results, outcome, console, on_slurm=plan.kind == "slurm")
+
+
+def _follow(
+    plan: Manifest,
+    places: Places,
+    view: live.View,
+    *,
+    workers: int,
+    detach: bool,
+    forgiven: Mapping[str, int],
+    profile: ClusterProfile,
+) -> Outcome:
+    from bench import arrays, follow
+
+    def observe(queue: slurm.Queue | None, book: ledger.Ledger) -> None:
+        view.queue, view.ledger = queue, book
+
+    outcome = follow.Outcome()
+    try:
+        with _sigterm_as_ctrl_c():
+            if plan.kind == "slurm":
+                needs = _needs(plan, places.results, profile, view.console)
+                known = {run.id: run for one in manifest.read_all(places.results) for run in one.runs}
+                with live.shown(view) if not detach else _quiet():
+                    outcome = follow.on_slurm(
+                        plan.runs, places, profile=profile, forgiven=forgiven, known=known,
+                        arrange=lambda due: arrays.arrange(due, needs, profile, slurm.max_array_size()),
+                        detach=detach, tell=lambda text: view.console.print(text, highlight=False, soft_wrap=True),
+                        observe=observe,
+                    )  # fmt: skip
+            else:
+                with live.shown(view):
+                    outcome = follow.here(
+                        plan.runs, places, inline=plan.kind == "inline", workers=workers, forgiven=forgiven
+                    )
+    except KeyboardInterrupt:
+        outcome.interrupted = True
+    return outcome
+
+
+def _needs(plan: Manifest, results: Path, profile: ClusterProfile, console: Console) -> Any:
+    """What the runs need, by id: measured or counted (see `bench.estimate`)."""
+    from bench import estimate, record
+    from registry import datasets
+
+    n_images = len(datasets.get(plan.runs[0].dataset).samples(plan.data)) if plan.runs else 0
+    with console.status("estimating what runs need") as status:
+        return estimate.needs(
+            plan.runs, records=record.read_all(results, []), profile=profile, n_images=n_images,
+            progress=lambda what, done, all_: status.update(f"estimating what runs need: {what} ({done}/{all_})"),
+        )  # fmt: skip
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    yield
+
+
+def _want(results: Path, run_ids: Any) -> None:
+    """A command about cancelled runs makes them wanted again."""
+    if ledger.read(results).cancelled & set(run_ids):
+        with ledger.locked(results):
+            ledger.write_cancelled(results, ledger.read(results).cancelled - set(run_ids))
+
+
+@contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[None]:
+    """`kill`, systemd and time limits send SIGTERM: it ends the command as Ctrl-C does, workers included."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _detached(outcome: Outcome, console: Console) -> int:
+    jobs = sum(len(one.tasks) for one in outcome.submitted)
+    runs = sum(len(task) for one in outcome.submitted for task in one.tasks)
+    ids = ", ".join(str(one.job_id) for one in outcome.submitted)
+    if outcome.interrupted:
+        console.print("Stopped while submitting; the same command submits what is missing.", highlight=False)
+        return 130
+    told = (
+        f"Submitted {runs} runs in {jobs} jobs ({ids})."
+        if jobs
+        else "Nothing to submit: every run is done or in a job."
+    )
+    console.print(f"{told} `bench status` shows how they go.", highlight=False, soft_wrap=True)
+    return 0
+
+
+def _close(view: live.View, results: Path, outcome: Outcome, console: Console, *, on_slurm: bool) -> int:
+    from rich.markup import escape
+
+    counts = view.counts()
+    for failed in view.failures() if console.is_terminal else ():
+        console.print(f"[red]{escape(live.line(failed))}[/]", highlight=False, soft_wrap=True)
+    for error in dict.fromkeys(outcome.errors):
+        console.print(f"[red]error:[/] {escape(error)}", highlight=False, soft_wrap=True)
+    if outcome.interrupted:
+        going_on = (
+            "Detached: the jobs go on. `bench status` shows them, the same command follows again, "
+            "`bench cancel --all` ends them."
+            if on_slurm
+            else "Stopped. The same command continues where this one stopped."
+        )
+        console.print(
+            f"{counts['done']} of {counts['all']} runs are done and kept. {going_on}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return 130
+    told = f"{counts['done']} of {counts['all']} runs are done, {counts['failed']} failed"
+    cancelled = len(ledger.read(results).cancelled & {run.id for run in view.runs})
+    told += f", {cancelled} cancelled" if cancelled else ""
+    following = (
+        "Mend that, and give the same command again."
+        if outcome.errors
+        else f"Next: bench table --results {results}"
+    )
+    console.print(f"{told}. {following}", highlight=False, soft_wrap=True)
+    return 1 if outcome.errors or counts["failed"] or cancelled else 0
+
+
+def again(
+    results: Path, *, console: Console, failed: bool, detach: bool, profile: str | None, workers: int = 0
+) -> int:
+    """`bench retry`: every plan of the results folder, as it was, as far as it is not done.
+
+    Raises:
+        BenchError: there is no plan.
+    """
+    plans = manifest.read_all(results)
+    if not plans:
+        raise BenchError(f"there is no plan in {results}: nothing was run there yet. Start with `bench run`.")
+    index = Index(results)
+    index.refresh()
+    latest = {run.id: (run, plan) for plan in plans for run in plan.runs}
+    codes = []
+    for plan in plans:
+        mine = tuple(run for run, where in latest.values() if where is plan)
+        if all((entry := index.entries.get(run.id)) and entry.status == "ok" for run in mine):
+            continue
+        one = replace(plan, runs=mine, planned=provenance.now(), profile=profile or plan.profile)
+        last = plan is plans[-1]
+        codes.append(
+            carry_out(
+                one,
+                results=results,
+                console=console,
+                index=index,
+                workers=workers,
+                detach=detach or not last,
+                final_too=failed,
+                remark=f" of grid {plan.grid}",
+            )
+        )
+    if not codes:
+        console.print("Nothing to retry: every planned run is done.", highlight=False)
+    return max(codes, default=0)
+
+
+def check_writable(results: Path) -> None:
+    """Refuse a results folder that can't be written to.
+
+    Raises:
+        BenchError: with what to do.
+    """
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(prefix=".writable.", dir=results) as probe:
+            probe.write(b"\0" * 4096)
+            probe.flush()
+    except OSError as error:
+        raise BenchError(
+            f"can't write to the results folder {results}: {error.strerror}; choose another with --results DIR."
+        ) from error

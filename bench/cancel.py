@@ -1,0 +1,61 @@
+"""End runs that a user no longer wants, and only these."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench import ledger, logs, manifest, slurm
+from bench.errors import BenchError
+from bench.index import Index
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Console) -> None:
+    """Mark runs as cancelled, and end the jobs that have nothing else to do.
+
+    Runs look at the mark: one that is running saves its state and gives way to the next run of its job.
+
+    Args:
+        results: the results folder.
+        names: as `logs.find` takes them.
+        everything: all planned runs that are not done.
+        console: to print on.
+
+    Raises:
+        BenchError: neither names nor `everything`, unknown names, or jobs that SLURM does not end.
+    """
+    if not names and not everything:
+        raise BenchError(
+            "nothing is cancelled: name runs (their ids, or BACKBONE/STRATEGY/FOLD), or pass --all."
+        )
+    index = Index(results)
+    index.refresh()
+    over = {run_id for run_id, one in index.entries.items() if one.status == "ok"}
+    if everything:
+        named = {run.id for plan in manifest.read_all(results) for run in plan.runs}
+    else:
+        named = {logs.find(results, name) for name in names}
+    wanted = named - over
+    with ledger.locked(results):
+        book = ledger.read(results)
+        cancelled = book.cancelled | wanted
+        ledger.write_cancelled(results, cancelled)
+        queue = slurm.queue()
+        live = [] if queue is None else [one for one in book.unsettled() if not one.is_over(queue)]
+        idle = [
+            str(one.job_id)
+            for one in live
+            if set(one.submission.tasks[one.task]) - over <= cancelled and one.job_id is not None
+        ]
+        complaints = slurm.cancel(idle)
+    if complaints:
+        raise BenchError(f"SLURM did not end every job: {' '.join(complaints)} Try again, or use scancel.")
+    told = f"Cancelled {len(wanted)} runs; {len(idle)} jobs ended" + (
+        f" ({', '.join(idle[:6])})" if idle else ""
+    )
+    done = f" {len(named & over)} were done already." if named & over else ""
+    console.print(f"{told}.{done} `bench retry` makes them wanted again.", highlight=False, soft_wrap=True)

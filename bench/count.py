@@ -1,0 +1,95 @@
+"""What one image costs under a strategy, counted once and kept in the user's cache. A login node can do it."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bench import record
+from bench.grid import Run, digest
+from registry import backbones, strategies, weights
+
+VERSION = 1
+"""Of the way of counting: a change makes all that was kept be counted again."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """What one image costs. Multiply and add count as two FLOPs.
+
+    Attributes:
+        parameters: of the model with the strategy applied.
+        trainable: those that are trained.
+        train_flops: forward and backward of one input; 0 where nothing is trained.
+        infer_flops: of predicting one input; a prompting head's encodes once and decodes a grid of points.
+        fixed_bytes: largest sum of the bfloat16 copies of weights, which a batch of any size needs once.
+        image_bytes: largest sum of all else that one image keeps, whether for its backward pass or in it.
+    """
+
+    parameters: int
+    trainable: int
+    train_flops: int
+    infer_flops: int
+    fixed_bytes: int
+    image_bytes: int
+
+    def peak_bytes(self, micro_batch: int) -> int:
+        """GPU memory that training at this micro-batch allocates, float32 weights under bfloat16 autocast."""
+        weights_, gradients, moments = 4 * self.parameters, 4 * self.trainable, 8 * self.trainable
+        activations = self.fixed_bytes + micro_batch * self.image_bytes
+        update = 4 * self.trainable  # AdamW's temporary, when the activations are gone
+        return weights_ + gradients + moments + max(activations, update)
+
+
+def kept(run: Run) -> Count | None:
+    """The count of a run's kind if it was counted before; a damaged file counts as none."""
+    try:
+        values = json.loads(_path(run).read_text(encoding="utf-8"))
+        return Count(**values)
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def count(run: Run) -> Count:
+    """Count a run's kind, and keep the result in the user's cache.
+
+    Raises:
+        Exception: whatever building or running a backbone, strategy or head of any origin on fake tensors raises.
+    """
+    from bench.rehearsal import rehearse
+
+    found = rehearse(
+        backbone=run.backbone, strategy=run.strategy, options=run.options, image_size=run.image_size,
+        head=run.head, trains=bool(run.train),
+    )  # fmt: skip
+    with suppress(OSError):  # a home that is full or read-only: then it is counted each time
+        record.write_atomically(_path(run), json.dumps(asdict(found)) + "\n")
+    return found
+
+
+def _path(run: Run) -> Path:
+    """The file of a run's kind: another card, torch or source of the two parts is another file."""
+    backbone, strategy = backbones.get(run.backbone), strategies.get(run.strategy)
+    kind = digest(
+        {
+            "version": VERSION, "torch": metadata.version("torch"), "card": asdict(backbone.card),
+            "strategy": run.strategy, "options": dict(run.options), "image_size": run.image_size,
+            "head": run.head, "trains": bool(run.train),
+            "sources": [_source(backbone.build), _source(strategy.apply)],
+        }
+    )  # fmt: skip
+    folder = weights.cache_dir().parent / "estimates"
+    return folder / f"{run.backbone}-{run.strategy}-{kind}.json"
+
+
+def _source(function: Callable[..., Any]) -> str | None:
+    """Digest of the file a function stands in; None for one that stands in no file."""
+    path = Path(inspect.unwrap(function).__code__.co_filename) if hasattr(function, "__code__") else None
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else None

@@ -1,0 +1,111 @@
+"""What runs need, before any money is spent: measured records where there are any, counted FLOPs otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from bench import count, measured
+from bench.cluster import ClusterProfile
+from bench.count import Count
+from bench.grid import CLASSICAL, Run
+from bench.need import CONTEXT_BYTES, COUNTED_FACTOR, OUTPUT_BYTES, STATE_BYTES, Need, Work, unknown, work
+from bench.record import RunRecord
+
+__all__ = ["Need", "counted", "needs"]
+
+POSTPROCESSING_S = 0.04
+"""From logits to instances and their scores: one 512 × 512 image of 90 to 240 nuclei, one CPU core, measured."""
+CLASSICAL_S = 0.4
+"""The classical pipeline on such an image, measured."""
+
+
+def needs(
+    runs: Sequence[Run],
+    *,
+    records: Iterable[RunRecord],
+    profile: ClusterProfile,
+    n_images: int,
+    image_shape: tuple[int, int] | None = None,
+    counting: bool = True,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> dict[str, Need]:
+    """What each run needs, by its id.
+
+    Runs that differ in fold and seed alone are one kind. In this order: the mean of measured runs of the kind; of
+    runs that differ in epochs, batch size or images, scaled by the images they handled; FLOPs. With ``gpus = 0``
+    only what was measured on a CPU tells anything.
+
+    Args:
+        runs: planned, of one dataset.
+        records: what was measured so far; only ``ok`` ones count.
+        profile: the cluster's GPU.
+        n_images: of the dataset.
+        image_shape: (h, w) of its images in pixels, needed for the number of tiles where runs have a `scale`.
+        counting: count FLOPs of kinds that were never counted, a second or two each; without it they are unknown.
+        progress: told what is counted next, how many kinds are counted, and how many there are to count.
+    """
+    cells: dict[str, list[Run]] = {}
+    for run in runs:
+        cells.setdefault(measured.kind_of(vars(run)), []).append(run)
+    earlier = measured.Earlier.of(records, device="cuda" if profile.gpus else "cpu")
+    found = {key: earlier.need(cell[0], n_images, image_shape) for key, cell in cells.items()}
+    not_measured = {key: cell[0] for key, cell in cells.items() if found[key] is None}
+    for key, run in not_measured.items():
+        if run.backbone == CLASSICAL:
+            minutes = work(run, n_images).post_processed * CLASSICAL_S / 60
+            found[key] = Need(minutes, 0, None, OUTPUT_BYTES, 0, "no GPU", COUNTED_FACTOR)
+    if profile.gpus:
+        uncounted = {key: run for key, run in not_measured.items() if found[key] is None}
+        found |= _from_counts(uncounted, profile, n_images, image_shape, counting, progress)
+    nothing = unknown("no run of this kind was measured on a CPU")
+    return {run.id: found[key] or nothing for key, cell in cells.items() for run in cell}
+
+
+def _from_counts(
+    cells: Mapping[str, Run], profile: ClusterProfile, n_images: int, shape: tuple[int, int] | None,
+    counting: bool, progress: Callable[[str, int, int], None],
+) -> dict[str, Need]:  # fmt: skip
+    found: dict[str, Need] = {}
+    missing: dict[str, Run] = {}
+    for key, run in cells.items():
+        if kept := count.kept(run):
+            found[key] = counted(run, kept, profile, work(run, n_images, shape))
+        elif counting:
+            missing[key] = run
+        else:
+            found[key] = unknown("neither measured nor counted yet")
+    for done, (key, run) in enumerate(missing.items()):
+        progress(f"{run.backbone} × {run.strategy}", done, len(missing))
+        # Two kinds may be one model trained in two ways: the second is in the cache by now.
+        try:
+            one = count.kept(run) or count.count(run)
+        except Exception as error:  # of a backbone, strategy or head of any origin; a plan goes on without it
+            said = " ".join(str(error).split())[:100]
+            found[key] = unknown(f"it can't be counted ({type(error).__name__}: {said})")
+        else:
+            found[key] = counted(run, one, profile, work(run, n_images, shape))
+    return found
+
+
+def counted(run: Run, one: Count, profile: ClusterProfile, amount: Work) -> Need:
+    """Need of a run whose FLOPs were counted.
+
+    Time: FLOPs of training and prediction at the profile's peak × utilisation, and post-processing on the CPU, while
+    the GPU waits. Memory: at the largest micro-batch that fits the GPU, at least 1.
+    """
+    flops = one.train_flops * amount.trained + one.infer_flops * amount.predicted
+    seconds = flops / (profile.gpu_tflops * 1e12 * profile.utilisation)
+    seconds += POSTPROCESSING_S * amount.post_processed
+    micro_batch = int(run.train.get("batch_size", 1))
+    while micro_batch > 1 and _memory(one, micro_batch) > profile.gpu_memory_gb * 2**30:
+        micro_batch //= 2
+    return Need(
+        minutes=seconds / 60, gpu_memory_bytes=_memory(one, micro_batch), micro_batch=micro_batch,
+        disk_bytes=4 * one.trainable + OUTPUT_BYTES, state_bytes=2 * STATE_BYTES * one.trainable,
+        basis=f"FLOPs at {profile.utilisation * 100:.0f} % of {profile.gpu_tflops:.0f} TFLOP/s",
+        factor=COUNTED_FACTOR,
+    )  # fmt: skip
+
+
+def _memory(one: Count, micro_batch: int) -> int:
+    return one.peak_bytes(micro_batch) + CONTEXT_BYTES

@@ -1,0 +1,117 @@
+"""Jobs that are over: what became of their runs, by SLURM's word and by what they left behind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import claim, ledger, record, schedule, slurm
+from bench.grid import Run
+from bench.ledger import JobRef, Ledger, Submission
+from bench.work import Places, give_up
+
+UNANSWERED_S = 30.0
+"""A submission that crashed is looked for in the queue for so long before it is taken for never made."""
+MEANT = frozenset(("CANCELLED", "PREEMPTED", "REVOKED"))
+
+
+@dataclass
+class Settled:
+    """What became of the jobs that were over.
+
+    Attributes:
+        book: the ledger afterwards.
+        errors: what kept jobs from working, with the ids of the runs they were for.
+        began: whether any of the jobs began a run.
+        fruitless: number of jobs that ended before they began one.
+    """
+
+    book: Ledger
+    errors: list[tuple[str, frozenset[str]]]
+    began: bool = False
+    fruitless: int = 0
+
+
+def settle(book: Ledger, queue: slurm.Queue, *, places: Places, known: Mapping[str, Run]) -> Settled:
+    """Account for every task that is over; call with the ledger locked.
+
+    A run that a dead job held gets a record of the lost attempt. A run whose job saved its state and ended has none:
+    it is simply due again. Runs of a job that a user cancelled are cancelled.
+
+    Args:
+        book: the ledger.
+        queue: what SLURM shows.
+        places: where the runs work.
+        known: runs by id.
+    """
+    results = places.results
+    book = _adopt(book, queue, results)
+    over = [one for one in book.unsettled() if one.is_over(queue)]
+    unknown = [str(one.job_id) for one in over if one.line(queue) is None]
+    told = slurm.ended(unknown) if unknown else {}
+    seen = Settled(book, [])
+    cancelled: set[str] = set()
+    settled: dict[str, tuple[Submission, set[int]]] = {}
+    for one in over:
+        line = one.line(queue)
+        state = line.state if line else told.get(str(one.job_id))
+        run_ids = one.submission.tasks[one.task]
+        came = schedule.result(one)
+        held = [run_id for run_id in run_ids if claim.evict(record.folder(results, run_id), str(one.job_id))]
+        if came is not None and came.error:
+            seen.errors.append((came.error, frozenset(run_ids)))
+        for run_id in (*held, *(came.out_of_time if came else ())):
+            if state not in MEANT and run_id in known:
+                give_up(known[run_id], places, _why(one, state, line.node if line else ""))
+        if state == "CANCELLED":
+            cancelled |= {run_id for run_id in run_ids if not _is_done(results, run_id)}
+        seen.began |= bool(held) or came is not None
+        seen.fruitless += not held and came is None and state not in MEANT
+        settled.setdefault(one.submission.token, (one.submission, set()))[1].add(one.task)
+    for submission, tasks in settled.values():
+        ledger.settle(results, submission, tasks)
+    if cancelled:
+        ledger.write_cancelled(results, book.cancelled | cancelled)
+    if settled or cancelled:
+        seen.book = ledger.read(results)
+    return seen
+
+
+def _adopt(book: Ledger, queue: slurm.Queue, results: Path) -> Ledger:
+    """Submissions whose command ended between `sbatch` and its note: found in the queue by their name, or forgotten."""
+    orphans = [one for one in book.open if one.job_id is None and one.owner == queue.owner]
+    for orphan in orphans:
+        job = queue.named(orphan.job_name)
+        if job is not None:
+            confirmed = ledger.confirm(results, orphan, job.id)
+            if not schedule.has_pickles(confirmed):  # such jobs would wait for them in vain
+                slurm.cancel([str(confirmed.job_id)])
+                ledger.settle(results, confirmed, range(len(confirmed.tasks)))
+        elif time.time() - ledger.path(results, orphan).stat().st_mtime > UNANSWERED_S:
+            ledger.settle(results, orphan, range(len(orphan.tasks)))
+    return ledger.read(results) if orphans else book
+
+
+def _why(one: JobRef, state: str | None, node: str) -> str:
+    """The reason of a lost attempt; its first words are its kind (see `bench.retry.kind`)."""
+    job = f"job {one.job_id}" + (f" on {node}" if node else "")
+    log = one.submission.log(one.task, "err")
+    match state:
+        case "TIMEOUT" | "DEADLINE":
+            return f"timed out: {job} met its time limit before it could save and requeue; longer signal_delay_s?"
+        case "OUT_OF_MEMORY":
+            return f"out of memory: SLURM killed {job}: host memory, see memory_gb_per_gpu in the profile."
+        case "NODE_FAIL" | "BOOT_FAIL":
+            return f"lost: the node failed under {job}."
+        case None:
+            return f"lost: {job} vanished from the queue without a word; see {log}."
+        case "COMPLETED":
+            return f"timed out: {job} was requeued at its time limit as often as the profile allows."
+    return f"lost: {job} was killed, SLURM says {state}; see {log}."
+
+
+def _is_done(results: Path, run_id: str) -> bool:
+    found = record.read(results, run_id)
+    return found is not None and found.status == "ok"

@@ -1,0 +1,90 @@
+"""When a run is to stop before its end: a signal, a user's cancel, or somebody else who took it over."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from bench.claim import Claim
+from bench.errors import InterruptedRunError
+
+LOOK_EVERY_S = 5.0
+Why = Literal["interrupted", "cancelled", "lost"]
+
+
+class StopFlag:
+    """Set by SIGINT, SIGTERM or SIGUSR2 (SLURM's time limit); asked between steps, so that state is saved whole."""
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> bool:
+        return self.count > 0
+
+    def __enter__(self) -> StopFlag:
+        self._previous = {number: signal.signal(number, self._set) for number in self.SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _set(self, number: int, _: FrameType | None) -> None:
+        self.count += 1
+        if number == signal.SIGINT and self.count > 2:  # a terminal and submitit each send one for one Ctrl-C
+            raise KeyboardInterrupt
+
+
+@dataclass
+class Stop:
+    """Whether one run is to stop, and why; files are looked at every few seconds only.
+
+    Raises `InterruptedRunError` instead of answering where somebody else does the run by now.
+
+    Attributes:
+        flag: the process's signals.
+        taken: the run's claim.
+        is_cancelled: whether a user cancelled the run.
+        why: set once the answer was yes.
+    """
+
+    flag: Callable[[], bool]
+    taken: Claim
+    is_cancelled: Callable[[], bool]
+    why: Why | None = None
+    _looked: float = field(default_factory=time.monotonic, repr=False)
+
+    def __call__(self) -> bool:
+        if self.why is None and self.flag():
+            self.why = "interrupted"
+        if self.why is None and time.monotonic() - self._looked > LOOK_EVERY_S:
+            self._looked = time.monotonic()
+            self._look()
+        return self.why is not None
+
+    def _look(self) -> None:
+        with suppress(OSError):  # a file system that stutters; the next look will tell
+            if not self.taken.is_ours():
+                self.why = "lost"
+                # Not an answer: whoever asks would save the state, over that of the new holder.
+                raise InterruptedRunError("another process took this run over.")
+            if self.is_cancelled():
+                self.why = "cancelled"
+
+
+def is_cancelled(results: Path, run_id: str) -> bool:
+    """Whether a user cancelled the run (see `bench.ledger`)."""
+    try:
+        listed = json.loads((results / "ledger" / "cancelled.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # none was ever cancelled, or the file system stutters: the next look will tell
+    return run_id in listed
