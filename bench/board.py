@@ -125,7 +125,7 @@ def _show_rows(runs: Sequence[RunState], console: Console, full: bool) -> None:
         console.print(_rows(shown, console.width))
     hidden = [f"{complete} complete"] * bool(complete) + [f"{more} other"] * bool(more)
     if hidden:
-        console.print(f"… rows not shown: {', '.join(hidden)}; --all shows them", **PLAIN)
+        console.print(f"… rows not shown: {', '.join(hidden)}; --full shows them", **PLAIN)
 
 
 def _rows(rows: Sequence[tuple[tuple[str, str, str], list[RunState]]], width: int) -> Any:
@@ -163,7 +163,7 @@ def _show_ends(ends: Sequence[RunState], console: Console, full: bool) -> None:
     ]
     console.print(fitted(columns, console.width, header=False))
     if len(ends) > len(shown):
-        console.print(f"… and {len(ends) - len(shown)} more; --all shows them", **PLAIN)
+        console.print(f"… and {len(ends) - len(shown)} more; --full shows them", **PLAIN)
 
 
 def _show_skipped(skipped: Sequence[RunState], console: Console, full: bool) -> None:
@@ -174,4 +174,4 @@ def _show_skipped(skipped: Sequence[RunState], console: Console, full: bool) -> 
     for reason in reasons[:most]:
         console.print(f"skipped {reason}", **PLAIN)
     if len(reasons) > most:
-        console.print(f"… and {len(reasons) - most} more skipped pairs; --all shows them", **PLAIN)
+        console.print(f"… and {len(reasons) - most} more skipped pairs; --full shows them", **PLAIN)

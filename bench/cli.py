@@ -115,7 +115,7 @@ def plan(
 
     prepared = launch.prepare(
         grid, assignments=overrides or (), only=only or (), data=data, weights_folder=weights, results=results,
-        profile=profile,
+        profile=profile, ahead=True,
     )  # fmt: skip
     launch.show_costs(prepared, results=results, console=console(), profile=profile)
 

@@ -84,7 +84,7 @@ def needed(
             status.update(text)
 
         return estimate.needs(
-            pending, records=records, profile=profile, n_images=len(samples),
+            pending, records=records, profile=profile, n_images=prepared.n_images,
             image_shape=_shape(samples[0]) if tiled and samples else None, progress=tell,
         )  # fmt: skip
 

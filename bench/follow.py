@@ -13,6 +13,7 @@ from bench.arrays import Array
 from bench.cluster import ClusterProfile
 from bench.errors import ClusterError, RecordError
 from bench.grid import Run
+from bench.job import JobResult
 from bench.settle import Settled, settle
 from bench.work import Places, give_up, is_due
 
@@ -98,12 +99,12 @@ def _held(results: Path, run: Run) -> bool:
     return claim.held(record.folder(results, run.id)) is not None
 
 
-def _worker_result(job: Any, inline: bool) -> schedule.JobResult:
+def _worker_result(job: Any, inline: bool) -> JobResult:
     """What a worker came back with; a killed one left nothing."""
     if not inline and not job.paths.result_pickle.exists():
-        return schedule.JobResult()
+        return JobResult()
     value = job.result()
-    return value if isinstance(value, schedule.JobResult) else schedule.JobResult(error=str(value))
+    return value if isinstance(value, JobResult) else JobResult(error=str(value))
 
 
 def on_slurm(

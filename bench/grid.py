@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any, Literal
 
@@ -145,7 +145,8 @@ class Run:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as they stand in the record's block ``run``."""
-        return asdict(self)
+        values = {one.name: getattr(self, one.name) for one in fields(self)}  # asdict copies ten times slower
+        return values | {"options": dict(self.options), "train": dict(self.train)}
 
     @cached_property
     def id(self) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan whose inputs were all found.
+    """A plan, and what was found of its inputs.
 
     Attributes:
         plan: the runs and what is skipped.
@@ -33,6 +33,8 @@ class Prepared:
         dataset_digest: their fingerprint.
         done: runs that have an ``ok`` record already.
         index: of all records in the results folder.
+        n_images: of the dataset; as published, where it is not here yet.
+        absent: what is still to be fetched, a sentence each; only of plans made ahead.
     """
 
     plan: Plan
@@ -41,6 +43,8 @@ class Prepared:
     dataset_digest: str
     done: tuple[Run, ...]
     index: Index
+    n_images: int
+    absent: tuple[str, ...] = ()
 
     @property
     def pending(self) -> tuple[Run, ...]:
@@ -59,6 +63,7 @@ def prepare(
     results: Path,
     device: str = "auto",
     profile: str | None = None,
+    ahead: bool = False,
 ) -> Prepared:
     """Plan a grid and look for everything it needs; nothing is submitted.
 
@@ -71,6 +76,7 @@ def prepare(
         results: the results folder.
         device: ``cuda`` is refused where there is none; SLURM jobs look for themselves.
         profile: cluster profile to check; None checks none of the user's.
+        ahead: data and checkpoints that are not here yet are no problem.
 
     Raises:
         PlanError: every problem at once: settings, names, missing data, missing checkpoints.
@@ -78,15 +84,17 @@ def prepare(
     grid, problems = _grid(grid_name, assignments, only)
     root = data or cache.data_folder(grid.settings.dataset)
     samples: tuple[Sample, ...] = ()
-    dataset_digest = ""
+    dataset_digest, n_images = "", 0
+    absent: list[str] = []
     try:
         dataset = datasets.get(grid.settings.dataset)
+        n_images = dataset.published_images or 0
         if data is None and grid.settings.dataset == "synthetic":
             dataset.prepare(root)
         samples = dataset.samples(root)
-        dataset_digest = datasets.fingerprint(samples)[:16]
+        dataset_digest, n_images = datasets.fingerprint(samples)[:16], len(samples)
     except DataError as error:
-        problems.append(str(error))
+        (absent if ahead and n_images and data is None else problems).append(str(error))
     except KeyError:
         pass  # the unknown dataset is among the plan's own problems
     try:
@@ -98,7 +106,7 @@ def prepare(
             f"folds.n_splits is {grid.settings.folds.n_splits}, but {root} holds only "
             f"{len({s.group for s in samples})} groups of images; set fewer folds."
         )
-    problems += _missing_weights(made.runs, weights_folder)
+    (absent if ahead else problems).extend(_missing_weights(made.runs, weights_folder))
     if device == "cuda" and not _has_gpu():
         problems.append("--device cuda: no GPU is usable here; use --device auto, or --device cpu.")
     try:
@@ -110,7 +118,7 @@ def prepare(
     index = Index(results)
     index.refresh()
     done = [r for r in made.runs if (found := index.entries.get(r.id)) is not None and found.status == "ok"]
-    return Prepared(made, root, samples, dataset_digest, tuple(done), index)
+    return Prepared(made, root, samples, dataset_digest, tuple(done), index, n_images, tuple(absent))
 
 
 def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, console: object, kind: str, workers: int,
@@ -148,15 +156,19 @@ def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, conso
 def show_costs(prepared: Prepared, *, results: Path, console: object, profile: str) -> Bill:
     """`bench plan`: print what a prepared grid would cost (see `costs.show`)."""
     from rich.console import Console
+    from rich.markup import escape
 
     from bench import costs, slurm
 
     assert isinstance(console, Console)
     size = slurm.max_array_size() if slurm.installed() and slurm.answers() else slurm.DEFAULT_MAX_ARRAY_SIZE
-    return costs.show(
+    bill = costs.show(
         prepared, cluster.load(profile), results, console,
         records=record.read_all(results, [], history=False), max_array_size=size,
     )  # fmt: skip
+    for sentence in prepared.absent:
+        console.print(f"[yellow]not here yet[/]  {escape(sentence)}", highlight=False, soft_wrap=True)
+    return bill
 
 
 def dry_run(prepared: Prepared, *, results: Path, console: object, kind: str, profile: str) -> None:

@@ -36,7 +36,7 @@ class View:
         runs: all runs of the plan.
         is_final: whether a failed run is not to be tried again under this command.
         console: where it is shown.
-        index: of the records; its own by default. Only one thread may use it.
+        index: of the records; its own by default. Nobody else may refresh it meanwhile.
         queue: SLURM's queue, as whoever follows the jobs saw it last; None where there is none, or no answer.
         ledger: what was submitted; None where no jobs are.
     """
@@ -52,6 +52,7 @@ class View:
     _open: dict[str, Run] = field(default_factory=dict, repr=False)
     _jobs: tuple[Ledger | None, dict[str, JobRef]] = field(default=(None, {}), repr=False)
     _started: float = field(default_factory=time.monotonic, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # rich draws from two threads
     _at_start: int = 0
 
     def __post_init__(self) -> None:
@@ -62,17 +63,18 @@ class View:
 
     def refresh(self) -> list[Entry]:
         """Look for runs that have come to their end; returns those that are new."""
-        self._index.refresh(self._open.keys())
-        found = ((run_id, self._index.entries.get(run_id)) for run_id in self._open)
-        new = {
-            run_id: entry
-            for run_id, entry in found
-            if entry is not None and (entry.status == "ok" or self.is_final(entry))
-        }
-        self._finished |= new
-        for run_id in new:
-            del self._open[run_id]
-        return list(new.values())
+        with self._lock:
+            self._index.refresh(self._open.keys())
+            found = ((run_id, self._index.entries.get(run_id)) for run_id in self._open)
+            new = {
+                run_id: entry
+                for run_id, entry in found
+                if entry is not None and (entry.status == "ok" or self.is_final(entry))
+            }
+            self._finished |= new
+            for run_id in new:
+                del self._open[run_id]
+            return list(new.values())
 
     def counts(self) -> dict[str, int]:
         """Numbers of runs done and failed so far, and of all."""

@@ -98,7 +98,10 @@ def queue() -> Queue | None:
             seconds(elapsed) or 0.0,
             seconds(left),
         )
-    return Queue(jobs, owner())
+    try:
+        return Queue(jobs, owner())
+    except ClusterError:
+        return None
 
 
 def ended(job_ids: Collection[str]) -> dict[str, str]:

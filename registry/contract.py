@@ -161,10 +161,12 @@ class Dataset(Protocol):
     Attributes:
         name: the name it is registered under.
         summary: one line for `bench list`.
+        published_images: how many its release holds, for plans made before it is downloaded; None if that varies.
     """
 
     name: str
     summary: str
+    published_images: int | None
 
     def samples(self, root: Path) -> tuple[Sample, ...]:
         """All samples, sorted by stem; raises `DataError` that lists every problem of the layout at once."""

@@ -34,6 +34,7 @@ class NuInsSeg:
 
     name = "nuinsseg"
     summary = "665 H&E images, 31 organs, 30,698 nuclei (Mahbod et al. 2024)"
+    published_images: int | None = 665
 
     def samples(self, root: Path) -> tuple[Sample, ...]:
         """All samples, sorted by stem; raises `DataError` that lists every problem of the layout at once."""

@@ -27,6 +27,7 @@ class Synthetic:
 
     name = "synthetic"
     summary = "procedural H&E in NuInsSeg's layout, made here (proves the harness, nothing else)"
+    published_images: int | None = None
 
     def samples(self, root: Path) -> tuple[Sample, ...]:
         """All samples, sorted by stem; raises `DataError` that lists every problem of the layout at once."""

@@ -102,7 +102,7 @@ def test_many_failures_are_capped_and_all_are_there_on_request(tmp_path):
         place.fail(name, "KeyError: 'x'")
     lines = page(look(place))
     assert sum(line.startswith("✗ failed  ") for line in lines) == 20
-    assert "… and 10 more; --all shows them" in lines
+    assert "… and 10 more; --full shows them" in lines
     assert sum(line.startswith("✗ failed  ") for line in page(look(place), full=True)) == 30
 
 
@@ -112,7 +112,7 @@ def test_a_large_study_shows_the_rows_that_are_not_complete(tmp_path, monkeypatc
     for fold in range(1, 6):
         place.finish(f"sam_vit_h/full/{fold}")
     lines = page(look(place))
-    assert "… rows not shown: 1 complete, 1 other; --all shows them" in lines
+    assert "… rows not shown: 1 complete, 1 other; --full shows them" in lines
     assert sum("0/5" in line for line in lines) == 2 and not any("5/5" in line for line in lines)
 
 

@@ -249,3 +249,13 @@ def test_images_that_changed_since_the_plan_are_refused(tmp_path, tiny_grid):
         DataError, match=r"the images in .* have changed: .*Run the same command again to plan anew"
     ):
         work(prepared.plan.runs, Places(tmp_path, tmp_path / "data", device="cpu"))
+
+
+def test_a_plan_can_be_made_before_anything_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    arguments = {"only": ["backbone=mobile_sam"], "data": None, "weights_folder": None, "results": tmp_path}
+    with pytest.raises(PlanError, match="2 things are wrong"):
+        launch.prepare("default", **arguments)
+    ahead = launch.prepare("default", ahead=True, **arguments)
+    assert (ahead.n_images, len(ahead.pending)) == (665, 35)
+    assert "bench data fetch nuinsseg" in ahead.absent[0] and "mobile_sam.pt" in ahead.absent[1]

@@ -6,18 +6,19 @@ import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bench import claim, ledger
+from bench import claim, ledger, slurm
 from bench.errors import LedgerError
 
 NOW = "2026-01-01T10:00:00+00:00"
 
 
 def intended(results: Path, *tasks: tuple[str, ...]) -> ledger.Submission:
-    return ledger.intend(results, tasks or (("aa", "bb"), ("cc",)), NOW)
+    return ledger.intend(results, tasks or (("aa", "bb"), ("cc",)), submitted=NOW, owner="0@test")
 
 
 def test_what_is_about_to_be_submitted_is_written_down_first(tmp_path):
@@ -179,3 +180,19 @@ def test_the_lock_is_given_back_after_an_error(tmp_path):
     with pytest.raises(ZeroDivisionError), ledger.locked(tmp_path):
         _ = 1 / 0
     assert claim.held(tmp_path / "ledger" / "lock") is None
+
+
+def test_a_job_is_over_only_by_the_word_of_its_own_queue(tmp_path):
+    one = ledger.confirm(tmp_path, intended(tmp_path), "7")
+    first, second = ledger.read(tmp_path).unsettled()
+
+    def queue(*jobs: slurm.QueuedJob, owner: str = "0@test") -> slurm.Queue:
+        return slurm.Queue({job.id: job for job in jobs}, owner)
+
+    running = slurm.QueuedJob("7_0", one.job_name, "RUNNING", "", "node1", 1.0, None)
+    assert not first.is_over(queue(running)) and second.is_over(queue(running))
+    assert first.is_over(queue(replace(running, state="FAILED")))
+    # Another user's or cluster's queue does not show it; a cluster set up anew gives its number to another job.
+    assert not second.is_over(queue(running, owner="1@test"))
+    assert first.is_over(queue(replace(running, name="other")))
+    assert not ledger.JobRef(intended(tmp_path), 0).is_over(queue())  # sbatch has not answered

@@ -11,7 +11,6 @@ from bench.arrays import Array
 from bench.cluster import ClusterProfile
 from bench.errors import ClusterError
 from bench.grid import FoldSettings, Grid, Run, Settings
-from bench.work import Places, Worked
 
 
 def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
@@ -46,23 +45,6 @@ def test_what_can_not_be_is_refused(monkeypatch):
 def test_every_local_worker_gets_a_gpu_that_the_user_may_use(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert schedule._gpus() == ["2", "3"]
-    seen: list[str] = []
-
-    def work(*_, **__):
-        seen.append(os.environ["CUDA_VISIBLE_DEVICES"])
-        return Worked()
-
-    monkeypatch.setattr(schedule, "work", work)
-    job = schedule.Job((), Places(Path("r"), Path("d")), {}, gpu="3")
-    assert job() == schedule.JobResult()
-    assert seen == ["3"]
-
-
-def test_only_jobs_that_may_be_requeued_have_a_checkpoint():
-    job = schedule.Job((), Places(Path("r"), Path("d")), {})
-    assert job.checkpoint() is None
-    again = replace(job, requeue=True).checkpoint()
-    assert again.function == replace(job, requeue=True) and (again.args, again.kwargs) == ((), {})
 
 
 def runs(count: int) -> tuple[Run, ...]:
@@ -87,24 +69,3 @@ def test_the_sbatch_files_say_what_the_profile_says(tmp_path, monkeypatch):
     assert (
         "--array" not in text and "#SBATCH --no-requeue\n" in text and "#SBATCH --gpus-per-node=1\n" in text
     )
-
-
-def test_several_processes_share_a_gpu_and_do_every_run_once(tmp_path, tiny_grid, tiny_data):
-    from bench import launch, record
-
-    prepared = launch.prepare(
-        str(tiny_grid), only=["backbone=classical"], data=tiny_data, weights_folder=None, results=tmp_path
-    )
-    job = schedule.Job(
-        prepared.plan.runs, Places(tmp_path, tiny_data, device="cpu"), {}, at_once=2, threads=1
-    )
-    assert job() == schedule.JobResult()
-    found = list(record.read_all(tmp_path))
-    assert (
-        {one.status for one in found} == {"ok"} and len(found) == 2 and not any(one.attempts for one in found)
-    )
-
-
-def test_what_keeps_processes_that_share_a_gpu_from_working_comes_back(tmp_path):
-    job = schedule.Job(runs(2), Places(tmp_path, tmp_path / "gone", device="cpu"), {}, at_once=2)
-    assert str(tmp_path / "gone") in str(job().error)
