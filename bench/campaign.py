@@ -226,13 +226,12 @@ def again(
     index = Index(results)
     index.refresh()
     latest = {run.id: (run, plan) for plan in plans for run in plan.runs}
+    done = {run_id for run_id, entry in index.entries.items() if entry.status == "ok"}
+    shares = [(plan, tuple(run for run, where in latest.values() if where is plan)) for plan in plans]
+    left = [(plan, mine) for plan, mine in shares if {run.id for run in mine} - done]
     codes = []
-    for plan in plans:
-        mine = tuple(run for run, where in latest.values() if where is plan)
-        if all((entry := index.entries.get(run.id)) and entry.status == "ok" for run in mine):
-            continue
+    for number, (plan, mine) in enumerate(left, start=1):
         one = replace(plan, runs=mine, planned=provenance.now(), profile=profile or plan.profile)
-        last = plan is plans[-1]
         codes.append(
             carry_out(
                 one,
@@ -240,7 +239,7 @@ def again(
                 console=console,
                 index=index,
                 workers=workers,
-                detach=detach or not last,
+                detach=detach or number < len(left),
                 final_too=failed,
                 remark=f" of grid {plan.grid}",
             )

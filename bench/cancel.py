@@ -32,11 +32,14 @@ def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Co
         raise BenchError(
             "nothing is cancelled: name runs (their ids, or BACKBONE/STRATEGY/FOLD), or pass --all."
         )
+    plans = manifest.read_all(results)
+    if not plans:
+        raise BenchError(f"there is nothing to cancel in {results}: nothing was planned there.")
     index = Index(results)
     index.refresh()
     over = {run_id for run_id, one in index.entries.items() if one.status == "ok"}
     if everything:
-        named = {run.id for plan in manifest.read_all(results) for run in plan.runs}
+        named = {run.id for plan in plans for run in plan.runs}
     else:
         named = {logs.find(results, name) for name in names}
     wanted = named - over

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from bench.launch import Prepared
     from registry.contract import Sample
-ABOUT = ("≈ GPU-hours", "≈ a run", "≈ GPU memory")
 
 
 def show(
@@ -93,45 +92,28 @@ def _table(lines: Sequence[Line], profile: ClusterProfile) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for name in (
-        "backbone",
-        "strategy",
-        "to do",
-        "done",
-        "GPU-hours",
-        "a run",
-        "GPU memory",
-        "batch",
-        "basis",
-    ):
-        table.add_column(name, justify="left" if name in ("backbone", "strategy", "basis") else "right")
+    left, about = ("backbone", "strategy", "basis"), ("≈ GPU-hours", "≈ a run", "≈ GPU memory")
+    for name in (*left[:2], "to do", "done", *about, "batch", left[2]):
+        table.add_column(name, justify="left" if name in left else "right")
     previous = None
     for line in lines:
-        need = line.need
         name = "" if line.backbone == previous else line.backbone
         previous = line.backbone
-        counts = (name, line.strategy, str(line.todo), str(line.done))
-        if need is None:
-            table.add_row(*counts, *("–",) * 4, "done")
-            continue
-        memory = need.gpu_memory_bytes
-        table.add_row(
-            *counts,
-            "–"
-            if memory == 0 or not profile.gpus
-            else "?"
-            if line.gpu_hours is None
-            else f"{line.gpu_hours:.1f}",
-            "?" if need.minutes is None else f"≈ {bill.hours(need.minutes / 60)}",
-            "–"
-            if memory == 0 or not profile.gpus
-            else "?"
-            if memory is None
-            else f"≈ {memory / 2**30:.1f} GB",
-            _batch(line),
-            need.kind,
-        )
+        table.add_row(name, line.strategy, str(line.todo), str(line.done), *_cells(line, profile))
     return table
+
+
+def _cells(line: Line, profile: ClusterProfile) -> tuple[str, ...]:
+    """GPU-hours, time and memory of a run, batch and basis; ? is unknown, – does not apply."""
+    need = line.need
+    if need is None:
+        return ("–", "–", "–", "–", "done")
+    gpu_hours = "?" if line.gpu_hours is None else f"{line.gpu_hours:.1f}"
+    memory = "?" if need.gpu_memory_bytes is None else f"{need.gpu_memory_bytes / 2**30:.1f} GB"
+    if not profile.gpus or need.gpu_memory_bytes == 0:
+        gpu_hours = memory = "–"
+    minutes = "?" if need.minutes is None else bill.hours(need.minutes / 60)
+    return (gpu_hours, minutes, memory, _batch(line), need.kind)
 
 
 def _batch(line: Line) -> str:

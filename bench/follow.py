@@ -138,6 +138,7 @@ def on_slurm(
         poll_s: seconds between two looks at the queue.
     """
     outcome, fruitless, silent, first = Outcome(), 0, False, True
+    refused: int | None = None  # so many tasks were in the queue when sbatch took no more
     due = {run.id: run for run in pending(runs, places, forgiven)}
     while due and not outcome.errors:
         queue = slurm.queue()
@@ -159,10 +160,15 @@ def on_slurm(
                 queue = slurm.queue()
                 if queue is None:
                     continue
-                first = False
                 seen = settle(ledger.read(places.results), queue, places=places, known=known)
-                outcome.errors += [text for text, ids in seen.errors if ids & due.keys()]
-                fruitless = 0 if seen.began else fruitless + seen.fruitless
+                errors = [text for text, ids in seen.errors if ids & due.keys()]
+                if first:  # of jobs that ended before this command: mended since, perhaps
+                    for text in dict.fromkeys(errors):
+                        tell(f"An earlier job ended with: {text}")
+                else:
+                    outcome.errors += errors
+                    fruitless = 0 if seen.began else fruitless + seen.fruitless
+                first = False
                 if fruitless >= FRUITLESS:
                     logs = places.results / "jobs"
                     outcome.errors.append(
@@ -170,15 +176,18 @@ def on_slurm(
                     )
                 due = _still_due(due, places, forgiven, seen)
                 free = [] if outcome.errors else _free(due, places.results, seen)
-                if free:
+                queued = len(list(seen.book.unsettled()))
+                if free and (refused is None or queued < refused):
                     try:
                         outcome.submitted += schedule.submit(
                             arrange(free), places, profile=profile, forgiven=forgiven
                         )
+                        refused = None
                     except ClusterError as error:
-                        if not any(seen.book.unsettled()):
+                        if not queued:
                             raise
-                        tell(f"{error} It is tried again while the jobs that are queued go on.")
+                        refused = queued
+                        tell(f"{error} It is tried again when jobs that are queued have ended.")
             book = ledger.read(places.results)
         observe(queue, book)
         if detach:

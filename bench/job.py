@@ -120,7 +120,9 @@ class Job:
             except submitit.core.utils.UncompletedJobError:
                 return result  # requeued too often
             except CalledProcessError as error:
-                return JobResult(stopped=True, error=f"SLURM refused to requeue the job: {error}")
+                print(
+                    f"SLURM did not requeue this job: {error}", flush=True
+                )  # whoever follows submits it again
         return replace(result, out_of_time=())
 
 

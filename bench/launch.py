@@ -130,6 +130,8 @@ def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, conso
 
     assert isinstance(console, Console)
     chosen = schedule.choose(kind)
+    if detach and chosen != "slurm":
+        raise ClusterError("--detach needs SLURM: local workers end with the command that started them.")
     campaign.check_writable(results)
     for skipped, reason in prepared.plan.skipped:
         record.write(

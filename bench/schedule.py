@@ -95,7 +95,8 @@ def submit(
             ledger.settle(places.results, note, range(len(note.tasks)))
             said = " ".join(str(error).split())
             raise ClusterError(
-                f"sbatch refused the jobs: {said} Mend the profile, or use --cluster local."
+                f"sbatch refused the jobs: {said} Mend the profile (against a limit on the number of jobs: a larger "
+                "runs_per_job), or use --cluster local."
             ) from error
         submitted.append(ledger.confirm(places.results, note, jobs[0].job_id))
     return submitted

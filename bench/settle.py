@@ -62,9 +62,14 @@ def settle(book: Ledger, queue: slurm.Queue, *, places: Places, known: Mapping[s
         held = [run_id for run_id in run_ids if claim.evict(record.folder(results, run_id), str(one.job_id))]
         if came is not None and came.error:
             seen.errors.append((came.error, frozenset(run_ids)))
-        for run_id in (*held, *(came.out_of_time if came else ())):
+        for run_id in held:
             if state not in MEANT and run_id in known:
                 give_up(known[run_id], places, _why(one, state, line.node if line else ""))
+        for run_id in came.out_of_time if came else ():
+            why = (
+                f"timed out: job {one.job_id} was requeued at its time limit as often as the profile allows."
+            )
+            give_up(known[run_id], places, why)
         if state == "CANCELLED":
             cancelled |= {run_id for run_id in run_ids if not _is_done(results, run_id)}
         seen.began |= bool(held) or came is not None
@@ -108,7 +113,7 @@ def _why(one: JobRef, state: str | None, node: str) -> str:
         case None:
             return f"lost: {job} vanished from the queue without a word; see {log}."
         case "COMPLETED":
-            return f"timed out: {job} was requeued at its time limit as often as the profile allows."
+            return f"lost: its process in {job} was killed, out of host memory perhaps; see {log}."
     return f"lost: {job} was killed, SLURM says {state}; see {log}."
 
 

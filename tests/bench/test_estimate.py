@@ -51,8 +51,8 @@ def needs_of(run: Run = RUN, records=(), profile: ClusterProfile = PROFILE, n_im
 
 
 def test_how_many_images_a_run_handles():
-    # 100 images: 20 are tested, 16 of the other 80 validate; 5 validations, 1 more to choose from 18 candidates.
-    candidates = 6 + 4 + 5 + 3 + 4 - 4  # all defaults but one are among them
+    # 100 images: 20 are tested, 16 of the other 80 validate; 5 validations, 1 more to choose.
+    candidates = 6 + 4 + 5 + 3 + 4 - 5  # the five defaults among them are tried once, together
     assert need.work(RUN, 100) == need.Work(
         trained=64 * 10, predicted=16 * 6 + 20, post_processed=16 * (5 + 1 + candidates) + 20, tested=20
     )
