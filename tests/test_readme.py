@@ -67,7 +67,8 @@ def test_the_complete_files_of_the_readme_work(tmp_path, name):
 
 def test_every_command_of_the_readme_exists():
     commands = set(re.findall(r"^\s*(?:\$ )?bench (\w+)", README, re.MULTILINE))
-    assert {"run", "table", "plot", "list", "show", "data", "weights"} <= commands
+    shown = {"run", "plan", "status", "logs", "cancel", "retry", "table", "plot", "list", "show", "data", "weights"}
+    assert shown <= commands
     for command in commands:
         done = subprocess.run(
             [sys.executable, "-m", "bench.cli", command, "--help"],
@@ -83,6 +84,11 @@ def test_every_option_of_the_readme_exists():
     help_text = ""
     for command in (
         "run",
+        "plan",
+        "status",
+        "logs",
+        "cancel",
+        "retry",
         "table",
         "plot",
         "show",

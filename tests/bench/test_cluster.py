@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+
 import pytest
 
 from bench import cluster
@@ -37,3 +40,29 @@ def test_bad_profiles_say_what_is_wrong(tmp_path, text, message):
 def test_an_unknown_profile_names_the_nearest():
     with pytest.raises(ClusterError, match=r"unknown cluster profile 'defalt'\. Did you mean 'default'\?"):
         cluster.load("defalt")
+
+
+def test_the_readme_explains_every_key():
+    text = (cluster.FOLDER / "README.md").read_text()
+    explained = {
+        key for line in text.splitlines() if line.startswith("| `") for key in re.findall(r"`(\w+)`", line)
+    }
+    assert {f.name for f in fields(cluster.ClusterProfile)} <= explained
+
+
+def test_values_out_of_range_are_told_at_once(tmp_path):
+    path = tmp_path / "bad.toml"
+    path.write_text(
+        "gpus = 2\nutilisation = 1.5\ntime_limit_min = 1\nruns_per_job = 0\nextra = { a = [1] }\n"
+    )
+    with pytest.raises(ClusterError) as caught:
+        cluster.load(str(path))
+    text = str(caught.value)
+    for part in (
+        "gpus = 2 must be 1, since a run uses one GPU",
+        "utilisation = 1.5 must be above 0 and at most 1.",
+        "signal_delay_s = 120 must be shorter than time_limit_min (1).",
+        "runs_per_job = 0 must be at least 1.",
+        "extra = {'a': [1]} must be texts or whole numbers",
+    ):
+        assert part in text, part

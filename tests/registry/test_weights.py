@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import official_files
 import pytest
@@ -187,6 +188,54 @@ def test_git_vouches_for_a_blob(mirror: Mirror, monkeypatch: pytest.MonkeyPatch,
     assert weights.check("mobile_sam", tmp_path).state == "wrong digest"
 
 
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Files whose sha256 was computed, in order."""
+    found: list[Path] = []
+    digest = hashlib.file_digest
+
+    def counted(file: Any, kind: str) -> Any:
+        found.append(Path(file.name))
+        return digest(file, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    return found
+
+
+def test_runs_of_one_process_verify_a_file_once(
+    published: Checkpoint, tmp_path: Path, hashed: list[Path]
+) -> None:
+    path = tmp_path / FILE
+    path.write_bytes(CONTENT)
+    for _ in range(3):
+        assert weights.check("mobile_sam", tmp_path).state == "ok"
+        assert weights.digest(path) == SHA256
+    assert hashed == [path]
+
+
+def test_a_file_that_has_changed_is_verified_again(
+    published: Checkpoint, tmp_path: Path, hashed: list[Path]
+) -> None:
+    path, found = tmp_path / FILE, tmp_path / "new"
+    path.write_bytes(CONTENT)
+    assert weights.check("mobile_sam", tmp_path).state == "ok"
+    before = path.stat()
+    found.write_bytes(CONTENT[::-1])  # of the same size, made to look as old
+    os.utime(found, ns=(before.st_atime_ns, before.st_mtime_ns))
+    found.replace(path)
+    assert weights.check("mobile_sam", tmp_path).state == "wrong digest"
+    assert weights.check("mobile_sam", tmp_path).state == "wrong digest"
+    assert hashed == [path, path]
+
+
+def test_a_download_is_verified_from_its_bytes(
+    mirror: Mirror, published: Checkpoint, tmp_path: Path, hashed: list[Path]
+) -> None:
+    weights.fetch("mobile_sam", tmp_path, progress=False)
+    weights.fetch("mobile_sam", tmp_path, progress=False)  # looks at what stands there
+    assert [file.name for file in hashed] == [f"{FILE}.part", FILE]
+
+
 def test_without_a_published_digest_the_first_download_is_trusted(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -251,6 +300,31 @@ def model(name: str) -> Sam:
 
 def load(name: str, path: Path) -> None:
     weights.load(model(name), backbones.get(name), path)
+
+
+@pytest.mark.parametrize("name", ["mobile_sam", "efficient_sam_s"])
+def test_a_second_model_is_as_published_whatever_became_of_the_first(name: str, tmp_path: Path) -> None:
+    path = official_files.write(name, tmp_path)
+    content = path.read_bytes()
+    first = backbones.build(name, 64, path)
+    published = {key: value.clone() for key, value in first.state_dict().items()}
+    with torch.no_grad():
+        for value in (*first.parameters(), *first.buffers()):
+            value.zero_()
+    second = backbones.build(name, 64, path)
+    assert all(torch.equal(value, published[key]) for key, value in second.state_dict().items())
+    assert path.read_bytes() == content
+
+
+def test_a_checkpoint_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+    tensors = official_files.state_dict("mobile_sam")
+    path = official_files.write("mobile_sam", tmp_path, tensors)
+    key = "mask_decoder.iou_token.weight"
+    load("mobile_sam", path)
+    kept = model("mobile_sam").state_dict()[key].clone()
+    official_files.write("mobile_sam", tmp_path, {**tensors, key: tensors[key] + 1})
+    load("mobile_sam", path)
+    assert torch.equal(model("mobile_sam").state_dict()[key], kept + 1)
 
 
 def test_missing_and_left_over_tensors_are_named(tmp_path: Path) -> None:

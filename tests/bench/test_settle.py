@@ -1,0 +1,203 @@
+"""What becomes of runs whose jobs are over. The queue is made up here; tests/cluster has a real one."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+
+from bench import claim, follow, ledger, plan, record, settle, slurm
+from bench.grid import FoldSettings, Grid, Settings
+from bench.job import JobResult
+from bench.record import RunRecord
+from bench.work import Places
+
+OWNER = "0@test"
+
+
+@pytest.fixture
+def world(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "ended", lambda ids: {})
+    monkeypatch.setattr(slurm, "cancel", lambda ids: [])
+    return World(tmp_path)
+
+
+class World:
+    """Four runs in two tasks of one submission, and a queue that says what the test wants."""
+
+    def __init__(self, results):
+        grid = Grid("g", ("sam_nano",), ("full",), Settings(weights="random", folds=FoldSettings(n_splits=4)))
+        self.results = results
+        self.runs = plan.make(replace(grid, classical=False), "d").runs
+        self.known = {run.id: run for run in self.runs}
+        ids = [run.id for run in self.runs]
+        noted = ledger.intend(results, [ids[:2], ids[2:]], submitted="now", owner=OWNER)
+        self.submission = ledger.confirm(results, noted, "7")
+        self.states = {"7_0": "RUNNING", "7_1": "RUNNING"}
+
+    def queue(self):
+        jobs = {
+            name: slurm.QueuedJob(name, self.submission.job_name, state, "", "node1", 1.0, None)
+            for name, state in self.states.items()
+        }
+        return slurm.Queue(jobs, OWNER)
+
+    def hold(self, run, job):
+        """As a process of `job` on a node far away that died without a word."""
+        folder = record.folder(self.results, run.id)
+        folder.mkdir(parents=True)
+        holder = {"token": "t" * 32, "host": "far", "pid": 1, "born": "x", "job": job, "restarts": 0}
+        (folder / claim.FILENAME).write_text(json.dumps(holder))
+
+    def leave(self, job, value, how="success"):
+        """What submitit writes at a job's end."""
+        import cloudpickle
+
+        folder = self.results / "jobs" / self.submission.token / job
+        folder.mkdir(parents=True)
+        (folder / f"{job}_0_result.pkl").write_bytes(cloudpickle.dumps((how, value)))
+
+    def settle(self):
+        return settle.settle(
+            ledger.read(self.results),
+            self.queue(),
+            places=Places(self.results, self.results),
+            known=self.known,
+        )
+
+    def reasons(self):
+        return {found.id: found.reason for found in record.read_all(self.results)}
+
+
+def test_what_lives_is_left_alone(world):
+    world.hold(world.runs[0], "7_0")
+    seen = world.settle()
+    assert len(list(seen.book.unsettled())) == 2 and world.reasons() == {}
+    assert claim.held(record.folder(world.results, world.runs[0].id)) is not None
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("FAILED", "lost: job 7_0 on node1 was killed, SLURM says FAILED; see "),
+        ("NODE_FAIL", "lost: the node failed under job 7_0 on node1."),
+        ("TIMEOUT", "timed out: job 7_0 on node1 met its time limit before it could save and requeue"),
+        ("OUT_OF_MEMORY", "out of memory: SLURM killed job 7_0 on node1: host memory, see memory_gb_per_gpu"),
+        (None, "lost: job 7_0 vanished from the queue without a word; see "),
+    ],
+)
+def test_the_run_that_a_dead_job_was_at_has_lost_an_attempt(world, state, reason):
+    world.hold(world.runs[1], "7_0")
+    if state is None:
+        del world.states["7_0"]
+    else:
+        world.states["7_0"] = state
+    seen = world.settle()
+    assert seen.began and seen.fruitless == 0
+    (told,) = world.reasons().items()
+    assert told[0] == world.runs[1].id and told[1].startswith(reason)
+    # Both runs of the job are free again; those of the other are not.
+    assert set(seen.book.assigned()) == {run.id for run in world.runs[2:]}
+    assert claim.acquire(record.folder(world.results, world.runs[1].id)) is not None
+
+
+def test_accounting_tells_what_the_queue_has_forgotten(world, monkeypatch):
+    asked = []
+    monkeypatch.setattr(slurm, "ended", lambda ids: asked.append(ids) or {"7_0": "NODE_FAIL"})
+    world.hold(world.runs[0], "7_0")
+    del world.states["7_0"]
+    world.settle()
+    assert asked == [["7_0"]]
+    assert world.reasons()[world.runs[0].id] == "lost: the node failed under job 7_0."
+
+
+def test_a_job_that_saved_and_ended_costs_no_attempt(world):
+    world.states["7_0"] = "COMPLETED"
+    world.leave("7_0", JobResult(stopped=True))
+    seen = world.settle()
+    assert world.reasons() == {} and seen.began
+    assert set(seen.book.assigned()) == {run.id for run in world.runs[2:]}
+
+
+def test_requeued_too_often_counts_as_a_time_out(world):
+    world.states["7_0"] = "COMPLETED"
+    world.leave("7_0", JobResult(stopped=True, out_of_time=(world.runs[0].id,)))
+    world.settle()
+    assert world.reasons() == {
+        world.runs[0].id: "timed out: job 7_0 was requeued at its time limit as often as the profile allows."
+    }
+
+
+def test_a_cancelled_job_cancels_its_unfinished_runs(world):
+    done, open_ = world.runs[:2]
+    record.write(world.results, RunRecord(id=done.id, status="ok", run=done.as_dict()))
+    world.states["7_0"] = "CANCELLED"
+    seen = world.settle()
+    assert seen.book.cancelled == {open_.id} and list(world.reasons().values()) == [None]
+
+
+def test_jobs_that_never_began_are_counted_and_what_they_say_is_told(world):
+    world.states = {"7_0": "FAILED", "7_1": "FAILED"}
+    world.leave("7_1", "Traceback\nModuleNotFoundError: No module named 'torch'", how="error")
+    seen = world.settle()
+    assert seen.fruitless == 1
+    assert seen.errors == [
+        ("ModuleNotFoundError: No module named 'torch'", frozenset(run.id for run in world.runs[2:]))
+    ]
+    assert seen.book.open == () and len(seen.book.closed) == 1
+
+
+def test_a_submission_whose_command_died_is_found_by_its_name(world, monkeypatch):
+    ledger.settle(world.results, world.submission, [0, 1])
+    orphan = ledger.intend(world.results, [[world.runs[0].id]], submitted="now", owner=OWNER)
+    world.submission, world.states = orphan, {"9": "PENDING"}
+    cancelled = []
+    monkeypatch.setattr(slurm, "cancel", lambda ids: cancelled.extend(ids) or [])
+    folder = world.results / "jobs" / orphan.token / "9"
+    folder.mkdir(parents=True)
+    (folder / "9_submitted.pkl").touch()
+    seen = world.settle()
+    assert {run: one.job_id for run, one in seen.book.assigned().items()} == {world.runs[0].id: "9"}
+    assert cancelled == []
+
+
+def test_jobs_that_would_wait_for_their_pickles_in_vain_are_ended(world, monkeypatch):
+    ledger.settle(world.results, world.submission, [0, 1])
+    orphan = ledger.intend(world.results, [[world.runs[0].id]], submitted="now", owner=OWNER)
+    world.submission, world.states = orphan, {"9": "PENDING"}
+    cancelled = []
+    monkeypatch.setattr(slurm, "cancel", lambda ids: cancelled.extend(ids) or [])
+    assert world.settle().book.assigned() == {} and cancelled == ["9"]
+
+
+def test_a_submission_that_sbatch_never_saw_is_forgotten_after_a_while(world):
+    ledger.settle(world.results, world.submission, [0, 1])
+    orphan = ledger.intend(world.results, [[world.runs[0].id]], submitted="now", owner=OWNER)
+    world.states = {}
+    assert set(world.settle().book.assigned()) == {world.runs[0].id}  # sbatch may still be at it
+    path = ledger.path(world.results, orphan)
+    long_ago = path.stat().st_mtime - settle.UNANSWERED_S - 1
+    os.utime(path, (long_ago, long_ago))
+    assert world.settle().book.assigned() == {}
+
+
+def test_what_a_dead_job_began_is_due_again_until_the_limit(world):
+    places, run = Places(world.results, world.results), world.runs[0]
+    for number in range(1, 5):
+        world.hold(run, "7_0") if number == 1 else claim_again(world, run)
+        world.states["7_0"] = "FAILED"
+        world.settle()
+        due = follow.pending([run], places, {})
+        assert bool(due) == (number <= places.limits.lost), number
+        noted = ledger.intend(world.results, [[run.id], ["x"]], submitted="now", owner=OWNER)
+        world.submission = ledger.confirm(world.results, noted, "7")
+    found = record.read(world.results, run.id)
+    assert found is not None and len(found.failures) == 4
+
+
+def claim_again(world, run):
+    folder = record.folder(world.results, run.id)
+    holder = {"token": "u" * 32, "host": "far", "pid": 1, "born": "x", "job": "7_0", "restarts": 0}
+    (folder / claim.FILENAME).write_text(json.dumps(holder))
