@@ -68,8 +68,9 @@ def arrange(
     arrays = []
     for shape, members in sorted(groups.items(), key=lambda group: group[1][0]):
         jobs = tuple(_jobs([runs[index] for index in members], needs, shape, profile))
+        at_once = min(shape.runs_at_once, max(len(job) for job in jobs))  # the time limit may not cover more
         arrays += [
-            Array(shape.time_limit_min, shape.runs_at_once, jobs[start : start + max_array_size])
+            Array(shape.time_limit_min, at_once, jobs[start : start + max_array_size])
             for start in range(0, len(jobs), max_array_size)
         ]
     return arrays

@@ -12,6 +12,9 @@ from bench.cluster import ClusterProfile
 from bench.grid import Run
 from bench.need import Need
 
+MOST_TOLD = 3
+"""Warnings of one sort; more become one that names the worst."""
+
 
 @dataclass(frozen=True)
 class Line:
@@ -117,7 +120,8 @@ def warnings(bill: Bill, profile: ClusterProfile, free_bytes: int | None) -> lis
         profile: the cluster's.
         free_bytes: on the results' disk; None if nobody knows.
     """
-    told = []
+    told: list[str] = []
+    too_long: list[tuple[float, str]] = []
     for line in bill.lines:
         if line.need is None:
             continue
@@ -132,7 +136,12 @@ def warnings(bill: Bill, profile: ClusterProfile, free_bytes: int | None) -> lis
                 f"{profile.gpu_memory_gb} GB: take a larger GPU, or a smaller image_size."
             )
         if minutes and minutes > profile.time_limit_min:
-            told.append(f"{name}: {_over_limit(minutes, profile)}")
+            too_long.append((minutes, name))
+    if len(too_long) > MOST_TOLD:
+        minutes, longest = max(too_long)
+        name = f"{len(too_long)} kinds of runs take longer than a job may, {longest} most"
+        too_long = [(minutes, name)]
+    told += [f"{name}: {_over_limit(minutes, profile)}" for minutes, name in too_long]
     needed = bill.disk_bytes + bill.state_bytes
     if free_bytes is not None and needed > free_bytes:
         told.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from bench import count, measured
@@ -80,7 +81,7 @@ def _from_counts(
         try:
             one = count.kept(run) or count.count(run)
         except Exception as error:  # of a backbone, strategy or head of any origin; a plan goes on without it
-            said = " ".join(str(error).split())[:100]
+            said = textwrap.shorten(str(error), 120, placeholder=" …")
             found[key] = unknown(f"it can't be counted ({type(error).__name__}: {said})")
         else:
             found[key] = counted(run, one, profile, work(run, n_images, shape))

@@ -6,9 +6,9 @@
 | running     | a living process holds its claim, and SLURM does not say that the process's job waits or is over   |
 | queued      | a job that waits or runs was given it; also while SLURM, which had its job last, does not answer   |
 | waiting     | nothing of the rest: nobody was given it yet, or it failed and is to be tried again                |
-| interrupted | nobody works on it, but it saved its state: it will go on from there                               |
+| interrupted | it was stopped in order, and saved its state: it will go on from there                             |
 | cancelled   | a user cancelled it, and no process is left that works on it                                       |
-| lost        | its job is over, or its process gone, and it left neither a record nor a state                     |
+| lost        | its process was killed, or its job is over and left nothing; from its last saved state, if any     |
 | failed      | its last attempt failed in a way that is not tried again, or too often                             |
 | skipped     | it is impossible; the plan says why                                                                |
 """
@@ -134,8 +134,11 @@ class _Look:
 
     def is_stale(self, job: str | None) -> bool:
         """Whether the job of a claim has no process by SLURM's word: its node died a moment ago, say."""
-        mine = self.ref is not None and self.ref.job_id == job
-        return mine and self.line is not None and self.line.state not in AT_WORK
+        if self.ref is None or self.ref.job_id != job or self.queue is None:
+            return False
+        if self.line is None:
+            return self.is_newer and self.ref.is_over(self.queue)
+        return self.line.state not in AT_WORK
 
     def why_queued(self) -> str | None:
         """Why the job has not begun the run; None if it never will."""
@@ -189,10 +192,10 @@ def _judge(
     end = f"job {look.line.id}: {look.line.state}" if owed and look.line else ""
     if end.endswith(": CANCELLED"):
         return replace(one, state="cancelled", detail=end)  # by scancel itself
-    if saved:
+    gone = holder is not None or (folder is not None and claim.died(folder))
+    if saved and not gone:
         return replace(one, state="interrupted", detail=end)
-    if owed and owed.job_id:
-        return replace(one, state="lost", detail=end)
-    if folder and claim.died(folder):
-        return replace(one, state="lost", detail="its process is gone")
+    if gone or (owed and owed.job_id):
+        end = end or ("its process is gone" if gone else "")
+        return replace(one, state="lost", detail=f"{end} (state saved)" if saved else end)
     return replace(one, detail="its submission was not answered") if owed else one

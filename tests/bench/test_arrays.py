@@ -58,13 +58,8 @@ def test_a_job_holds_runs_in_the_grids_order():
 
 def test_runs_share_a_gpu_as_far_as_memory_allows():
     profile = ClusterProfile(gpu_memory_gb=40, runs_per_gpu=4)  # 36 GB usable
-    needed = [need(1, 8.9), need(1, 12), need(1, 12.1), need(1, 100), need(1, None)]
-    assert [(a.runs_at_once, len(a.jobs)) for a in arranged(needed, profile)] == [
-        (4, 1),
-        (3, 1),
-        (2, 1),
-        (1, 2),
-    ]
+    needed = [need(1, 8.9)] * 4 + [need(1, 12)] * 3 + [need(1, 12.1)] * 3 + [need(1, 100), need(1, None)]
+    assert shapes(arranged(needed, profile)) == [(60, 4, [4]), (60, 3, [3]), (60, 2, [2, 1]), (60, 1, [1, 1])]
 
 
 def test_a_job_holds_as_many_runs_as_share_its_gpu():
@@ -79,6 +74,11 @@ def test_a_job_holds_no_more_runs_than_its_time_limit_covers():
     # 4 × 2 × 100 minutes are more than 720, so three runs are a job; those of unknown length are not parted.
     profile = ClusterProfile(time_limit_min=720, runs_per_job=4)
     assert shapes(arranged([need(100)] * 4 + [need(None)] * 4, profile)) == [(720, 1, [3, 4, 1])]
+
+
+def test_runs_that_do_not_fit_the_time_limit_together_do_not_share_a_gpu():
+    profile = ClusterProfile(time_limit_min=100, runs_per_gpu=4)
+    assert shapes(arranged([need(40, 1)] * 2, profile)) == [(100, 1, [1, 1])]
 
 
 def test_a_run_longer_than_the_limit_has_a_job_of_its_own():

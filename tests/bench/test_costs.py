@@ -127,6 +127,15 @@ def test_runs_longer_than_the_time_limit_are_warned_of():
     ]
 
 
+def test_many_long_runs_are_warned_of_once():
+    runs = [replace(RUN, strategy=f"strategy_{i}") for i in range(4)]
+    found = billed(runs, {run.id: need(1000 + 600 * i) for i, run in enumerate(runs)})
+    assert bill.warnings(found, ClusterProfile(), None) == [
+        "4 kinds of runs take longer than a job may, sam_nano × strategy_3 most: ≈ 47 h a run, and the time limit is "
+        "12 h: each will be requeued about 3 times and go on from its state."
+    ]
+
+
 def test_a_disk_that_is_too_small_is_warned_of():
     assert warned(need(1, state=2 * 10**9), free=3 * 10**9) == []
     assert warned(need(1, state=2 * 10**9), free=10**9) == [

@@ -92,12 +92,16 @@ def test_a_local_run_needs_no_ledger(place):
     assert of(place, ONE, None).state == "waiting"
 
 
-def test_a_dead_process_is_lost_or_interrupted_by_what_it_saved(place):
+def test_a_dead_process_is_lost_and_a_stopped_one_interrupted(place):
     dead = {"host": socket.gethostname(), "pid": os.getpid(), "born": f"{claim._boot()}:0"}
     place.claim(ONE, None, None, **dead)
     place.claim(TWO, None, None, **dead)
     place.save(TWO)
     assert (of(place, ONE).state, of(place, ONE).detail) == ("lost", "its process is gone")
+    assert (of(place, TWO).state, of(place, TWO).detail) == ("lost", "its process is gone (state saved)")
+    (
+        place.results / "runs" / of(place, TWO).run.id / claim.FILENAME
+    ).unlink()  # as a process that was told to stop does
     assert of(place, TWO).state == "interrupted"
 
 
