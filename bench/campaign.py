@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bench.follow import Outcome
+    from bench.need import Need
     from bench.work import Places
 
 WHERE = {"inline": "in this process", "local": "in local processes", "slurm": "on SLURM"}
@@ -128,17 +129,16 @@ def _follow(
     return outcome
 
 
-def _needs(plan: Manifest, results: Path, profile: ClusterProfile, console: Console) -> Any:
-    """What the runs need, by id: measured or counted (see `bench.estimate`)."""
-    from bench import estimate, record
+def _needs(plan: Manifest, results: Path, profile: ClusterProfile, console: Console) -> Mapping[str, Need]:
+    """What the runs need, by id. Nothing is counted for runs on CPUs: they ask for all that the profile grants."""
+    from bench import costs, record
     from registry import datasets
 
-    n_images = len(datasets.get(plan.runs[0].dataset).samples(plan.data)) if plan.runs else 0
-    with console.status("estimating what runs need") as status:
-        return estimate.needs(
-            plan.runs, records=record.read_all(results, []), profile=profile, n_images=n_images,
-            progress=lambda what, done, all_: status.update(f"estimating what runs need: {what} ({done}/{all_})"),
-        )  # fmt: skip
+    samples = datasets.get(plan.runs[0].dataset).samples(plan.data) if plan.runs else ()
+    return costs.needed(
+        plan.runs, samples, profile=profile, console=console, n_images=len(samples), counting=plan.device != "cpu",
+        records=record.read_all(results, [], history=False),
+    )  # fmt: skip
 
 
 @contextmanager

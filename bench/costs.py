@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from bench.grid import Run
     from bench.launch import Prepared
     from registry.contract import Sample
 
@@ -47,7 +48,14 @@ def show(
         The sums that were printed.
     """
     pending = prepared.pending
-    needs = needed(prepared, profile, console, records)
+    needs = needed(
+        pending,
+        prepared.samples,
+        profile=profile,
+        console=console,
+        records=records,
+        n_images=prepared.n_images,
+    )
     arranged = arrays.arrange(pending, needs, profile, max_array_size)
     done = frozenset(run.id for run in prepared.done)
     sums = bill.draw_up(prepared.plan.runs, done, needs, arranged, profile)
@@ -67,11 +75,17 @@ def show(
 
 
 def needed(
-    prepared: Prepared, profile: ClusterProfile, console: Console, records: Iterable[RunRecord]
+    runs: Sequence[Run],
+    samples: Sequence[Sample],
+    *,
+    profile: ClusterProfile,
+    console: Console,
+    records: Iterable[RunRecord],
+    n_images: int,
+    counting: bool = True,
 ) -> dict[str, Need]:
-    """Needs of what is pending, by run id; shows what is being counted while that takes its time."""
-    pending, samples = prepared.pending, prepared.samples
-    tiled = any(run.scale is not None for run in pending)
+    """Needs of runs by their id; shows what is being counted while that takes its time (see `estimate.needs`)."""
+    tiled = any(run.scale is not None for run in runs)
     with ExitStack() as shown:
         status = None
 
@@ -83,7 +97,7 @@ def needed(
             status.update(text)
 
         return estimate.needs(
-            pending, records=records, profile=profile, n_images=prepared.n_images,
+            runs, records=records, profile=profile, n_images=n_images, counting=counting,
             image_shape=_shape(samples[0]) if tiled and samples else None, progress=tell,
         )  # fmt: skip
 

@@ -17,7 +17,7 @@ LIGHT = (
     "status",
     "state", "board", "panel", "columns", "variant", "logs", "cancel", "campaign", "launch", "arrays", "estimate",
     "costs",
-    "bill", "need", "measured", "cli_jobs", "cli_files", "terminal", "runlog", "stop",
+    "bill", "need", "measured", "count", "rehearsal", "cli_jobs", "cli_files", "terminal", "runlog", "stop",
 )  # fmt: skip
 SIDE_BY_SIDE = ("data", "model", "train", "evaluate", "measure")
 
