@@ -67,7 +67,20 @@ def test_the_complete_files_of_the_readme_work(tmp_path, name):
 
 def test_every_command_of_the_readme_exists():
     commands = set(re.findall(r"^\s*(?:\$ )?bench (\w+)", README, re.MULTILINE))
-    shown = {"run", "plan", "status", "logs", "cancel", "retry", "table", "plot", "list", "show", "data", "weights"}
+    shown = {
+        "run",
+        "plan",
+        "status",
+        "logs",
+        "cancel",
+        "retry",
+        "table",
+        "plot",
+        "list",
+        "show",
+        "data",
+        "weights",
+    }
     assert shown <= commands
     for command in commands:
         done = subprocess.run(
