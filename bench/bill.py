@@ -132,8 +132,8 @@ def warnings(bill: Bill, profile: ClusterProfile, free_bytes: int | None) -> lis
         )
         if memory and memory > profile.gpu_memory_gb * 2**30 and line.need.micro_batch in (1, None):
             told.append(
-                f"{name} needs ≈ {memory / 2**30:.0f} GB even at a micro-batch of 1, and a GPU of this profile has "
-                f"{profile.gpu_memory_gb} GB: take a larger GPU, or a smaller image_size."
+                f"{name} needs ≈ {memory / 2**30:.0f} GiB even at a micro-batch of 1, and a GPU of this profile has "
+                f"{profile.gpu_memory_gb} GiB: take a larger GPU, or a smaller image_size."
             )
         if minutes and minutes > profile.time_limit_min:
             too_long.append((minutes, name))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bench import cluster, ledger, live, manifest, provenance, retry, slurm
 from bench.cluster import ClusterProfile
-from bench.errors import BenchError
+from bench.errors import BenchError, ClusterError
+from bench.grid import Run
 from bench.index import Entry, Index
 from bench.manifest import Manifest
 
@@ -59,15 +60,12 @@ def carry_out(
 
     profile = cluster.load(plan.profile)
     limits = retry.limits(profile)
-    reasons = {one.id: one.attempts for one in index.entries.values() if one.status == "failed"}
+    reasons = {one.id: one.failures for one in index.entries.values() if one.status == "failed"}
     forgiven = {run_id: retry.forgiven(given, final_too=final_too) for run_id, given in reasons.items()}
     by_id = {run.id: run for run in plan.runs}
 
     def is_final(entry: Entry) -> bool:
-        return not retry.is_due(
-            entry.status, entry.attempts, limits=limits, forgiven=forgiven.get(entry.id, 0),
-            batch_size=by_id[entry.id].train.get("batch_size"),
-        )  # fmt: skip
+        return not retry.is_due(entry, by_id[entry.id], limits=limits, forgiven=forgiven.get(entry.id, 0))
 
     final = [one for run_id, one in index.entries.items() if run_id in by_id and is_final(one)]
     failed = sum(one.status == "failed" for one in final)
@@ -136,7 +134,7 @@ def _needs(plan: Manifest, results: Path, profile: ClusterProfile, console: Cons
 
     samples = datasets.get(plan.runs[0].dataset).samples(plan.data) if plan.runs else ()
     return costs.needed(
-        plan.runs, samples, profile=profile, console=console, n_images=len(samples), counting=plan.device != "cpu",
+        plan.runs, samples, profile=cluster.on_device(profile, plan.device), console=console, n_images=len(samples),
         records=record.read_all(results, [], history=False),
     )  # fmt: skip
 
@@ -146,7 +144,7 @@ def _quiet() -> Iterator[None]:
     yield
 
 
-def _want(results: Path, run_ids: Any) -> None:
+def _want(results: Path, run_ids: Collection[str]) -> None:
     """A command about cancelled runs makes them wanted again."""
     if ledger.read(results).cancelled & set(run_ids):
         with ledger.locked(results):
@@ -212,41 +210,51 @@ def _close(view: live.View, results: Path, outcome: Outcome, console: Console, *
     return 1 if outcome.errors or counts["failed"] or cancelled else 0
 
 
-def again(
-    results: Path, *, console: Console, failed: bool, detach: bool, profile: str | None, workers: int = 0
-) -> int:
-    """`bench retry`: every plan of the results folder, as it was, as far as it is not done.
+def again(results: Path, *, console: Console, failed: bool, detach: bool, profile: str | None) -> int:
+    """`bench retry`: all plans of the results folder, as they were, as far as they are not done.
+
+    Plans that find their things in the same places are carried out as one; of several, all but the last are
+    submitted and left to themselves.
 
     Raises:
-        BenchError: there is no plan.
+        BenchError: there is no plan, or there are jobs to detach from where there is no SLURM.
     """
     plans = manifest.read_all(results)
     if not plans:
         raise BenchError(f"there is no plan in {results}: nothing was run there yet. Start with `bench run`.")
     index = Index(results)
     index.refresh()
-    latest = {run.id: (run, plan) for plan in plans for run in plan.runs}
     done = {run_id for run_id, entry in index.entries.items() if entry.status == "ok"}
-    shares = [(plan, tuple(run for run, where in latest.values() if where is plan)) for plan in plans]
-    left = [(plan, mine) for plan, mine in shares if {run.id for run in mine} - done]
+    latest = {run.id: (run, plan) for plan in plans for run in plan.runs}
+    shares: dict[Manifest, list[Run]] = {}
+    for run, plan in latest.values():
+        blank = replace(plan, grid="", planned="", runs=(), skipped=(), profile=profile or plan.profile)
+        shares.setdefault(blank, []).append(run)
+    left = [(places, runs) for places, runs in shares.items() if {run.id for run in runs} - done]
     codes = []
-    for number, (plan, mine) in enumerate(left, start=1):
-        one = replace(plan, runs=mine, planned=provenance.now(), profile=profile or plan.profile)
-        codes.append(
-            carry_out(
-                one,
-                results=results,
-                console=console,
-                index=index,
-                workers=workers,
-                detach=detach or number < len(left),
-                final_too=failed,
-                remark=f" of grid {plan.grid}",
-            )
-        )
+    for number, (places, runs) in enumerate(left, start=1):
+        check_detachable(detach, places.kind)
+        one = replace(places, grid="retry", planned=provenance.now(), runs=tuple(runs))
+        apart = number < len(left) and places.kind == "slurm"
+        remark = f" with profile {places.profile}" if len(left) > 1 else ""
+        code = carry_out(
+            one, results=results, console=console, index=index, detach=detach or apart, final_too=failed,
+            remark=remark,
+        )  # fmt: skip
+        codes.append(code)
     if not codes:
         console.print("Nothing to retry: every planned run is done.", highlight=False)
     return max(codes, default=0)
+
+
+def check_detachable(detach: bool, kind: str) -> None:
+    """Refuse to leave workers to themselves that would end with this command.
+
+    Raises:
+        ClusterError: there is no SLURM to leave them to.
+    """
+    if detach and kind != "slurm":
+        raise ClusterError("--detach needs SLURM: local workers end with the command that started them.")
 
 
 def check_writable(results: Path) -> None:

@@ -55,6 +55,8 @@ def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Co
             if set(one.submission.tasks[one.task]) - over <= cancelled and one.job_id is not None
         ]
         complaints = slurm.cancel(idle)
+    if queue is None and any(book.unsettled()):
+        complaints = ["it does not answer now."]
     if complaints:
         raise BenchError(f"SLURM did not end every job: {' '.join(complaints)} Try again, or use scancel.")
     told = f"Cancelled {len(wanted)} runs; {len(idle)} jobs ended" + (

@@ -25,7 +25,6 @@ class State:
     best_step: int = 0
     stale: int = 0
     micro_batch: int = 0
-    micro_batch_halvings: int = 0
     peak_bytes: int | None = None
     stopped: bool = False
     seconds: float = 0.0

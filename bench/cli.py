@@ -88,11 +88,18 @@ def run(
 
     prepared = launch.prepare(
         grid, assignments=overrides or (), only=only or (), data=data, weights_folder=weights, results=results,
-        device="auto" if cluster is Where.slurm else device.value, profile=profile,
+        device="auto" if cluster is Where.slurm else device.value, profile=profile, ahead=dry_run,
     )  # fmt: skip
     if dry_run:
-        launch.dry_run(prepared, results=results, console=console(), kind=cluster.value, profile=profile)
-        return
+        code = launch.dry_run(
+            prepared,
+            results=results,
+            console=console(),
+            kind=cluster.value,
+            profile=profile,
+            device=device.value,
+        )
+        raise typer.Exit(code)
     code = launch.run(
         prepared, results=results, weights_folder=weights, console=console(), kind=cluster.value,
         workers=workers, device=device.value, profile=profile, detach=detach,

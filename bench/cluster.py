@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class ClusterProfile:
         memory_gb_per_gpu: host memory of one job.
         time_limit_min: longest time limit of a job; runs that need less ask for less.
         signal_delay_s: how long before its time limit a job is told to save and requeue.
-        array_parallelism: jobs of one array that run at once at most.
+        array_parallelism: jobs of one command that run at once at most, shared out among its arrays.
         requeue: whether jobs may be requeued; without it what is not done is submitted again.
         runs_per_job: runs that one job executes one after another in one warm process.
         runs_per_gpu: runs that share a GPU at most, as far as their memory allows.
@@ -65,6 +65,11 @@ class ClusterProfile:
     out_of_memory_retries: int = 3
     setup: tuple[str, ...] = ()
     extra: Mapping[str, str | int] = field(default_factory=dict)
+
+
+def on_device(profile: ClusterProfile, device: str) -> ClusterProfile:
+    """A profile for estimates: of runs on CPUs, what is known of a GPU tells nothing."""
+    return replace(profile, gpus=0) if device == "cpu" else profile
 
 
 def load(name: str) -> ClusterProfile:

@@ -82,7 +82,6 @@ def needed(
     console: Console,
     records: Iterable[RunRecord],
     n_images: int,
-    counting: bool = True,
 ) -> dict[str, Need]:
     """Needs of runs by their id; shows what is being counted while that takes its time (see `estimate.needs`)."""
     tiled = any(run.scale is not None for run in runs)
@@ -97,7 +96,7 @@ def needed(
             status.update(text)
 
         return estimate.needs(
-            runs, records=records, profile=profile, n_images=n_images, counting=counting,
+            runs, records=records, profile=profile, n_images=n_images,
             image_shape=_shape(samples[0]) if tiled and samples else None, progress=tell,
         )  # fmt: skip
 
@@ -123,7 +122,7 @@ def _cells(line: Line, profile: ClusterProfile) -> tuple[str, ...]:
     if need is None:
         return ("–", "–", "–", "–", "done")
     gpu_hours = "?" if line.gpu_hours is None else f"{line.gpu_hours:.1f}"
-    memory = "?" if need.gpu_memory_bytes is None else f"{need.gpu_memory_bytes / 2**30:.1f} GB"
+    memory = "?" if need.gpu_memory_bytes is None else f"{need.gpu_memory_bytes / 2**30:.1f} GiB"
     if not profile.gpus or need.gpu_memory_bytes == 0:
         gpu_hours = memory = "–"
     minutes = "?" if need.minutes is None else bill.hours(need.minutes / 60)
@@ -198,7 +197,7 @@ def _bases(lines: Sequence[Line], profile: ClusterProfile) -> list[tuple[str, st
         for line in lines
     ):
         told["batch"] = (
-            f"the largest micro-batch that fits {profile.gpu_memory_gb} GB; training halves it by itself, and an "
+            f"the largest micro-batch that fits {profile.gpu_memory_gb} GiB; training halves it by itself, and an "
             "optimiser step sees the whole batch all the same."
         )
     return list(told.items())

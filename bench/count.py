@@ -8,10 +8,12 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import registry
 from bench import record
 from bench.grid import Run, digest
 from registry import backbones, strategies, weights
@@ -82,11 +84,20 @@ def _path(run: Run) -> Path:
             "version": VERSION, "torch": metadata.version("torch"), "card": asdict(backbone.card),
             "strategy": run.strategy, "options": dict(run.options), "image_size": run.image_size,
             "head": run.head, "trains": bool(run.train),
-            "sources": [_source(backbone.build), _source(strategy.apply)],
+            "sources": [_source(backbone.build), _source(strategy.apply), _registry()],
         }
     )  # fmt: skip
     folder = weights.cache_dir().parent / "estimates"
     return folder / f"{run.backbone}-{run.strategy}-{kind}.json"
+
+
+@cache
+def _registry() -> str:
+    """Digest of all that models are built from."""
+    digests = hashlib.sha256()
+    for path in sorted(Path(registry.__file__).parent.rglob("*.py")):
+        digests.update(path.read_bytes())
+    return digests.hexdigest()
 
 
 def _source(function: Callable[..., Any]) -> str | None:

@@ -27,7 +27,6 @@ def needs(
     profile: ClusterProfile,
     n_images: int,
     image_shape: tuple[int, int] | None = None,
-    counting: bool = True,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> dict[str, Need]:
     """What each run needs, by its id.
@@ -42,7 +41,6 @@ def needs(
         profile: the cluster's GPU.
         n_images: of the dataset.
         image_shape: (h, w) of its images in pixels, needed for the number of tiles where runs have a `scale`.
-        counting: count FLOPs of kinds that were never counted, a second or two each; without it they are unknown.
         progress: told what is counted next, how many kinds are counted, and how many there are to count.
     """
     cells: dict[str, list[Run]] = {}
@@ -57,24 +55,22 @@ def needs(
             found[key] = Need(minutes, 0, None, OUTPUT_BYTES, 0, "no GPU", COUNTED_FACTOR)
     if profile.gpus:
         uncounted = {key: run for key, run in not_measured.items() if found[key] is None}
-        found |= _from_counts(uncounted, profile, n_images, image_shape, counting, progress)
+        found |= _from_counts(uncounted, profile, n_images, image_shape, progress)
     nothing = unknown("no run of this kind was measured on a CPU")
     return {run.id: found[key] or nothing for key, cell in cells.items() for run in cell}
 
 
 def _from_counts(
     cells: Mapping[str, Run], profile: ClusterProfile, n_images: int, shape: tuple[int, int] | None,
-    counting: bool, progress: Callable[[str, int, int], None],
+    progress: Callable[[str, int, int], None],
 ) -> dict[str, Need]:  # fmt: skip
     found: dict[str, Need] = {}
     missing: dict[str, Run] = {}
     for key, run in cells.items():
         if kept := count.kept(run):
             found[key] = counted(run, kept, profile, work(run, n_images, shape))
-        elif counting:
-            missing[key] = run
         else:
-            found[key] = unknown("neither measured nor counted yet")
+            missing[key] = run
     for done, (key, run) in enumerate(missing.items()):
         progress(f"{run.backbone} × {run.strategy}", done, len(missing))
         # Two kinds may be one model trained in two ways: the second is in the cache by now.

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import claim, ledger, record, schedule, slurm
+from bench import claim, ledger, record, retry, schedule, slurm
 from bench.arrays import Array
 from bench.cluster import ClusterProfile
 from bench.errors import ClusterError, RecordError
 from bench.grid import Run
 from bench.job import JobResult
 from bench.settle import Settled, settle
-from bench.work import Places, give_up, is_due
+from bench.work import Places, give_up
 
 SQUEUE_EVERY_S = 5.0
 FRUITLESS = 3
@@ -45,7 +45,7 @@ def pending(runs: Sequence[Run], places: Places, forgiven: Mapping[str, int]) ->
             found = record.read(places.results, run.id)
         except RecordError:
             found = None  # a file system that stutters, or a damaged record: the next attempt replaces it
-        if is_due(found, run, places.limits, forgiven.get(run.id, 0)):
+        if retry.is_due(found, run, limits=places.limits, forgiven=forgiven.get(run.id, 0)):
             due.append(run)
     return due
 

@@ -22,7 +22,7 @@ class Entry:
         id: the run's id.
         status: ``ok``, ``failed`` or ``skipped``.
         reason: one line for whatever is not ``ok``.
-        attempts: reasons of all failed attempts so far, oldest first; the last is this record's own if it failed.
+        failures: reasons of all failed attempts so far, oldest first; the last is this record's own if it failed.
         backbone, strategy, head, fold: as in the run.
         cell: what the folds of one row of the leaderboard share.
         started, ended: of the last attempt, UTC, ISO 8601.
@@ -36,7 +36,7 @@ class Entry:
     id: str
     status: str
     reason: str | None
-    attempts: tuple[str, ...]
+    failures: tuple[str, ...]
     backbone: str
     strategy: str
     head: str | None
@@ -163,7 +163,7 @@ def _entry(values: Mapping[str, Any]) -> Entry:
         id=values["id"],
         status=status,
         reason=reason,
-        attempts=tuple(str(why) for how, why in [*tried, (status, reason)] if how == "failed"),
+        failures=tuple(str(why) for how, why in [*tried, (status, reason)] if how == "failed"),
         backbone=run["backbone"],
         strategy=run["strategy"],
         head=run.get("head"),

@@ -24,7 +24,7 @@ class JobResult:
     Attributes:
         stopped: it was asked to stop.
         error: what kept it from working at all.
-        out_of_time: ids of runs that it was at when it had been requeued as often as the profile allows.
+        out_of_time: ids of runs that it was at when it was told to stop and could not be requeued.
     """
 
     stopped: bool = False
@@ -87,7 +87,8 @@ class Job:
         """Several processes over the same runs: claims decide who does which."""
         context = multiprocessing.get_context("spawn")
         results: Any = context.SimpleQueue()
-        alone = replace(self, at_once=1, requeue=False)
+        places = replace(self.places, runs_at_once=self.at_once)
+        alone = replace(self, at_once=1, requeue=False, places=places)
         processes = [context.Process(target=_put_result, args=(alone, results)) for _ in range(self.at_once)]
         with StopFlag() as stop:
             for process in processes:
@@ -111,19 +112,16 @@ class Job:
         if slurm.state(str(claim.job().id)) not in ("RUNNING", "SUSPENDED", "SIGNALING"):
             # Cancelled, requeued or preempted. No result is left, which would be taken for that of the next start.
             raise SystemExit(128 + signal.SIGTERM)
-        if self.requeue:
-            import submitit
+        if not self.requeue:
+            return result  # counts as a time-out, or what never gets far enough would be submitted for ever
+        import submitit
 
-            try:
-                # submitit's own handler, which `work` had replaced: it asks for the checkpoint, requeues and exits.
-                signal.raise_signal(signal.SIGUSR2)
-            except submitit.core.utils.UncompletedJobError:
-                return result  # requeued too often
-            except CalledProcessError as error:
-                print(
-                    f"SLURM did not requeue this job: {error}", flush=True
-                )  # whoever follows submits it again
-        return replace(result, out_of_time=())
+        try:
+            # submitit's own handler, which `work` had replaced: it asks for the checkpoint, requeues and exits.
+            signal.raise_signal(signal.SIGUSR2)
+        except (submitit.core.utils.UncompletedJobError, CalledProcessError) as error:
+            print(f"this job is not requeued: {error}", flush=True)  # too often already, or SLURM refused
+        return result
 
 
 def _put_result(job: Job, results: Any) -> None:

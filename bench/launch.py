@@ -19,6 +19,8 @@ from registry.contract import Sample
 from registry.errors import DataError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from bench.bill import Bill
 
 
@@ -121,17 +123,13 @@ def prepare(
     return Prepared(made, root, samples, dataset_digest, tuple(done), index, n_images, tuple(absent))
 
 
-def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, console: object, kind: str, workers: int,
+def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, console: Console, kind: str, workers: int,
         device: str, profile: str, detach: bool = False) -> int:  # fmt: skip
     """Do what is due of a prepared grid (see `campaign.carry_out`); returns the exit code."""
-    from rich.console import Console
-
     from bench import campaign, folds, schedule
 
-    assert isinstance(console, Console)
     chosen = schedule.choose(kind)
-    if detach and chosen != "slurm":
-        raise ClusterError("--detach needs SLURM: local workers end with the command that started them.")
+    campaign.check_detachable(detach, chosen)
     campaign.check_writable(results)
     for skipped, reason in prepared.plan.skipped:
         record.write(
@@ -155,17 +153,17 @@ def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, conso
     )  # fmt: skip
 
 
-def show_costs(prepared: Prepared, *, results: Path, console: object, profile: str) -> Bill:
+def show_costs(
+    prepared: Prepared, *, results: Path, console: Console, profile: str, device: str = "auto"
+) -> Bill:
     """`bench plan`: print what a prepared grid would cost (see `costs.show`)."""
-    from rich.console import Console
     from rich.markup import escape
 
     from bench import costs, slurm
 
-    assert isinstance(console, Console)
     size = slurm.max_array_size() if slurm.installed() and slurm.answers() else slurm.DEFAULT_MAX_ARRAY_SIZE
     bill = costs.show(
-        prepared, cluster.load(profile), results, console,
+        prepared, cluster.on_device(cluster.load(profile), device), results, console,
         records=record.read_all(results, [], history=False), max_array_size=size,
     )  # fmt: skip
     for sentence in prepared.absent:
@@ -173,22 +171,30 @@ def show_costs(prepared: Prepared, *, results: Path, console: object, profile: s
     return bill
 
 
-def dry_run(prepared: Prepared, *, results: Path, console: object, kind: str, profile: str) -> None:
-    """`bench run --dry-run`: print the costs and, where there is a SLURM, write what `sbatch` would be given."""
-    from rich.console import Console
+def dry_run(
+    prepared: Prepared, *, results: Path, console: Console, kind: str, profile: str, device: str
+) -> int:
+    """`bench run --dry-run`: print the costs and, where there is a SLURM, write what `sbatch` would be given.
 
+    Returns:
+        The exit code: 2 if something is still to be fetched.
+    """
     from bench import schedule
 
-    assert isinstance(console, Console)
     chosen = schedule.choose(kind)
-    bill = show_costs(prepared, results=results, console=console, profile=profile)
+    bill = show_costs(prepared, results=results, console=console, profile=profile, device=device)
+    code = 2 if prepared.absent else 0
     if chosen != "slurm":
-        return
+        console.print("No SLURM is used here, so there are no sbatch files.", highlight=False)
+        return code
+    for earlier in (results / "jobs" / "dry-run").glob("*.sh"):
+        earlier.unlink()
     texts = schedule.sbatch_texts(bill.arrays, results, cluster.load(profile))
     for number, text in enumerate(texts, start=1):
         path = results / "jobs" / "dry-run" / f"{prepared.plan.grid.name}-{number}.sh"
         record.write_atomically(path, text)
         console.print(f"written, not submitted: {path}", highlight=False, soft_wrap=True)
+    return code
 
 
 def _grid(name: str, assignments: Sequence[str], only: Sequence[str]) -> tuple[Grid, list[str]]:

@@ -80,6 +80,8 @@ class Earlier:
 def _measurement(record: RunRecord, device: str) -> Measurement | None:
     cost, run = record.cost or {}, record.run
     classical = run["backbone"] == CLASSICAL
+    if (record.provenance or {}).get("runs_at_once", 1) > 1:
+        return None  # its neighbours took their share of the time
     if record.status != "ok" or not (classical or str(cost.get("device")).startswith(device)):
         return None
     seconds = cost.get("gpu_seconds") or sum(

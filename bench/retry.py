@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from bench.cluster import ClusterProfile
+from bench.grid import Run
 
 Kind = Literal["lost", "timed out", "out of memory", "disk full", "diverged", "error"]
 PREFIXES: tuple[Kind, ...] = ("lost", "timed out", "out of memory", "disk full", "diverged")
@@ -52,29 +53,31 @@ def kind(reason: object) -> Kind:
     return "error"
 
 
-def is_due(
-    status: str | None,
-    reasons: Sequence[str],
-    *,
-    limits: Limits,
-    forgiven: int = 0,
-    batch_size: int | None = None,
-) -> bool:
+class Attempted(Protocol):
+    """What is left of a run's attempts: a `RunRecord`, or its `index.Entry`."""
+
+    @property
+    def status(self) -> str: ...
+    @property
+    def failures(self) -> tuple[str, ...]: ...
+
+
+def is_due(found: Attempted | None, run: Run, *, limits: Limits, forgiven: int = 0) -> bool:
     """Whether a run is to be attempted.
 
     Args:
-        status: of its record; None where there is none.
-        reasons: of its failed attempts, oldest first, the record's own included.
+        found: what its attempts left; None if there were none.
+        run: the run.
         limits: how often each kind of failure is tried again.
         forgiven: how many failed attempts do not count, because they were there when the command was given.
-        batch_size: images in an optimiser step: it can be halved so often; None for runs that train nothing.
     """
-    if status != "failed":
-        return status != "ok"
-    counted = [kind(reason) for reason in reasons[forgiven:]]
+    if found is None or found.status != "failed":
+        return found is None or found.status != "ok"
+    counted = [kind(reason) for reason in found.failures[forgiven:]]
     if not counted:
         return True
-    if counted[-1] == "out of memory" and halvings(reasons) > (batch_size or 1).bit_length() - 1:
+    halvable = int(run.train.get("batch_size") or 1).bit_length() - 1
+    if counted[-1] == "out of memory" and halvings(found.failures) > halvable:
         return False  # it was down to one image already
     return counted.count(counted[-1]) <= limits.of(counted[-1])
 

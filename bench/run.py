@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     import torch
 
 
+TIMINGS = (
+    "encoder_latency_ms", "decoder_latency_ms", "postprocessing_latency_ms", "throughput_images_per_s", "gpu_seconds",
+)  # fmt: skip
+"""Costs that are None where runs share a device."""
+
+
 @dataclass(frozen=True)
 class Workplace:
     """Where a run works: operational, never part of its identity.
@@ -29,6 +35,7 @@ class Workplace:
         device: ``cpu`` or ``cuda``.
         loader_workers: processes that prepare training samples.
         kept_predictions: number of test images whose predicted label maps are kept.
+        is_shared: other runs use the device at the same time, which spoils every timing of it.
         micro_batch_halvings: how often earlier attempts ran out of memory: so much smaller is the micro-batch.
     """
 
@@ -37,6 +44,7 @@ class Workplace:
     device: str = "cpu"
     loader_workers: int = 0
     kept_predictions: int = 3
+    is_shared: bool = False
     micro_batch_halvings: int = 0
 
 
@@ -151,6 +159,8 @@ def _model_fold(
     cost["gpu_seconds"] = (
         cost["evaluate_seconds"] + cost.get("train_seconds", 0.0) if device.type == "cuda" else None
     )
+    if place.is_shared:
+        cost |= dict.fromkeys(TIMINGS)
     scores = {"post_processing": chosen, "validation": validation}
     return (
         rows,
@@ -217,11 +227,12 @@ def _train(
         state_path=folder(place.results, run.id) / "state.pt",
         enter_training=lambda: model.set_training_mode(sam),
         progress=lambda values: progress("training", values), should_stop=should_stop,
-        seed=run.seed, peak_bytes=lambda: measure.peak_bytes(device),
+        seed=run.seed, peak_bytes=lambda: measure.peak_bytes(device), reset_peak=lambda: measure.reset_peak(device),
     )  # fmt: skip
     return audit, {
         "train_seconds": state.seconds, "train_steps": state.step, "best_step": state.best_step,
-        "micro_batch": state.micro_batch, "micro_batch_halvings": state.micro_batch_halvings,
+        "micro_batch": state.micro_batch,
+        "micro_batch_halvings": (settings["batch_size"] // state.micro_batch).bit_length() - 1,
         "train_peak_bytes": state.peak_bytes, "history": state.history,
     }  # fmt: skip
 
@@ -254,6 +265,8 @@ def _classical_fold(
         "parameters_total": 0, "parameters_trainable": 0, "evaluate_seconds": seconds, "device": "cpu",
         "postprocessing_latency_ms": measure.latency_ms(lambda: classical.segment(one), device=cpu),
     }  # fmt: skip
+    if place.is_shared:
+        cost["postprocessing_latency_ms"] = None
     return (
         rows,
         predictions,

@@ -62,7 +62,8 @@ def start_workers(
         executor.update_parameters(timeout_min=60 * 24 * 30, gpus_per_node=len(gpus))
     count = 1 if inline else workers or max(1, len(gpus))
     threads = max(1, (os.cpu_count() or 1) // count) if count > 1 else None
-    one = Job(tuple(runs), places, forgiven, threads=threads)
+    shared = replace(places, runs_at_once=-(-count // max(1, len(gpus))))
+    one = Job(tuple(runs), shared, forgiven, threads=threads)
     # Processes started here ignore the terminal's SIGINT: `stop` tells them, once, and leaves them time to save.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -84,13 +85,14 @@ def submit(
     import submitit
 
     submitted = []
-    for array in arrays:
+    for array, parallelism in zip(arrays, shares(arrays, profile.array_parallelism), strict=True):
         note = ledger.intend(
             places.results, [[run.id for run in runs] for runs in array.jobs],
             submitted=provenance.now(), owner=slurm.owner(),
         )  # fmt: skip
         try:
-            jobs = _executor(array, profile, note).submit_array(_jobs(array, places, profile, forgiven))
+            executor = _executor(array, replace(profile, array_parallelism=parallelism), note)
+            jobs = executor.submit_array(_jobs(array, places, profile, forgiven))
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             ledger.settle(places.results, note, range(len(note.tasks)))
             said = " ".join(str(error).split())
@@ -102,14 +104,24 @@ def submit(
     return submitted
 
 
+def shares(arrays: Sequence[Array], at_once: int) -> list[int]:
+    """How many jobs of each array may run at once, so that all arrays together obey a limit and end together.
+
+    Each has at least one. SLURM itself throttles arrays one by one.
+    """
+    hours = [len(array.jobs) * array.time_limit_min for array in arrays]
+    return [max(1, at_once * mine // max(1, sum(hours))) for mine in hours]
+
+
 def sbatch_texts(arrays: Sequence[Array], results: Path, profile: ClusterProfile) -> list[str]:
     """The files that `submit` would give to `sbatch`."""
     texts = []
-    for number, array in enumerate(arrays, start=1):
+    parts = shares(arrays, profile.array_parallelism)
+    for number, (array, parallelism) in enumerate(zip(arrays, parts, strict=True), start=1):
         folder = str((results / "jobs" / "TOKEN" / "%j").absolute())
         tasks = tuple(tuple(run.id for run in runs) for runs in array.jobs)
         note = ledger.Submission("TOKEN", f"bench-{number}", None, tasks, folder, "", len(tasks) > 1, "")
-        executor = _executor(array, profile, note)._executor
+        executor = _executor(array, replace(profile, array_parallelism=parallelism), note)._executor
         if note.array:
             executor.parameters["map_count"] = len(tasks)
         texts.append(executor._make_submission_file_text(executor._submitit_command_str, "dry-run"))

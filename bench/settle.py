@@ -66,9 +66,7 @@ def settle(book: Ledger, queue: slurm.Queue, *, places: Places, known: Mapping[s
             if state not in MEANT and run_id in known:
                 give_up(known[run_id], places, _why(one, state, line.node if line else ""))
         for run_id in came.out_of_time if came else ():
-            why = (
-                f"timed out: job {one.job_id} was requeued at its time limit as often as the profile allows."
-            )
+            why = f"timed out: job {one.job_id} was told to end and could not be requeued (again); its state is saved."
             give_up(known[run_id], places, why)
         if state == "CANCELLED":
             cancelled |= {run_id for run_id in run_ids if not _is_done(results, run_id)}

@@ -131,8 +131,7 @@ def is_final(entry: Entry, run: Run, profile: str) -> bool:
 
     Failures that a later command forgave count here too, as nothing on disk tells of them.
     """
-    batch_size = run.train.get("batch_size")
-    return not retry.is_due(entry.status, entry.attempts, limits=_limits(profile), batch_size=batch_size)
+    return not retry.is_due(entry, run, limits=_limits(profile))
 
 
 def _with_ends(

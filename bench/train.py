@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 SAVE_EVERY_S = 60.0
+SAVING_SHARE = 20
+"""Between two saves that take seconds there is at least so many times that: ten gigabytes are not for every minute."""
 
 
 class Batch(Protocol):
@@ -89,6 +91,7 @@ def fit(
     enter_training: Callable[[], None],
     seed: int = 0,
     peak_bytes: Callable[[], int | None] = lambda: None,
+    reset_peak: Callable[[], None] = lambda: None,
     progress: Callable[[Mapping[str, Any]], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     save_every_s: float = SAVE_EVERY_S,
@@ -103,12 +106,13 @@ def fit(
         batches: first step → batches from there on.
         validate: scores on the inner validation split; higher ``pq``, then ``aji``, then ``dice`` is better.
         micro_batch: images that go through the model at once at most; None is the whole batch. It never changes
-            what a step computes, but for rounding.
+            what a step computes, but for rounding, in models without dropout.
         state_path: where the state is kept; training continues from there if the file exists.
         enter_training: puts the model into training mode (after validation left it in eval mode).
         seed: of whatever is random in a step (dropout, say), together with the step's number: no generator has to
             be saved for a resumed run to go on as an undisturbed one would.
-        peak_bytes: peak memory so far in this process.
+        peak_bytes: peak memory since `reset_peak`.
+        reset_peak: called when the micro-batch was halved: the peak of what did not fit is nobody's need.
         progress: told step, epoch, loss, speed and time left after every step.
         should_stop: asked after every step; True saves the state and raises `InterruptedRunError`.
 
@@ -129,7 +133,7 @@ def fit(
         state, best = restored
     state.micro_batch = min(state.micro_batch, micro_batch or batch_size)
     started = time.monotonic() - state.seconds
-    first_step, resumed, saved = state.step, time.monotonic(), time.monotonic()
+    first_step, resumed, saved, saving_s = state.step, time.monotonic(), time.monotonic(), 0.0
     enter_training()
     for batch in batches(state.step) if not state.stopped else ():
         rate = learning_rate(
@@ -138,7 +142,7 @@ def fit(
         for group in optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(seed * 1_000_003 + state.step)
-        value = _step(model, optimizer, batch, logits, loss, device, clip_norm, state)
+        value = _step(model, optimizer, batch, logits, loss, device, clip_norm, state, reset_peak)
         state.step += 1
         speed = (state.step - first_step) * batch_size / (time.monotonic() - resumed)
         told = {
@@ -166,11 +170,16 @@ def fit(
             state.stopped = 0 < patience <= state.stale
             enter_training()
         interrupted = should_stop()
-        if left == 0 or interrupted or time.monotonic() - saved > save_every_s:
+        since = time.monotonic() - saved
+        over = state.stopped or state.step == total
+        rested = saving_s < 1 or since > SAVING_SHARE * saving_s
+        if interrupted or over or (rested and (left == 0 or since > save_every_s)):
             state.seconds = time.monotonic() - started
             state.peak_bytes = max(filter(None, (state.peak_bytes, peak_bytes())), default=None)
+            begun = time.monotonic()
             save(state_path, state, best, trained, optimizer)
             saved = time.monotonic()
+            saving_s = saved - begun
         if interrupted:
             raise InterruptedRunError(
                 f"asked to stop after step {state.step} of {total}; the state is saved."
@@ -193,6 +202,7 @@ def _step(
     device: torch.device,
     clip_norm: float,
     state: State,
+    reset_peak: Callable[[], None],
 ) -> float:
     """One optimiser step; on out-of-memory the micro-batch is halved and the step is done again."""
     import torch
@@ -205,8 +215,9 @@ def _step(
             if state.micro_batch == 1:
                 raise
             state.micro_batch = max(1, state.micro_batch // 2)
-            state.micro_batch_halvings += 1
         torch.cuda.empty_cache()  # outside the handler, whose traceback still holds the activations
+        state.peak_bytes = None
+        reset_peak()
     if not math.isfinite(value):
         raise DivergedError(f"the loss became {value} at step {state.step + 1}; try a smaller train.lr.")
     norm = torch.nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], clip_norm)

@@ -35,6 +35,7 @@ class Places:
         device: ``auto``, ``cpu`` or ``cuda``.
         loader_workers: processes that prepare training samples; None chooses by device.
         limits: how often runs are tried again.
+        runs_at_once: runs that share the device.
     """
 
     results: Path
@@ -43,6 +44,7 @@ class Places:
     device: str = "auto"
     loader_workers: int | None = None
     limits: retry.Limits = field(default_factory=retry.Limits)
+    runs_at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,6 @@ class Worked:
 
     done: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
-
-
-def is_due(found: RunRecord | None, run: Run, limits: retry.Limits, forgiven: int) -> bool:
-    """Whether a run is to be attempted, by its record (see `bench.retry`)."""
-    return retry.is_due(
-        found.status if found else None, found.failures if found else (),
-        limits=limits, forgiven=forgiven, batch_size=run.train.get("batch_size"),
-    )  # fmt: skip
 
 
 def work(runs: Sequence[Run], places: Places, *, forgiven: Mapping[str, int] | None = None) -> Worked:
@@ -85,7 +79,9 @@ def work(runs: Sequence[Run], places: Places, *, forgiven: Mapping[str, int] | N
             taken = claim.acquire(record.folder(places.results, run.id))
             if taken is None:
                 continue
-            due = partial(is_due, run=run, limits=places.limits, forgiven=(forgiven or {}).get(run.id, 0))
+            due = partial(
+                retry.is_due, run=run, limits=places.limits, forgiven=(forgiven or {}).get(run.id, 0)
+            )
             try:
                 with taken.kept_alive():
                     while due(earlier := record.read(places.results, run.id)) and not flag():
@@ -146,6 +142,7 @@ def _attempt(
 
     job = claim.job()
     origin: dict[str, Any] = {"started": provenance.now(), "versions": provenance.package_versions()}
+    origin["runs_at_once"] = places.runs_at_once
     origin["commit"], origin["dirty"] = provenance.commit()
     device = places.device if places.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     log(
@@ -163,6 +160,7 @@ def _attempt(
             loader_workers=_loader_workers(device)
             if places.loader_workers is None
             else places.loader_workers,
+            is_shared=places.runs_at_once > 1,
             micro_batch_halvings=retry.halvings(earlier.failures) if earlier else 0,
         )
         result = execute(run, images, place, progress=told, should_stop=stop)

@@ -104,8 +104,8 @@ def warned(one: Need, free: int | None = None, **profile: object) -> list[str]:
 
 def test_memory_beyond_the_gpu_is_warned_of():
     assert warned(need(1, 50, micro_batch=1)) == [
-        "sam_nano × full needs ≈ 50 GB even at a micro-batch of 1, and a GPU of this profile has 40 GB: take a larger "
-        "GPU, or a smaller image_size."
+        "sam_nano × full needs ≈ 50 GiB even at a micro-batch of 1, and a GPU of this profile has 40 GiB: take a "
+        "larger GPU, or a smaller image_size."
     ]
     assert warned(need(1, 50, micro_batch=2)) == []  # measured elsewhere; here training halves once more
     assert warned(need(1, 40, micro_batch=1)) == []
@@ -183,7 +183,7 @@ def test_the_whole_page(printed):
         == """\
 backbone   strategy   to do  done  ≈ GPU-hours  ≈ a run  ≈ GPU memory   batch  basis
 classical  classical      1     0            –    1 min             –       –  no GPU
-sam_nano   full           2     1         26.7     13 h       33.3 GB  4 of 8  FLOPs
+sam_nano   full           2     1         26.7     13 h      33.3 GiB  4 of 8  FLOPs
            lora_qv        3     0            ?        ?             ?       –  unknown
 
 runs        6 to do, 1 done; 6 jobs in 2 arrays
@@ -205,7 +205,7 @@ FLOPs    forward and backward of one image were counted under each strategy, wit
          Post-processing adds 40 ms for each image validated or tested. Reading images is not in it,
          which small models may have to wait for; nor is early stopping, which shortens runs. Time
          limits grant 3 × that.
-batch    the largest micro-batch that fits 40 GB; training halves it by itself, and an optimiser
+batch    the largest micro-batch that fits 40 GiB; training halves it by itself, and an optimiser
          step sees the whole batch all the same."""
     )
 

@@ -99,14 +99,14 @@ def test_a_larger_batch_takes_as_much_more_memory():
 
 @pytest.mark.parametrize("change", [{"options": {"rank": 8}}, {"image_size": 128}, {"strategy": "adapter"}])
 def test_other_work_tells_nothing(change):
-    assert needs_of(records=[finished(replace(RUN, **change))], counting=False).kind == "unknown"
+    assert needs_of(records=[finished(replace(RUN, **change))]).kind == "FLOPs"
 
 
 def test_runs_on_a_cpu_tell_nothing_of_gpus_and_the_other_way_round():
     on_cpu = finished(
         device="cpu", memory_kind="rss", gpu_seconds=None, train_seconds=100.0, evaluate_seconds=20.0
     )
-    assert needs_of(records=[on_cpu], counting=False).kind == "unknown"
+    assert needs_of(records=[on_cpu]).kind == "FLOPs"
     found = needs_of(records=[on_cpu], profile=replace(PROFILE, gpus=0))
     assert (found.minutes, found.gpu_memory_bytes) == (2, None)
     unmeasured = needs_of(records=[finished()], profile=replace(PROFILE, gpus=0))

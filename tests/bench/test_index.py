@@ -51,7 +51,7 @@ def test_an_entry_says_what_the_record_says(tmp_path: Path) -> None:
     written(tmp_path, replace(record(asked, pq=0.5), provenance=origin, attempts=attempts))
     (entry,) = Index(tmp_path).refresh()
     assert entry == Entry(
-        id=record(asked).id, status="ok", reason=None, attempts=("lost: node gpu-3 failed",),
+        id=record(asked).id, status="ok", reason=None, failures=("lost: node gpu-3 failed",),
         backbone="mobile_sam", strategy="lora_qv", head="distance", fold=3, cell=cell_id(asked),
         started="2026-01-01T10:00:00+00:00", ended="2026-01-01T11:00:00+00:00", seconds=3060.0,
         pq=0.5, aji=0.6, dice=0.8, device="NVIDIA A100", node="gpu-7", job="12_3",
@@ -65,7 +65,7 @@ def test_attempts_are_the_reasons_of_all_failures_with_this_one_last(tmp_path: P
     )
     written(tmp_path, failed)
     (entry,) = Index(tmp_path).refresh()
-    assert entry.attempts == ("lost: first", "error: second") == failed.failures
+    assert entry.failures == ("lost: first", "error: second") == failed.failures
     assert (entry.reason, entry.pq, entry.seconds, entry.node) == ("error: second", None, None, None)
 
 
@@ -205,6 +205,6 @@ def test_a_study_is_summarised_as_its_records_say(tmp_path: Path) -> None:
     assert [entry.id for entry in summary.refresh()] == sorted(ids)
     for one in bench.record.read_all(tmp_path):
         entry, scores = summary.entries[one.id], one.scores or {}
-        assert (entry.status, entry.reason, entry.attempts) == (one.status, one.reason, one.failures)
+        assert (entry.status, entry.reason, entry.failures) == (one.status, one.reason, one.failures)
         assert (entry.pq, entry.cell, entry.fold) == (scores.get("pq"), cell_id(one.run), one.run["fold"])
     assert sum(entry.status == "failed" for entry in summary.entries.values()) == 2  # runs 40 and 80 of 100

@@ -13,7 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from bench import campaign, claim, launch, record, run
-from bench.errors import BenchError, DivergedError, PlanError
+from bench.errors import BenchError, ClusterError, DivergedError, PlanError
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,12 @@ def test_a_dry_run_shows_the_plan_and_runs_nothing(tmp_path, tiny_grid, tiny_dat
     )
     printed = StringIO()
     launch.dry_run(
-        prepared, results=tmp_path, console=Console(file=printed, width=200), kind="local", profile="default"
+        prepared,
+        results=tmp_path,
+        console=Console(file=printed, width=200),
+        kind="local",
+        profile="default",
+        device="auto",
     )
     assert "sam_nano has no official checkpoint" in printed.getvalue()
     assert "2 to do, 0 done" in printed.getvalue()
@@ -259,3 +264,33 @@ def test_a_plan_can_be_made_before_anything_is_downloaded(tmp_path, monkeypatch)
     ahead = launch.prepare("default", ahead=True, **arguments)
     assert (ahead.n_images, len(ahead.pending)) == (665, 35)
     assert "bench data fetch nuinsseg" in ahead.absent[0] and "mobile_sam.pt" in ahead.absent[1]
+
+
+def test_timings_are_left_out_where_runs_share_a_device(tmp_path, tiny_grid, tiny_data):
+    from bench.work import Places, work
+
+    prepared = launch.prepare(
+        str(tiny_grid), only=["strategy=decoder_only", "fold=1"], data=tiny_data, weights_folder=None, results=tmp_path
+    )  # fmt: skip
+    work(prepared.plan.runs, Places(tmp_path, tiny_data, device="cpu", runs_at_once=2))
+    for found in record.read_all(tmp_path):
+        assert found.status == "ok" and found.cost is not None and found.provenance is not None
+        assert found.provenance["runs_at_once"] == 2
+        assert (
+            found.cost["postprocessing_latency_ms"] is None and found.cost.get("encoder_latency_ms") is None
+        )
+        assert found.cost.get("flops", 1) > 0
+
+
+def test_plans_of_one_place_are_retried_as_one(tmp_path, bench_run, monkeypatch):
+    execute = run.execute
+    monkeypatch.setattr(run, "execute", lambda *_, **__: (_ for _ in ()).throw(KeyError("oops")))
+    bench_run(tmp_path, only=["strategy=decoder_only", "fold=1"])
+    bench_run(tmp_path, only=["strategy=lora_qv", "fold=1"])
+    monkeypatch.setattr(run, "execute", execute)
+    printed = StringIO()
+    code = campaign.again(tmp_path, console=Console(file=printed), failed=True, detach=False, profile=None)
+    assert code == 0 and "3 runs in this process; 0 done already" in printed.getvalue()
+    assert "3 of 3 runs are done, 0 failed" in printed.getvalue()
+    with pytest.raises(ClusterError, match="--detach needs SLURM"):
+        campaign.check_detachable(True, "local")

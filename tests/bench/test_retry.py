@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from fabricated import record, run
@@ -12,8 +12,28 @@ from bench.retry import Limits
 LIMITS = Limits(lost=2, timed_out=3, out_of_memory=2)
 
 
+@dataclass
+class Asked:
+    """Of a run, what the rules look at."""
+
+    train: dict[str, int]
+
+
+@dataclass
+class Left:
+    """Of a record, what the rules look at."""
+
+    status: str
+    failures: tuple[str, ...]
+
+
+def left(status: str, *reasons: str) -> Left:
+    return Left(status, reasons)
+
+
 def due(*reasons: str, limits: Limits = LIMITS, forgiven: int = 0, batch_size: int | None = 8) -> bool:
-    return retry.is_due("failed", reasons, limits=limits, forgiven=forgiven, batch_size=batch_size)
+    train = {} if batch_size is None else {"batch_size": batch_size}
+    return retry.is_due(left("failed", *reasons), Asked(train), limits=limits, forgiven=forgiven)
 
 
 @pytest.mark.parametrize(
@@ -49,10 +69,12 @@ def test_each_kind_has_its_limit(kind, limit):
 
 
 def test_what_has_no_record_is_due_and_what_is_ok_is_not():
-    assert retry.is_due(None, (), limits=LIMITS)
-    assert retry.is_due("skipped", (), limits=LIMITS)
-    assert not retry.is_due("ok", (), limits=LIMITS)
-    assert not retry.is_due("ok", ("lost: a",), limits=LIMITS)  # of an attempt before the one that succeeded
+    assert retry.is_due(None, Asked({}), limits=LIMITS)
+    assert retry.is_due(left("skipped"), Asked({}), limits=LIMITS)
+    assert not retry.is_due(left("ok"), Asked({}), limits=LIMITS)
+    assert not retry.is_due(
+        left("ok", "lost: a"), Asked({}), limits=LIMITS
+    )  # of an attempt before the one that succeeded
 
 
 def test_two_retries_are_three_attempts():

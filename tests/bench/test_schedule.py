@@ -69,3 +69,13 @@ def test_the_sbatch_files_say_what_the_profile_says(tmp_path, monkeypatch):
     assert (
         "--array" not in text and "#SBATCH --no-requeue\n" in text and "#SBATCH --gpus-per-node=1\n" in text
     )
+
+
+def test_arrays_share_the_limit_by_their_work():
+    some = runs(4)
+    short = Array(60, 1, tuple((run,) for run in some[:2]))
+    long = Array(360, 1, tuple((run,) for run in some[2:]))
+    assert schedule.shares([short, long], 14) == [2, 12]
+    assert schedule.shares([short, long], 1) == [1, 1]
+    assert schedule.shares([short], 32) == [32]
+    assert schedule.shares([], 32) == []

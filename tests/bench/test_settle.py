@@ -121,12 +121,14 @@ def test_a_job_that_saved_and_ended_costs_no_attempt(world):
     assert set(seen.book.assigned()) == {run.id for run in world.runs[2:]}
 
 
-def test_requeued_too_often_counts_as_a_time_out(world):
+def test_what_could_not_be_requeued_counts_as_a_time_out(world):
     world.states["7_0"] = "COMPLETED"
     world.leave("7_0", JobResult(stopped=True, out_of_time=(world.runs[0].id,)))
     world.settle()
     assert world.reasons() == {
-        world.runs[0].id: "timed out: job 7_0 was requeued at its time limit as often as the profile allows."
+        world.runs[
+            0
+        ].id: "timed out: job 7_0 was told to end and could not be requeued (again); its state is saved."
     }
 
 

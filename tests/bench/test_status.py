@@ -250,4 +250,4 @@ def test_a_profile_that_is_gone_leaves_the_usual_limits(place):
     place.fail(ONE, "lost: its node failed", 3)
     index.refresh()
     assert not status.is_final(index.entries[run.id], run, "no-such-profile")
-    assert status.is_final(replace(index.entries[run.id], attempts=("lost: x",) * 4), run, "no-such-profile")
+    assert status.is_final(replace(index.entries[run.id], failures=("lost: x",) * 4), run, "no-such-profile")

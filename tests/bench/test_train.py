@@ -156,7 +156,7 @@ def test_micro_batches_add_up_to_the_batch(tmp_path):
     whole[2].p = small[2].p = 0.0  # dropout would differ with the micro-batch
     fit(whole, tmp_path / "whole.pt")
     state = fit(small, tmp_path / "small.pt", logits=out_of_memory_above_two)
-    assert (state.micro_batch, state.micro_batch_halvings) == (2, 1)
+    assert state.micro_batch == 2
     for a, b in zip(weights(whole), weights(small), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
 
