@@ -29,6 +29,7 @@ CONSTANT_COSTS = (
 )  # fmt: skip
 MEAN_COSTS = (*LATENCIES, "latency_ms", "throughput_images_per_s")
 PEAK_COSTS = ("train_peak_bytes", "inference_peak_bytes", "peak_bytes")
+LARGEST_COSTS = ("micro_batch_halvings",)
 SUMMED_COSTS = ("train_seconds", "evaluate_seconds", "gpu_seconds")
 NUMBERS = (
     *SCORES,
@@ -39,6 +40,7 @@ NUMBERS = (
     *CONSTANT_COSTS,
     *MEAN_COSTS,
     *PEAK_COSTS,
+    *LARGEST_COSTS,
     *SUMMED_COSTS,
 )
 BASELINE_COLUMNS = (
@@ -138,7 +140,7 @@ def leaderboard(frame: pd.DataFrame) -> pd.DataFrame:
         columns[f"{name}_mean"], columns[f"{name}_sd"] = folds.mean(frame[name]), folds.sd(frame[name])
     for name in ("n_images", "n_true", "n_pred", "n_both_empty", *SUMMED_COSTS):
         columns[name] = folds.sum(frame[name])
-    for name in (*CONSTANT_COSTS, *PEAK_COSTS):
+    for name in (*CONSTANT_COSTS, *PEAK_COSTS, *LARGEST_COSTS):
         columns[name] = folds.max(frame[name])
     for name in MEAN_COSTS:
         columns[name] = folds.mean(frame[name])

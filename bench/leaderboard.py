@@ -169,6 +169,13 @@ def _notes(section: Section) -> list[str]:
     elif devices:
         kind = "GPU memory" if "cuda" in set(rows["memory_kind"]) else "resident memory of the process"
         notes.append(f"Costs measured on {devices[0]}; the peak is {kind}.")
+    halved = rows[rows["micro_batch_halvings"].fillna(0) > 0]
+    if len(halved):
+        batches = zip(halved["train.batch_size"], halved["micro_batch_halvings"], strict=True)
+        sizes = [f"{int(batch) >> int(times)} of {int(batch)}" for batch, times in batches]
+        names = [row_name(row, section.settings) for _, row in halved.iterrows()]
+        listed = ", ".join(f"{name} ({size})" for name, size in zip(names, sizes, strict=True))
+        notes.append(f"These trained in micro-batches that fitted, and their peak is of these: {listed}.")
     return notes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -168,3 +169,15 @@ def test_organ_block_puts_organs_down_and_rows_across() -> None:
         "mobile_sam\nfull\n†": ["–", "40.0"],
     }
     assert [column.note for column in block.columns[-2:]] == ["", "† Folds are missing."]
+
+
+def test_a_peak_at_a_smaller_micro_batch_is_marked() -> None:
+    one = record(run(fold=1, n_splits=2), official=False)
+    assert one.cost is not None
+    halved = replace(one, cost={**one.cost, "micro_batch": 2, "micro_batch_halvings": 2})
+    (own, *_) = leaderboard.blocks(found([halved, record(run(fold=2, n_splits=2), official=False)]))
+    expected = (
+        "These trained in micro-batches that fitted, and their peak is of these: mobile_sam lora_qv (2 of 8)."
+    )
+    assert expected in own.notes
+    assert not any("micro-batches" in note for note in leaderboard.blocks(found(small()))[0].notes)
