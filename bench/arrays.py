@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench.cluster import ClusterProfile
+from bench.cluster import ClusterProfile, longest_signal_delay_s
 from bench.grid import Run
 from bench.need import Need
 
@@ -91,7 +91,8 @@ def _shape(need: Need, profile: ClusterProfile) -> _Shape:
     limit = profile.time_limit_min
     if need.minutes is not None:
         wanted = bound_min(need) * max(profile.runs_per_job, at_once)
-        limit = next((minutes for minutes in TIME_CLASSES_MIN if wanted <= minutes < limit), limit)
+        shorter = [m for m in TIME_CLASSES_MIN if profile.signal_delay_s <= longest_signal_delay_s(m)]
+        limit = next((minutes for minutes in shorter if wanted <= minutes < limit), limit)
     return _Shape(limit, at_once)
 
 

@@ -109,10 +109,9 @@ def _follow(
         with _sigterm_as_ctrl_c():
             if plan.kind == "slurm":
                 needs = _needs(plan, places.results, profile, view.console)
-                known = {run.id: run for one in manifest.read_all(places.results) for run in one.runs}
                 with live.shown(view) if not detach else _quiet():
                     outcome = follow.on_slurm(
-                        plan.runs, places, profile=profile, forgiven=forgiven, known=known,
+                        plan.runs, places, profile=profile, forgiven=forgiven,
                         arrange=lambda due: arrays.arrange(due, needs, profile, slurm.max_array_size()),
                         detach=detach, tell=lambda text: view.console.print(text, highlight=False, soft_wrap=True),
                         observe=observe,
@@ -168,6 +167,12 @@ def _detached(outcome: Outcome, console: Console) -> int:
     if outcome.interrupted:
         console.print("Stopped while submitting; the same command submits what is missing.", highlight=False)
         return 130
+    if outcome.refused:
+        console.print(
+            f"Submitted {runs} runs; {outcome.refused} were not taken. Give the same command again when there is room, "
+            "or leave out --detach: then it does so by itself.", highlight=False, soft_wrap=True,
+        )  # fmt: skip
+        return 1
     told = (
         f"Submitted {runs} runs in {jobs} jobs ({ids})."
         if jobs
@@ -199,7 +204,8 @@ def _close(view: live.View, results: Path, outcome: Outcome, console: Console, *
         )
         return 130
     told = f"{counts['done']} of {counts['all']} runs are done, {counts['failed']} failed"
-    cancelled = len(ledger.read(results).cancelled & {run.id for run in view.runs})
+    unwanted = ledger.read(results).cancelled & {run.id for run in view.runs}
+    cancelled = len(unwanted - view.done())
     told += f", {cancelled} cancelled" if cancelled else ""
     following = (
         "Mend that, and give the same command again."
@@ -219,6 +225,9 @@ def again(results: Path, *, console: Console, failed: bool, detach: bool, profil
     Raises:
         BenchError: there is no plan, or there are jobs to detach from where there is no SLURM.
     """
+    from bench import schedule
+
+    results = results.absolute()
     plans = manifest.read_all(results)
     if not plans:
         raise BenchError(f"there is no plan in {results}: nothing was run there yet. Start with `bench run`.")
@@ -233,7 +242,7 @@ def again(results: Path, *, console: Console, failed: bool, detach: bool, profil
     left = [(places, runs) for places, runs in shares.items() if {run.id for run in runs} - done]
     codes = []
     for number, (places, runs) in enumerate(left, start=1):
-        check_detachable(detach, places.kind)
+        check_detachable(detach, schedule.choose(places.kind))
         one = replace(places, grid="retry", planned=provenance.now(), runs=tuple(runs))
         apart = number < len(left) and places.kind == "slurm"
         remark = f" with profile {places.profile}" if len(left) > 1 else ""
@@ -242,6 +251,8 @@ def again(results: Path, *, console: Console, failed: bool, detach: bool, profil
             remark=remark,
         )  # fmt: skip
         codes.append(code)
+        if code == 130:
+            break
     if not codes:
         console.print("Nothing to retry: every planned run is done.", highlight=False)
     return max(codes, default=0)

@@ -48,12 +48,11 @@ def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Co
         cancelled = book.cancelled | wanted
         ledger.write_cancelled(results, cancelled)
         queue = slurm.queue()
-        live = [] if queue is None else [one for one in book.unsettled() if not one.is_over(queue)]
-        idle = [
-            str(one.job_id)
-            for one in live
-            if set(one.submission.tasks[one.task]) - over <= cancelled and one.job_id is not None
-        ]
+        live = [one for one in book.unsettled() if queue and (line := one.line(queue)) and line.live]
+        others = {
+            one.submission.owner for one in book.unsettled() if queue and one.submission.owner != queue.owner
+        }
+        idle = [str(one.job_id) for one in live if set(one.submission.tasks[one.task]) - over <= cancelled]
         complaints = slurm.cancel(idle)
     if queue is None and any(book.unsettled()):
         complaints = ["it does not answer now."]
@@ -63,4 +62,6 @@ def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Co
         f" ({', '.join(idle[:6])})" if idle else ""
     )
     done = f" {len(named & over)} were done already." if named & over else ""
+    if others:
+        done += f" Jobs of {', '.join(sorted(others))} are not ours to end: their runs stop when they see the mark."
     console.print(f"{told}.{done} `bench retry` makes them wanted again.", highlight=False, soft_wrap=True)

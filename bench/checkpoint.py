@@ -88,6 +88,8 @@ def restore(
 
     try:
         content = torch.load(path, weights_only=True, map_location="cpu")
+    except OSError:
+        raise  # the file system failed, not the file
     except Exception:  # torch's readers fail in many ways on a torn file
         path.replace(path.with_name(f"{path.name}.damaged"))
         return None

@@ -71,9 +71,9 @@ class Claim:
 
         def touch() -> None:
             while not over.wait(interval_s):
-                if not self.is_ours():
-                    return
                 with suppress(OSError):  # a file system that stutters; the next touch will do
+                    if not self.is_ours():
+                        return
                     os.utime(self.path)
 
         threading.Thread(target=touch, daemon=True).start()
@@ -107,12 +107,14 @@ def acquire(folder: Path, *, limit_s: float = HEARTBEAT_LIMIT_S) -> Claim | None
     mine = job()
     content = {
         "token": token, "host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()),
-        "job": mine.id, "restarts": mine.restarts, "node": mine.node, "limit_s": limit_s,
+        "job": mine.id, "restarts": mine.restarts, "node": mine.node, "limit_s": limit_s, **_view(),
     }  # fmt: skip
     temporary = folder / f".{FILENAME}.{token[:8]}.tmp"
     try:
         temporary.write_text(json.dumps(content), encoding="utf-8")
         os.link(temporary, path)
+    except FileNotFoundError:
+        return None  # somebody tidied up around us; the next look will do
     except FileExistsError:
         # NFS may repeat a link that had succeeded; then what stands there is ours.
         current = _read(path)
@@ -142,10 +144,12 @@ def is_alive(path: Path, holder: Mapping[str, Any]) -> bool:
     if mine.id and holder.get("job") == mine.id and int(holder.get("restarts") or 0) < mine.restarts:
         # SLURM gave it up before it started us. It may go on all the same, on a node that only lost its daemon.
         return False
-    born = holder.get("born")
-    if holder.get("host") == socket.gethostname() and str(born).startswith(_boot()):
+    born, view = holder.get("born"), _view()
+    same = holder.get("host") == socket.gethostname() and str(born).startswith(_boot())
+    if same and all(holder.get(key, value) == value for key, value in view.items()):
         return _born(int(holder["pid"])) == born
-    # Another host, or one of the same name (containers), or this one before it was booted again.
+    # Another host, or this one before it was booted again, or a process that we need not see: another user's
+    # (where /proc is mounted with hidepid), or one in another container.
     try:
         return time.time() - path.stat().st_mtime < float(holder.get("limit_s") or HEARTBEAT_LIMIT_S)
     except FileNotFoundError:
@@ -193,9 +197,14 @@ def _born(pid: int) -> str | None:
     """When a process of this host was started, in clock ticks since boot; None if there is no such process."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     return None if fields[0] == "Z" else f"{_boot()}:{fields[19]}"
+
+
+def _view() -> dict[str, Any]:
+    """Whose processes this one sees: /proc tells nothing of those of other users and containers."""
+    return {"uid": os.getuid(), "processes": str(Path("/proc/self/ns/pid").readlink())}
 
 
 def _boot() -> str:

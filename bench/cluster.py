@@ -67,6 +67,11 @@ class ClusterProfile:
     extra: Mapping[str, str | int] = field(default_factory=dict)
 
 
+def longest_signal_delay_s(time_limit_min: int) -> float:
+    """How early a job may be told of its time limit: submitit takes an earlier signal for a preemption, uncounted."""
+    return min(30.0 * time_limit_min, max(600.0, 12.0 * time_limit_min))
+
+
 def on_device(profile: ClusterProfile, device: str) -> ClusterProfile:
     """A profile for estimates: of runs on CPUs, what is known of a GPU tells nothing."""
     return replace(profile, gpus=0) if device == "cpu" else profile
@@ -133,8 +138,9 @@ def _problems(values: Mapping[str, Any]) -> list[str]:
             "texts or whole numbers by the names of sbatch's options",
         ),
         (
-            "signal_delay_s", given.signal_delay_s, given.signal_delay_s < 60 * given.time_limit_min,
-            f"shorter than time_limit_min ({given.time_limit_min})",
+            "signal_delay_s", given.signal_delay_s,
+            given.signal_delay_s <= longest_signal_delay_s(given.time_limit_min),
+            f"at most {longest_signal_delay_s(given.time_limit_min):.0f} with time_limit_min = {given.time_limit_min}",
         ),
     ]  # fmt: skip
     return [f"{key} = {value!r} must be {allowed}." for key, value, fine, allowed in ranges if not fine]

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from subprocess import CalledProcessError
+from subprocess import SubprocessError
 from typing import Any
 
 from bench import claim, slurm
@@ -24,12 +24,14 @@ class JobResult:
     Attributes:
         stopped: it was asked to stop.
         error: what kept it from working at all.
-        out_of_time: ids of runs that it was at when it was told to stop and could not be requeued.
+        left: ids of runs that it was at when it was told to stop and was not requeued.
+        out_of_time: it had been requeued as often as the profile allows.
     """
 
     stopped: bool = False
     error: str | None = None
-    out_of_time: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+    out_of_time: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,14 +61,25 @@ class Job:
     def __call__(self) -> JobResult:
         """Work, and return errors as a sentence: a debug executor would open a debugger on them."""
         try:
-            if self.gpu is not None:
-                os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # CUDA is not initialised yet
-            result = self._share() if self.at_once > 1 else self._work()
+            with StopFlag() as early:  # while all is still being imported, nothing else listens
+                if self.gpu is not None:
+                    os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # CUDA is not initialised yet
+                if self.threads:
+                    import torch
+
+                    torch.set_num_threads(self.threads)
+                result = (
+                    JobResult(stopped=True)
+                    if early()
+                    else self._share()
+                    if self.at_once > 1
+                    else self._work()
+                )
         except Exception as error:
             return JobResult(error=reason(error))
         if result.stopped and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
             return self._stopped_on_slurm(result)
-        return replace(result, out_of_time=())
+        return replace(result, left=())
 
     def checkpoint(self) -> Any:
         """Asked by submitit; None keeps it from requeueing."""
@@ -75,13 +88,9 @@ class Job:
         return DelayedSubmission(self) if self.requeue else None
 
     def _work(self) -> JobResult:
-        if self.threads:
-            import torch
-
-            torch.set_num_threads(self.threads)
         worked = work(self.runs, self.places, forgiven=self.forgiven)
         left = tuple(run_id for run_id, status in worked.done.items() if status == "interrupted")
-        return JobResult(stopped=worked.stopped, out_of_time=left)
+        return JobResult(stopped=worked.stopped, left=left)
 
     def _share(self) -> JobResult:
         """Several processes over the same runs: claims decide who does which."""
@@ -105,23 +114,36 @@ class Job:
         while not results.empty():
             found.append(results.get())
         error = next((one.error for one in found if one.error), None)
-        return JobResult(stopped, error, tuple(run_id for one in found for run_id in one.out_of_time))
+        return JobResult(stopped, error, tuple(run_id for one in found for run_id in one.left))
 
     def _stopped_on_slurm(self, result: JobResult) -> JobResult:
         """The state is saved. Requeue through submitit, unless SLURM is ending this job in its own way."""
-        if slurm.state(str(claim.job().id)) not in ("RUNNING", "SUSPENDED", "SIGNALING"):
+        state = self._state()
+        if state is not None and state not in ("RUNNING", "SUSPENDED", "SIGNALING"):
             # Cancelled, requeued or preempted. No result is left, which would be taken for that of the next start.
             raise SystemExit(128 + signal.SIGTERM)
-        if not self.requeue:
+        if not self.requeue or state is None:
             return result  # counts as a time-out, or what never gets far enough would be submitted for ever
         import submitit
 
         try:
             # submitit's own handler, which `work` had replaced: it asks for the checkpoint, requeues and exits.
             signal.raise_signal(signal.SIGUSR2)
-        except (submitit.core.utils.UncompletedJobError, CalledProcessError) as error:
-            print(f"this job is not requeued: {error}", flush=True)  # too often already, or SLURM refused
+        except submitit.core.utils.UncompletedJobError as error:
+            print(f"this job is not requeued: {error}", flush=True)
+            return replace(result, out_of_time=True)
+        except (SubprocessError, OSError) as error:
+            print(f"SLURM did not requeue this job: {error}", flush=True)  # whoever follows submits it again
         return result
+
+    def _state(self) -> str | None:
+        """What SLURM says of this job; a controller that is busy, as when a whole array ends, is asked again."""
+        for pause_s in (2.0, 5.0, 0.0):
+            state = slurm.state(str(claim.job().id))
+            if state is not None:
+                return state
+            time.sleep(pause_s)
+        return None
 
 
 def _put_result(job: Job, results: Any) -> None:

@@ -128,6 +128,7 @@ def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, conso
     """Do what is due of a prepared grid (see `campaign.carry_out`); returns the exit code."""
     from bench import campaign, folds, schedule
 
+    results = results.absolute()  # jobs have working directories of their own
     chosen = schedule.choose(kind)
     campaign.check_detachable(detach, chosen)
     campaign.check_writable(results)

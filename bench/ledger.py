@@ -78,6 +78,8 @@ class JobRef:
 
     def line(self, queue: Queue) -> QueuedJob | None:
         """What `squeue` shows of it; another job of the same number, on a cluster set up anew, is not it."""
+        if self.submission.owner != queue.owner:
+            return None
         job = queue.jobs.get(str(self.job_id))
         return job if job is not None and job.name == self.submission.job_name else None
 

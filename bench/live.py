@@ -81,6 +81,10 @@ class View:
         failed = len(self.failures())
         return {"done": len(self._finished) - failed, "failed": failed, "all": len(self.runs)}
 
+    def done(self) -> set[str]:
+        """Ids of runs that are done."""
+        return {run_id for run_id, found in self._finished.items() if found.status == "ok"}
+
     def failures(self) -> list[Entry]:
         """Runs that failed for good."""
         return [found for found in self._finished.values() if found.status == "failed"]

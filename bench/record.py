@@ -114,6 +114,14 @@ def read(results: Path, run_id: str, *, history: bool = True) -> RunRecord | Non
     return _parse(values, path)
 
 
+def last(results: Path, run_id: str) -> RunRecord | None:
+    """The record of a run for whoever decides about its next attempt, which replaces a damaged one."""
+    try:
+        return read(results, run_id)
+    except RecordError:
+        return None
+
+
 def without_history(text: bytes) -> bytes:
     """A record's JSON with an empty training history, which is nine tenths of a record of 60 epochs.
 

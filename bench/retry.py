@@ -9,8 +9,8 @@ from typing import Literal, Protocol
 from bench.cluster import ClusterProfile
 from bench.grid import Run
 
-Kind = Literal["lost", "timed out", "out of memory", "disk full", "diverged", "error"]
-PREFIXES: tuple[Kind, ...] = ("lost", "timed out", "out of memory", "disk full", "diverged")
+Kind = Literal["lost", "timed out", "out of time", "out of memory", "disk full", "diverged", "error"]
+PREFIXES: tuple[Kind, ...] = ("lost", "timed out", "out of time", "out of memory", "disk full", "diverged")
 FINAL: frozenset[Kind] = frozenset(("diverged", "error"))
 """Would fail again in the same way: only `bench retry --failed` does them again."""
 
@@ -21,7 +21,7 @@ class Limits:
 
     Attributes:
         lost: its process was killed, its node failed, its job vanished.
-        timed_out: its job met the time limit before the run could save and requeue.
+        timed_out: its job was ended at the time limit and not requeued.
         out_of_memory: each time with half the micro-batch.
     """
 

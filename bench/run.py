@@ -97,6 +97,7 @@ def execute(
     scorer = _classical_fold if run.backbone == CLASSICAL else _model_fold
     rows, predictions, found = scorer(run, parts, place, progress, should_stop)
     where = folder(place.results, run.id)
+    progress("recording")
     save_scores(where, rows)
     save_predictions(where, parts.test[: place.kept_predictions], predictions)
     found["scores"] = {**evaluate.summarise(rows), **found["scores"]}

@@ -6,8 +6,8 @@ import os
 import signal
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -76,15 +76,17 @@ def start_workers(
 
 def submit(
     arrays: Sequence[Array], places: Places, *, profile: ClusterProfile, forgiven: Mapping[str, int]
-) -> list[ledger.Submission]:
+) -> Iterator[ledger.Submission]:
     """Submit each array with one `sbatch` call, noted in the ledger before and after; call with the ledger locked.
+
+    Yields:
+        The submissions, as they are made.
 
     Raises:
         ClusterError: `sbatch` refused; arrays submitted before that one stand in the ledger.
     """
     import submitit
 
-    submitted = []
     for array, parallelism in zip(arrays, shares(arrays, profile.array_parallelism), strict=True):
         note = ledger.intend(
             places.results, [[run.id for run in runs] for runs in array.jobs],
@@ -92,16 +94,30 @@ def submit(
         )  # fmt: skip
         try:
             executor = _executor(array, replace(profile, array_parallelism=parallelism), note)
-            jobs = executor.submit_array(_jobs(array, places, profile, forgiven))
+            with _outside_of_jobs():
+                jobs = executor.submit_array(_jobs(array, places, profile, forgiven))
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
-            ledger.settle(places.results, note, range(len(note.tasks)))
             said = " ".join(str(error).split())
+            if "timed out" not in said:  # then the jobs may be there all the same: the next look will tell
+                ledger.settle(places.results, note, range(len(note.tasks)))
             raise ClusterError(
                 f"sbatch refused the jobs: {said} Mend the profile (against a limit on the number of jobs: a larger "
                 "runs_per_job), or use --cluster local."
             ) from error
-        submitted.append(ledger.confirm(places.results, note, jobs[0].job_id))
-    return submitted
+        yield ledger.confirm(places.results, note, jobs[0].job_id)
+
+
+@contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Submit from within a job as from outside: its number and restarts are not those of its children."""
+    kept = ("SLURM_CONF",) if "SLURM_JOB_ID" in os.environ else tuple(os.environ)
+    mine = {
+        key: os.environ.pop(key) for key in list(os.environ) if key.startswith("SLURM_") and key not in kept
+    }
+    try:
+        yield
+    finally:
+        os.environ |= mine
 
 
 def shares(arrays: Sequence[Array], at_once: int) -> list[int]:
@@ -133,9 +149,12 @@ def result(reference: ledger.JobRef) -> JobResult | None:
     from submitit.core.utils import JobPaths, pickle_load
 
     paths = JobPaths(reference.submission.folder, job_id=str(reference.job_id))
-    if not paths.result_pickle.exists():
+    try:
+        outcome, value = pickle_load(paths.result_pickle)
+    except (
+        Exception
+    ):  # absent, torn, or of another version: pickle fails in many ways, and it tells nothing then
         return None
-    outcome, value = pickle_load(paths.result_pickle)
     return value if outcome == "success" else JobResult(error=str(value).strip().rpartition("\n")[2])
 
 

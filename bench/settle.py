@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import claim, ledger, record, schedule, slurm
@@ -24,12 +24,14 @@ class Settled:
     Attributes:
         book: the ledger afterwards.
         errors: what kept jobs from working, with the ids of the runs they were for.
-        began: whether any of the jobs began a run.
-        fruitless: number of jobs that ended before they began one.
+        cancelled: job and run of all that was cancelled by `scancel`.
+        began: whether any of the jobs came to something.
+        fruitless: number of jobs that came to nothing: no run was begun, or none left a record here.
     """
 
     book: Ledger
-    errors: list[tuple[str, frozenset[str]]]
+    errors: list[tuple[str, frozenset[str]]] = field(default_factory=list)
+    cancelled: set[tuple[str, str]] = field(default_factory=set)
     began: bool = False
     fruitless: int = 0
 
@@ -51,8 +53,7 @@ def settle(book: Ledger, queue: slurm.Queue, *, places: Places, known: Mapping[s
     over = [one for one in book.unsettled() if one.is_over(queue)]
     unknown = [str(one.job_id) for one in over if one.line(queue) is None]
     told = slurm.ended(unknown) if unknown else {}
-    seen = Settled(book, [])
-    cancelled: set[str] = set()
+    seen = Settled(book)
     settled: dict[str, tuple[Submission, set[int]]] = {}
     for one in over:
         line = one.line(queue)
@@ -65,19 +66,29 @@ def settle(book: Ledger, queue: slurm.Queue, *, places: Places, known: Mapping[s
         for run_id in held:
             if state not in MEANT and run_id in known:
                 give_up(known[run_id], places, _why(one, state, line.node if line else ""))
-        for run_id in came.out_of_time if came else ():
-            why = f"timed out: job {one.job_id} was told to end and could not be requeued (again); its state is saved."
-            give_up(known[run_id], places, why)
+        for run_id in came.left if came else ():
+            why = (
+                f"out of time: job {one.job_id} was requeued at its time limit as often as timeout_retries allows."
+                if came and came.out_of_time
+                else f"timed out: job {one.job_id} was told to end and was not requeued; its state is saved."
+            )
+            if run_id in known:
+                give_up(known[run_id], places, why)
         if state == "CANCELLED":
-            cancelled |= {run_id for run_id in run_ids if not _is_done(results, run_id)}
-        seen.began |= bool(held) or came is not None
-        seen.fruitless += not held and came is None and state not in MEANT
+            seen.cancelled |= {
+                (str(one.job_id), run_id) for run_id in run_ids if not _is_done(results, run_id)
+            }
+        told_why = came is not None and (came.stopped or came.error is not None)
+        if held or told_why or state in MEANT or _worked(results, run_ids, str(one.job_id), book.cancelled):
+            seen.began = True
+        else:
+            seen.fruitless += 1
         settled.setdefault(one.submission.token, (one.submission, set()))[1].add(one.task)
+    if seen.cancelled:
+        ledger.write_cancelled(results, book.cancelled | {run_id for _, run_id in seen.cancelled})
     for submission, tasks in settled.values():
         ledger.settle(results, submission, tasks)
-    if cancelled:
-        ledger.write_cancelled(results, book.cancelled | cancelled)
-    if settled or cancelled:
+    if settled:
         seen.book = ledger.read(results)
     return seen
 
@@ -116,5 +127,17 @@ def _why(one: JobRef, state: str | None, node: str) -> str:
 
 
 def _is_done(results: Path, run_id: str) -> bool:
-    found = record.read(results, run_id)
+    found = record.last(results, run_id)
     return found is not None and found.status == "ok"
+
+
+def _worked(results: Path, run_ids: Collection[str], job_id: str, cancelled: Collection[str]) -> bool:
+    """Whether a job left a record, or had no reason to: everything was done, cancelled, or somebody else's."""
+    wanted = [run_id for run_id in run_ids if run_id not in cancelled]
+    found = {run_id: record.last(results, run_id) for run_id in wanted}
+    if any(one and (one.provenance or {}).get("slurm_job_id") == job_id for one in found.values()):
+        return True
+    return all(
+        (one is not None and one.status == "ok") or claim.held(record.folder(results, run_id)) is not None
+        for run_id, one in found.items()
+    )

@@ -88,6 +88,8 @@ def queue() -> Queue | None:
         return None
     jobs = {}
     for line in text.splitlines():
+        if line.count("|") < 6:
+            continue  # a headline of several clusters, say
         job_id, state, node, elapsed, left, reason, name = line.split("|", 6)
         jobs[job_id] = QueuedJob(
             job_id,

@@ -67,15 +67,20 @@ class Stop:
         if self.why is None and self.flag():
             self.why = "interrupted"
         if self.why is None and time.monotonic() - self._looked > LOOK_EVERY_S:
-            self._looked = time.monotonic()
-            self._look()
+            self.look()
         return self.why is not None
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Look at the files now.
+
+        Raises:
+            InterruptedRunError: somebody else does the run by now.
+        """
+        self._looked = time.monotonic()
         with suppress(OSError):  # a file system that stutters; the next look will tell
             if not self.taken.is_ours():
                 self.why = "lost"
-                # Not an answer: whoever asks would save the state, over that of the new holder.
+                # An answer would not do: whoever asks would save the state, over that of the new holder.
                 raise InterruptedRunError("another process took this run over.")
             if self.is_cancelled():
                 self.why = "cancelled"

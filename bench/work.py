@@ -84,7 +84,7 @@ def work(runs: Sequence[Run], places: Places, *, forgiven: Mapping[str, int] | N
             )
             try:
                 with taken.kept_alive():
-                    while due(earlier := record.read(places.results, run.id)) and not flag():
+                    while due(earlier := record.last(places.results, run.id)) and not flag():
                         if images is None:
                             images = inputs.images(run, places.data)
                         stop = Stop(flag, taken, partial(is_cancelled, places.results, run.id))
@@ -104,7 +104,7 @@ def give_up(run: Run, places: Places, why: str) -> bool:
     if taken is None:
         return False
     try:
-        earlier = record.read(places.results, run.id)
+        earlier = record.last(places.results, run.id)
         if earlier is not None and earlier.status == "ok":
             return False
         ended = {"ended": provenance.now()}
@@ -131,12 +131,15 @@ def _attempt(
 
     folder = record.folder(places.results, run.id)
     report, log = Reporter(folder), RunLog(folder)
-    for torn in folder.glob(".*.tmp"):
-        torn.unlink(missing_ok=True)  # of an attempt that was killed while it wrote
+    for pattern in (".state.pt.*.tmp", ".record.json.*.tmp", ".progress.json.*.tmp"):
+        for torn in folder.glob(pattern):
+            torn.unlink(missing_ok=True)  # of an attempt that was killed while it wrote
 
     def told(phase: str, values: Mapping[str, Any] | None = None) -> None:
         report(phase, values)
         log.phase(phase, values)
+        if phase == "recording":
+            stop.look()  # what is written now would lie beside the record of whoever took this run over
         if phase != "training" and stop():  # while training, `train.fit` asks, and saves the state first
             raise InterruptedRunError(f"asked to stop while {phase}.")
 
@@ -184,10 +187,11 @@ def _attempt(
             traceback=traceback.format_exc(),
             provenance={**origin, "ended": provenance.now()},
         )
-        if isinstance(error, DivergedError | AuditError):
+        if isinstance(error, DivergedError | AuditError) and taken.is_ours():
             (folder / "state.pt").unlink(missing_ok=True)  # going on from there would fail again
     finally:
-        report.clear()
+        if stop.why != "lost":
+            report.clear()
     if not taken.is_ours():
         return "lost"  # somebody else took this run for dead and does it; theirs is the record
     record.write(places.results, replace(result, attempts=_attempts(earlier)))
@@ -213,6 +217,8 @@ def reason(error: BaseException) -> str:
         return f"out of memory: {text}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"disk full: {text}"
+    if isinstance(error, OSError) and error.errno in (errno.ESTALE, errno.EIO, errno.ETIMEDOUT):
+        return f"lost: the file system failed: {text}"
     if isinstance(error, BenchError | RegistryError):
         return text
     return f"{type(error).__name__}: {text}"

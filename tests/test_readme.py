@@ -135,3 +135,9 @@ def test_the_grid_of_the_readme_is_a_grid(tmp_path):
     (block,) = re.findall(r"```python\n(from bench\.grid .*?)```", README, re.DOTALL)
     (tmp_path / "mine.py").write_text(block)
     assert plan.load_grid(str(tmp_path / "mine.py")).strategies == ("bitfit", "lora_qv")
+
+
+def test_every_room_is_on_the_map():
+    named = set(re.findall(r"`(\w+)`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")))
+    rooms = {path.stem for path in (ROOT / "bench").glob("*.py")} - {"__init__"}
+    assert rooms - named == set()

@@ -95,3 +95,33 @@ def test_the_dead_are_told_from_those_who_gave_their_run_back(tmp_path):
     assert not claim.died(tmp_path / "run")
     plant(tmp_path / "run")
     assert claim.died(tmp_path / "run")
+
+
+def test_what_proc_does_not_show_is_judged_by_its_heartbeat(tmp_path):
+    boot = claim._boot()
+    plant(tmp_path / "user", uid=os.getuid() + 1, born=f"{boot}:1")  # hidden where /proc has hidepid
+    plant(tmp_path / "container", processes="pid:[1]", born=f"{boot}:1")
+    assert claim.acquire(tmp_path / "user") is None
+    assert claim.acquire(tmp_path / "container") is None
+
+
+def test_a_requeued_job_takes_over_from_its_earlier_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    first = claim.acquire(tmp_path / "run")  # its process lives on: its node only lost its daemon
+    assert first is not None and claim.held(tmp_path / "run")["job"] == "12_3"
+    assert claim.acquire(tmp_path / "run") is None
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    second = claim.acquire(tmp_path / "run")
+    assert second is not None and second.is_ours() and not first.is_ours()
+    first.release()
+    assert second.is_ours()
+
+
+def test_only_the_claim_of_the_job_that_is_over_is_evicted(tmp_path):
+    plant(tmp_path / "run", host="far", job="12_3")
+    assert not claim.evict(tmp_path / "run", "12_4")
+    assert claim.held(tmp_path / "run") is not None
+    assert claim.evict(tmp_path / "run", "12_3")
+    assert claim.acquire(tmp_path / "run") is not None
+    assert not claim.evict(tmp_path / "nowhere", "12_3")

@@ -61,7 +61,7 @@ def test_values_out_of_range_are_told_at_once(tmp_path):
     for part in (
         "gpus = 2 must be 1, since a run uses one GPU",
         "utilisation = 1.5 must be above 0 and at most 1.",
-        "signal_delay_s = 120 must be shorter than time_limit_min (1).",
+        "signal_delay_s = 120 must be at most 30 with time_limit_min = 1.",
         "runs_per_job = 0 must be at least 1.",
         "extra = {'a': [1]} must be texts or whole numbers",
     ):

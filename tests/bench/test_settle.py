@@ -123,12 +123,10 @@ def test_a_job_that_saved_and_ended_costs_no_attempt(world):
 
 def test_what_could_not_be_requeued_counts_as_a_time_out(world):
     world.states["7_0"] = "COMPLETED"
-    world.leave("7_0", JobResult(stopped=True, out_of_time=(world.runs[0].id,)))
+    world.leave("7_0", JobResult(stopped=True, left=(world.runs[0].id,)))
     world.settle()
     assert world.reasons() == {
-        world.runs[
-            0
-        ].id: "timed out: job 7_0 was told to end and could not be requeued (again); its state is saved."
+        world.runs[0].id: "timed out: job 7_0 was told to end and was not requeued; its state is saved."
     }
 
 
@@ -203,3 +201,61 @@ def claim_again(world, run):
     folder = record.folder(world.results, run.id)
     holder = {"token": "u" * 32, "host": "far", "pid": 1, "born": "x", "job": "7_0", "restarts": 0}
     (folder / claim.FILENAME).write_text(json.dumps(holder))
+
+
+def test_a_job_that_came_to_nothing_is_counted_however_content_it_was(world):
+    world.states["7_0"] = "COMPLETED"
+    world.leave("7_0", JobResult())  # it wrote its records elsewhere, say
+    assert world.settle().fruitless == 1
+
+
+def test_a_job_whose_runs_somebody_else_did_is_not(world):
+    for run in world.runs[:2]:
+        record.write(world.results, RunRecord(id=run.id, status="ok", run=run.as_dict()))
+    world.states["7_0"] = "COMPLETED"
+    world.leave("7_0", JobResult())
+    seen = world.settle()
+    assert (seen.fruitless, seen.began) == (0, True)
+
+
+def test_a_run_that_used_up_its_time_outs_is_not_tried_again_by_this_command(world):
+    run = world.runs[0]
+    world.states["7_0"] = "COMPLETED"
+    world.leave("7_0", JobResult(stopped=True, left=(run.id,), out_of_time=True))
+    world.settle()
+    assert world.reasons()[run.id].startswith(
+        "out of time: job 7_0 was requeued at its time limit as often as"
+    )
+    places = Places(world.results, world.results)
+    assert follow.pending([run], places, {}) == []
+    assert follow.pending([run], places, {run.id: 1}) == [run]  # a new command forgives it
+
+
+def test_a_torn_result_tells_nothing(world):
+    world.states["7_0"] = "FAILED"
+    world.leave("7_0", None)
+    (world.results / "jobs" / world.submission.token / "7_0" / "7_0_0_result.pkl").write_bytes(b"")
+    assert world.settle().fruitless == 1
+
+
+def test_jobs_of_another_cluster_are_neither_settled_nor_ended(world, monkeypatch):
+    from io import StringIO
+
+    from rich.console import Console
+
+    from bench import cancel, manifest
+
+    ledger.settle(world.results, world.submission, [0, 1])
+    foreign = ledger.intend(world.results, [[world.runs[0].id]], submitted="now", owner="0@other")
+    ledger.confirm(world.results, foreign, "9")
+    world.submission, world.states = foreign, {"9": "RUNNING"}  # the same number and name here, by chance
+    assert set(world.settle().book.assigned()) == {world.runs[0].id}
+    ended = []
+    monkeypatch.setattr(slurm, "queue", world.queue)
+    monkeypatch.setattr(slurm, "cancel", lambda ids: ended.extend(ids) or [])
+    plan_made = manifest.Manifest("g", "now", world.runs, (), world.results, None, "cpu", "slurm", "default")
+    manifest.write(world.results, plan_made)
+    printed = StringIO()
+    cancel.cancel(world.results, (), everything=True, console=Console(file=printed, width=300))
+    assert ended == []
+    assert "Cancelled 4 runs; 0 jobs ended. Jobs of 0@other are not ours to end" in printed.getvalue()
