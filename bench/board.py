@@ -14,6 +14,7 @@ from bench.columns import Column, fitted, needed
 from bench.panel import LOOKS, SHOWN_ID
 from bench.state import STATES, TRIED, RunState
 from bench.status import Status
+from bench.terminal import command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,27 +61,38 @@ def show(status: Status, console: Console, *, full: bool = False) -> None:
         console.print(line, **PLAIN)
 
 
+NEVER = frozenset(("PartitionConfig", "BadConstraints", "AccountNotAllowed", "QOSNotAllowed", "InvalidAccount",
+                   "InvalidQOS", "PartitionNodeLimit", "PartitionTimeLimit"))  # fmt: skip
+"""SLURM's reasons that do not pass by themselves."""
+
+
 def hints(status: Status) -> list[str]:
     """What to do next, a line each."""
-    where = "" if str(status.results) == "results" else f" --results {status.results}"
+
+    def say(words: str) -> str:
+        return command(words, status.results)
+
     numbers = status.counts()
     lines = []
     if numbers.get("failed"):
         first = status.of("failed")[0].id[:SHOWN_ID]
+        lines.append(f"failed: {say(f'logs {first}')} tells why; {say('retry --failed')} does them again")
+    if stuck := sorted({one.detail for one in status.of("queued") if one.detail in NEVER}):
         lines.append(
-            f"failed: bench logs {first}{where} tells why; bench retry --failed{where} does them again"
+            f"queued for {', '.join(stuck)}: no node can take these; mend the profile, then {say('cancel --all')} "
+            f"and {say('retry --profile NAME')}"
         )
     again = [
         state for state in STATES if state in ("interrupted", "cancelled", "lost") and numbers.get(state)
     ]
     if again:
-        lines.append(f"{', '.join(again)}: bench retry{where} goes on with them")
+        lines.append(f"{', '.join(again)}: {say('retry')} goes on with them")
     if numbers.get("waiting") and not numbers.get("running") and not numbers.get("queued") and not again:
-        lines.append("waiting: the `bench run` that planned them, given again, does them")
+        lines.append(f"waiting: {say('retry')} submits them")
     if retries := [one for one in status.of("waiting") if one.detail.startswith(TRIED)]:
         lines.append(f"waiting: {len(retries)} of {numbers['waiting']} to be tried again after a failure")
     if numbers.get("done"):
-        lines.append(f"done: bench table{where}")
+        lines.append(f"done: {say('table')}")
     if status.unplanned:
         lines.append(
             f"{status.unplanned} more records belong to no plan in {status.results}; bench table shows them too"

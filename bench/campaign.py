@@ -16,6 +16,7 @@ from bench.errors import BenchError, ClusterError
 from bench.grid import Run
 from bench.index import Entry, Index
 from bench.manifest import Manifest
+from bench.terminal import command, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -72,12 +73,14 @@ def carry_out(
     done = len(final) - failed
     _want(results, by_id.keys())
     console.print(
-        f"{len(by_id) - len(final)} runs {WHERE[plan.kind]}{remark}; {done} done already, results in {results}",
+        f"{plural(len(by_id) - len(final), 'run')} {WHERE[plan.kind]}{remark}; {done} done already, "
+        f"results in {results}",
         highlight=False, soft_wrap=True,
     )  # fmt: skip
     if failed:
         console.print(
-            f"{failed} failed before and would fail again; `bench retry --failed` tries them all the same.",
+            f"{failed} failed before and would fail again; `{command('retry --failed', results)}` tries them "
+            "all the same.",
             highlight=False, soft_wrap=True,
         )  # fmt: skip
     places = Places(results=results, data=plan.data, weights=plan.weights, device=plan.device, limits=limits)
@@ -85,7 +88,7 @@ def carry_out(
     outcome = _follow(plan, places, view, workers=workers, detach=detach, forgiven=forgiven, profile=profile)
     view.refresh()
     if plan.kind == "slurm" and detach and not outcome.errors:
-        return _detached(outcome, console)
+        return _detached(outcome, results, console)
     return _close(view, results, outcome, console, on_slurm=plan.kind == "slurm")
 
 
@@ -160,7 +163,7 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _detached(outcome: Outcome, console: Console) -> int:
+def _detached(outcome: Outcome, results: Path, console: Console) -> int:
     jobs = sum(len(one.tasks) for one in outcome.submitted)
     runs = sum(len(task) for one in outcome.submitted for task in one.tasks)
     ids = ", ".join(str(one.job_id) for one in outcome.submitted)
@@ -174,11 +177,13 @@ def _detached(outcome: Outcome, console: Console) -> int:
         )  # fmt: skip
         return 1
     told = (
-        f"Submitted {runs} runs in {jobs} jobs ({ids})."
+        f"Submitted {plural(runs, 'run')} in {plural(jobs, 'job')}, under the number {ids}."
         if jobs
         else "Nothing to submit: every run is done or in a job."
     )
-    console.print(f"{told} `bench status` shows how they go.", highlight=False, soft_wrap=True)
+    console.print(
+        f"{told} `{command('status', results)}` shows how they go.", highlight=False, soft_wrap=True
+    )
     return 0
 
 
@@ -192,8 +197,8 @@ def _close(view: live.View, results: Path, outcome: Outcome, console: Console, *
         console.print(f"[red]error:[/] {escape(error)}", highlight=False, soft_wrap=True)
     if outcome.interrupted:
         going_on = (
-            "Detached: the jobs go on. `bench status` shows them, the same command follows again, "
-            "`bench cancel --all` ends them."
+            f"Detached: the jobs go on. `{command('status', results)}` shows them, the same command follows again, "
+            f"`{command('cancel --all', results)}` ends them."
             if on_slurm
             else "Stopped. The same command continues where this one stopped."
         )
@@ -210,7 +215,7 @@ def _close(view: live.View, results: Path, outcome: Outcome, console: Console, *
     following = (
         "Mend that, and give the same command again."
         if outcome.errors
-        else f"Next: bench table --results {results}"
+        else f"Next: {command('retry' if cancelled else 'table', results)}"
     )
     console.print(f"{told}. {following}", highlight=False, soft_wrap=True)
     return 1 if outcome.errors or counts["failed"] or cancelled else 0
@@ -227,7 +232,7 @@ def again(results: Path, *, console: Console, failed: bool, detach: bool, profil
     """
     from bench import schedule
 
-    results = results.absolute()
+    results = results.resolve()
     plans = manifest.read_all(results)
     if not plans:
         raise BenchError(f"there is no plan in {results}: nothing was run there yet. Start with `bench run`.")

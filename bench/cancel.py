@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import ledger, logs, manifest, slurm
+from bench import claim, ledger, logs, manifest, record, slurm
 from bench.errors import BenchError
 from bench.index import Index
+from bench.terminal import command, plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,10 +59,14 @@ def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Co
         complaints = ["it does not answer now."]
     if complaints:
         raise BenchError(f"SLURM did not end every job: {' '.join(complaints)} Try again, or use scancel.")
-    told = f"Cancelled {len(wanted)} runs; {len(idle)} jobs ended" + (
-        f" ({', '.join(idle[:6])})" if idle else ""
-    )
-    done = f" {len(named & over)} were done already." if named & over else ""
+    held = [run_id for run_id in wanted if claim.held(record.folder(results, run_id)) is not None]
+    told = [f"Cancelled {plural(len(wanted), 'run')}; {plural(len(idle), 'job')} ended."]
+    if held:
+        told.append(f"{plural(len(held), 'run')} at work will save the state within seconds, and make way.")
     if others:
-        done += f" Jobs of {', '.join(sorted(others))} are not ours to end: their runs stop when they see the mark."
-    console.print(f"{told}.{done} `bench retry` makes them wanted again.", highlight=False, soft_wrap=True)
+        told.append(f"Jobs of {', '.join(sorted(others))} are not ours to end: their runs stop at the mark.")
+    if named & over:
+        told.append(f"{plural(len(named & over), 'run')} had been done already.")
+    if wanted:
+        told.append(f"`{command('retry', results)}` makes them wanted again.")
+    console.print(" ".join(told), highlight=False, soft_wrap=True)

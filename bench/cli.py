@@ -11,9 +11,9 @@ import typer
 
 from bench import cli_files, cli_jobs
 from bench.choices import Axis, Device, Format, Kind, Where
-from bench.cli_jobs import RESULTS, Results
+from bench.cli_jobs import Results
 from bench.errors import BenchError
-from bench.terminal import console
+from bench.terminal import RESULTS, console
 from registry.errors import RegistryError
 
 app = typer.Typer(

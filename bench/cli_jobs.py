@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from bench.terminal import console
+from bench.terminal import RESULTS, console
 
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Results folder.")]
-RESULTS = Path("results")
 RUN = "A run: its id or the beginning of it, or BACKBONE/STRATEGY/FOLD."
 
 

@@ -12,9 +12,11 @@ from bench import arrays, bill, estimate
 from bench.arrays import Array
 from bench.bill import Bill, Line
 from bench.cluster import ClusterProfile
+from bench.columns import Column, fitted
 from bench.estimate import POSTPROCESSING_S
 from bench.need import COUNTED_FACTOR, MEASURED_FACTOR, Need
 from bench.record import RunRecord
+from bench.terminal import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -60,7 +62,7 @@ def show(
     done = frozenset(run.id for run in prepared.done)
     sums = bill.draw_up(prepared.plan.runs, done, needs, arranged, profile)
     free = _free_bytes(results)
-    console.print(_table(sums.lines, profile))
+    console.print(_table(sums.lines, profile, console.width))
     console.print()
     console.print(_facts(sums, profile, free, results))
     reasons = dict.fromkeys(f"{run.backbone} × {run.strategy}: {why}" for run, why in prepared.plan.skipped)
@@ -101,19 +103,28 @@ def needed(
         )  # fmt: skip
 
 
-def _table(lines: Sequence[Line], profile: ClusterProfile) -> Table:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    left, about = ("backbone", "strategy", "basis"), ("≈ GPU-hours", "≈ a run", "≈ GPU memory")
-    for name in (*left[:2], "to do", "done", *about, "batch", left[2]):
-        table.add_column(name, justify="left" if name in left else "right")
-    previous = None
-    for line in lines:
-        name = "" if line.backbone == previous else line.backbone
-        previous = line.backbone
-        table.add_row(name, line.strategy, str(line.todo), str(line.done), *_cells(line, profile))
-    return table
+def _table(lines: Sequence[Line], profile: ClusterProfile, width: int) -> Table:
+    """A row per backbone and strategy; a narrow terminal loses columns, never letters of a name."""
+    before = ["", *(line.backbone for line in lines)]
+    names = [
+        "" if line.backbone == last else line.backbone for last, line in zip(before, lines, strict=False)
+    ]
+    cells = list(zip(*(_cells(line, profile) for line in lines), strict=True)) or [()] * 5
+    hours, minutes, memory, batch, basis = (list(column) for column in cells)
+    return fitted(
+        [
+            Column("backbone", names, right=False),
+            Column("strategy", [line.strategy for line in lines], right=False),
+            Column("to do", [str(line.todo) for line in lines]),
+            Column("done", [str(line.done) for line in lines], drop=2),
+            Column("≈ GPU-hours", hours),
+            Column("≈ a run", minutes),
+            Column("≈ GPU memory", memory, drop=1),
+            Column("batch", batch, drop=4),
+            Column("basis", basis, drop=3, right=False),
+        ],
+        width,
+    )
 
 
 def _cells(line: Line, profile: ClusterProfile) -> tuple[str, ...]:
@@ -121,7 +132,9 @@ def _cells(line: Line, profile: ClusterProfile) -> tuple[str, ...]:
     need = line.need
     if need is None:
         return ("–", "–", "–", "–", "done")
-    gpu_hours = "?" if line.gpu_hours is None else f"{line.gpu_hours:.1f}"
+    gpu_hours = (
+        "?" if line.gpu_hours is None else f"{line.gpu_hours:.1f}" if line.gpu_hours >= 0.05 else "< 0.1"
+    )
     memory = "?" if need.gpu_memory_bytes is None else f"{need.gpu_memory_bytes / 2**30:.1f} GiB"
     if not profile.gpus or need.gpu_memory_bytes == 0:
         gpu_hours = memory = "–"
@@ -142,11 +155,13 @@ def _facts(sums: Bill, profile: ClusterProfile, free: int | None, results: Path)
     todo, done = sum(line.todo for line in sums.lines), sum(line.done for line in sums.lines)
     unit = "GPU-hours" if profile.gpus else "hours"
     but = f", and {sums.unknown} runs of unknown length" if sums.unknown else ""
-    facts = [("runs", f"{todo} to do, {done} done; {jobs} jobs in {len(sums.arrays)} arrays")]
+    facts = [
+        ("runs", f"{todo} to do, {done} done; {plural(jobs, 'job')} in {plural(len(sums.arrays), 'array')}")
+    ]
     facts += [("" if i else "arrays", _array(array)) for i, array in enumerate(sums.arrays)]
     if profile.gpus:
         facts.append((unit, f"≈ {sums.gpu_hours:.0f} in all{but}"))
-    places = f"{profile.array_parallelism} {'GPUs' if profile.gpus else 'jobs'}"
+    places = f"{min(profile.array_parallelism, jobs)} {'GPUs' if profile.gpus else 'jobs'}"
     facts.append(
         (
             "wall-clock",
@@ -157,8 +172,8 @@ def _facts(sums: Bill, profile: ClusterProfile, free: int | None, results: Path)
     facts.append(
         (
             "disk",
-            f"≈ {bill.gigabytes(sums.disk_bytes)} to stay, at most {bill.gigabytes(sums.state_bytes)} more while "
-            f"jobs run (states of training){room}",
+            f"≈ {bill.gigabytes(sums.disk_bytes)} to stay, ≈ {bill.gigabytes(sums.state_bytes)} more while jobs run, "
+            f"for the states of training{room}",
         )
     )
     return _pairs(facts)
@@ -168,8 +183,9 @@ def _array(array: Array) -> str:
     largest = max(len(job) for job in array.jobs)
     each = "1 run each" if largest == 1 else f"up to {largest} runs each"
     shared = f", {array.runs_at_once} at once on its GPU" if array.runs_at_once > 1 else ""
-    plural = "s" * (len(array.jobs) != 1)
-    return f"{len(array.jobs)} job{plural} of at most {bill.hours(array.time_limit_min / 60)}, {each}{shared}"
+    return (
+        f"{plural(len(array.jobs), 'job')} of at most {bill.hours(array.time_limit_min / 60)}, {each}{shared}"
+    )
 
 
 def _bases(lines: Sequence[Line], profile: ClusterProfile) -> list[tuple[str, str]]:

@@ -162,6 +162,8 @@ class _Crew:
         due: runs that are still to be done, by id.
         known: planned runs by id: jobs of other plans end, too.
         dying: jobs that were being ended when this command was given; its runs are wanted all the same.
+        waited: jobs that waited at the look before the last.
+        heard: the last look at the queue.
         refused: so many tasks were in the queue when `sbatch` took no more.
     """
 
@@ -174,13 +176,18 @@ class _Crew:
     due: dict[str, Run] = field(default_factory=dict)
     known: dict[str, Run] = field(default_factory=dict)
     dying: set[str] = field(default_factory=set)
+    waited: set[str] = field(default_factory=set)
+    heard: slurm.Queue | None = None
     refused: int | None = None
     fruitless: int = 0
     first: bool = True
     silent: bool = False
 
     def hears(self, queue: slurm.Queue | None) -> None:
-        """Tell, once, that SLURM does not answer."""
+        """Tell, once, that SLURM does not answer; remember what waits."""
+        if queue is not None and self.heard is not None:
+            self.waited = {job.id for job in self.heard.jobs.values() if job.state == "PENDING"}
+        self.heard = queue or self.heard
         if queue is None and not self.silent:
             self.tell("SLURM does not answer; jobs go on without it, and this command waits.")
         self.silent = queue is None
@@ -208,7 +215,9 @@ class _Crew:
         if self.first:
             lines = (one.line(queue) for one in book.unsettled())
             self.dying = {line.id for line in lines if line and line.state == "COMPLETING"}
-        seen = settle(book, queue, places=self.places, known=self.known)
+        seen = settle(book, queue, places=self.places, known=self.known, waited=self.waited)
+        for text in seen.lost:
+            self.tell(text)
         book = self._want_again(seen)
         self._judge(seen)
         self._look_at_loose(book, queue.owner)

@@ -68,13 +68,14 @@ class Job:
                     import torch
 
                     torch.set_num_threads(self.threads)
-                result = (
-                    JobResult(stopped=True)
-                    if early()
-                    else self._share()
-                    if self.at_once > 1
-                    else self._work()
-                )
+                if self.places.device == "cuda" and (why := _no_gpu()):
+                    return JobResult(error=why)
+                if early():
+                    result = JobResult(stopped=True)
+                elif self.at_once > 1:
+                    result = self._share()
+                else:
+                    result = self._work()
         except Exception as error:
             return JobResult(error=reason(error))
         if result.stopped and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
@@ -144,6 +145,19 @@ class Job:
                 return state
             time.sleep(pause_s)
         return None
+
+
+def _no_gpu() -> str | None:
+    """What is wrong if PyTorch can't use the GPU that this job has."""
+    import torch
+
+    if torch.cuda.is_available():
+        return None
+    job = claim.job()
+    return (
+        f"PyTorch finds no usable GPU in job {job.id} on {job.node}: mend the profile's setup lines (modules, "
+        "environment) or exclude the node; --device cpu, if that is what is meant."
+    )
 
 
 def _put_result(job: Job, results: Any) -> None:

@@ -128,8 +128,8 @@ def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, conso
     """Do what is due of a prepared grid (see `campaign.carry_out`); returns the exit code."""
     from bench import campaign, folds, schedule
 
-    results = results.absolute()  # jobs have working directories of their own
-    chosen = schedule.choose(kind)
+    results = results.resolve()  # jobs have working directories of their own
+    chosen = schedule.choose(kind, profile)
     campaign.check_detachable(detach, chosen)
     campaign.check_writable(results)
     for skipped, reason in prepared.plan.skipped:
@@ -145,7 +145,7 @@ def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, conso
     planned = Manifest(
         grid=prepared.plan.grid.name, planned=provenance.now(), runs=prepared.plan.runs, skipped=prepared.plan.skipped,
         data=prepared.data.absolute(), weights=weights_folder.absolute() if weights_folder else None,
-        device=device, kind=chosen, profile=str(Path(profile).absolute()) if profile.endswith(".toml") else profile,
+        device=device, kind=chosen, profile=str(Path(profile).resolve()) if profile.endswith(".toml") else profile,
     )  # fmt: skip
     manifest.write(results, planned)
     return campaign.carry_out(
@@ -182,7 +182,7 @@ def dry_run(
     """
     from bench import schedule
 
-    chosen = schedule.choose(kind)
+    chosen = schedule.choose(kind, profile)
     bill = show_costs(prepared, results=results, console=console, profile=profile, device=device)
     code = 2 if prepared.absent else 0
     if chosen != "slurm":

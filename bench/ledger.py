@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +184,7 @@ def read(results: Path) -> Ledger:
 def intend(results: Path, tasks: Collection[Collection[str]], *, submitted: str, owner: str) -> Submission:
     """Write down what is about to be submitted, before it is; call with the lock held."""
     unique = uuid.uuid4().hex[:8]
-    token = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{unique}"
+    token = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{unique}"  # sorts by time, within a second too
     submission = Submission(
         token=token, job_name=f"bench-{unique}", job_id=None, tasks=tuple(tuple(one) for one in tasks),
         folder=str((results / "jobs" / token / "%j").absolute()), submitted=submitted,

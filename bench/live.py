@@ -15,9 +15,9 @@ from bench import panel
 from bench.grid import Run
 from bench.index import Entry, Index
 from bench.ledger import JobRef, Ledger
-from bench.panel import span as span  # part of this module's surface
 from bench.slurm import Queue
 from bench.state import STATES, RunState, State, judge
+from bench.terminal import span
 
 if TYPE_CHECKING:
     from rich.console import Console, Group

@@ -100,7 +100,9 @@ def show(
             pause(poll_s)
     except KeyboardInterrupt:
         return 130
-    _print_stderr(results, run_id, console)
+    last = record.last(results, run_id)
+    if last is None or last.status != "ok":  # of a job that did it, the rest is about its other runs
+        _print_stderr(results, run_id, console)
     return 0
 
 

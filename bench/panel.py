@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.columns import Column, fitted
 from bench.state import RunState, State
+from bench.terminal import span
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -77,16 +78,6 @@ def running(active: Sequence[RunState], width: int, limit: int | None = None) ->
     if hidden:
         table.add_row("…", f"and {hidden} more")
     return table
-
-
-def span(seconds: object) -> str:
-    """A duration as people write it: 42 s, 7 min, 3 h 05 min."""
-    s = float(seconds)  # type: ignore[arg-type]
-    if s < 100:
-        return f"{s:.0f} s"
-    if s < 3600:
-        return f"{s / 60:.0f} min"
-    return f"{int(s // 3600)} h {int(s % 3600 // 60):02d} min"
 
 
 def _phase(told: Mapping[str, Any]) -> str:

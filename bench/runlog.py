@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bench.terminal import span
+
 FILENAME = "log.txt"
 
 
@@ -37,7 +39,7 @@ class RunLog:
             return
         self._last = now
         if "epoch" in told:
-            left = f", about {told['eta_s'] / 60:.0f} min left" if "eta_s" in told else ""
+            left = f", about {span(told['eta_s'])} left" if "eta_s" in told else ""
             self(f"{name}: epoch {told['epoch']}/{told['epochs']}, loss {told['loss']:.4f}{left}")
         elif "image" not in told or told["image"] <= 1:
             self(name)

@@ -27,14 +27,23 @@ Kind = Literal["inline", "local", "slurm"]
 KINDS: tuple[Kind, ...] = ("inline", "local", "slurm")
 
 
-def choose(kind: str) -> Kind:
-    """``auto`` is SLURM where `sbatch` is found and a cluster answers, otherwise local processes.
+def choose(kind: str, profile: str = "default") -> Kind:
+    """``auto`` is SLURM where `sbatch` is found, otherwise local processes.
+
+    Where packages were installed and no cluster was ever configured, it is local too. Where one was, or a profile is
+    named, silence is no reason to train on a login node.
 
     Raises:
-        ClusterError: an unknown kind, or SLURM where there is none.
+        ClusterError: an unknown kind, SLURM where there is none, or one that does not answer.
     """
     if kind == "auto":
-        return "slurm" if slurm.installed() and slurm.answers() else "local"
+        if slurm.installed() and slurm.answers():
+            return "slurm"
+        if slurm.installed() and (slurm.configured() or profile != "default"):
+            raise ClusterError(
+                "SLURM does not answer (sinfo fails): try again when it does, or use --cluster local to run here."
+            )
+        return "local"
     if kind == "slurm" and not slurm.installed():
         raise ClusterError(
             "--cluster slurm: there is no sbatch on this machine; use --cluster local or inline."
@@ -87,6 +96,8 @@ def submit(
     """
     import submitit
 
+    if profile.gpus and places.device == "auto":
+        places = replace(places, device="cuda")  # a job that has a GPU and can't use it had better say so
     for array, parallelism in zip(arrays, shares(arrays, profile.array_parallelism), strict=True):
         note = ledger.intend(
             places.results, [[run.id for run in runs] for runs in array.jobs],

@@ -25,6 +25,7 @@ class Settled:
         book: the ledger afterwards.
         errors: what kept jobs from working, with the ids of the runs they were for.
         cancelled: job and run of all that was cancelled by `scancel`.
+        lost: the attempts that were lost, a line each.
         began: whether any of the jobs came to something.
         fruitless: number of jobs that came to nothing: no run was begun, or none left a record here.
     """
@@ -32,11 +33,19 @@ class Settled:
     book: Ledger
     errors: list[tuple[str, frozenset[str]]] = field(default_factory=list)
     cancelled: set[tuple[str, str]] = field(default_factory=set)
+    lost: list[str] = field(default_factory=list)
     began: bool = False
     fruitless: int = 0
 
 
-def settle(book: Ledger, queue: slurm.Queue, *, places: Places, known: Mapping[str, Run]) -> Settled:
+def settle(
+    book: Ledger,
+    queue: slurm.Queue,
+    *,
+    places: Places,
+    known: Mapping[str, Run],
+    waited: Collection[str] = (),
+) -> Settled:
     """Account for every task that is over; call with the ledger locked.
 
     A run that a dead job held gets a record of the lost attempt. A run whose job saved its state and ended has none:
@@ -47,6 +56,7 @@ def settle(book: Ledger, queue: slurm.Queue, *, places: Places, known: Mapping[s
         queue: what SLURM shows.
         places: where the runs work.
         known: runs by id.
+        waited: jobs that waited a moment ago: SLURM keeps no trace of those that are cancelled before they begin.
     """
     results = places.results
     book = _adopt(book, queue, results)
@@ -55,17 +65,24 @@ def settle(book: Ledger, queue: slurm.Queue, *, places: Places, known: Mapping[s
     told = slurm.ended(unknown) if unknown else {}
     seen = Settled(book)
     settled: dict[str, tuple[Submission, set[int]]] = {}
+
+    def lost(run: Run, why: str) -> None:
+        if give_up(run, places, why):
+            seen.lost.append(f"{run.backbone} {run.strategy} fold {run.fold}: {why}")
+
     for one in over:
         line = one.line(queue)
         state = line.state if line else told.get(str(one.job_id))
         run_ids = one.submission.tasks[one.task]
         came = schedule.result(one)
+        if state is None and came is None and one.job_id in waited:
+            state = "CANCELLED"
         held = [run_id for run_id in run_ids if claim.evict(record.folder(results, run_id), str(one.job_id))]
         if came is not None and came.error:
             seen.errors.append((came.error, frozenset(run_ids)))
         for run_id in held:
             if state not in MEANT and run_id in known:
-                give_up(known[run_id], places, _why(one, state, line.node if line else ""))
+                lost(known[run_id], _why(one, state, line.node if line else ""))
         for run_id in came.left if came else ():
             why = (
                 f"out of time: job {one.job_id} was requeued at its time limit as often as timeout_retries allows."
@@ -73,7 +90,7 @@ def settle(book: Ledger, queue: slurm.Queue, *, places: Places, known: Mapping[s
                 else f"timed out: job {one.job_id} was told to end and was not requeued; its state is saved."
             )
             if run_id in known:
-                give_up(known[run_id], places, why)
+                lost(known[run_id], why)
         if state == "CANCELLED":
             seen.cancelled |= {
                 (str(one.job_id), run_id) for run_id in run_ids if not _is_done(results, run_id)

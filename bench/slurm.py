@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from bench.errors import ClusterError
 
@@ -74,6 +75,12 @@ def installed() -> bool:
     return shutil.which("sbatch") is not None
 
 
+def configured() -> bool:
+    """Whether this machine was told of a cluster."""
+    usual = ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf")
+    return "SLURM_CONF" in os.environ or any(Path(one).is_file() for one in usual)
+
+
 def answers() -> bool:
     """Whether there is a cluster behind the commands: packages alone are not one."""
     return _ask(["sinfo", "--noheader"], limit_s=15) is not None
@@ -82,7 +89,8 @@ def answers() -> bool:
 def queue() -> Queue | None:
     """One `squeue` call; None where SLURM is not there or does not answer, which says nothing about the jobs."""
     text = _ask(
-        ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--format={FORMAT}"]
+        ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--format={FORMAT}"],
+        limit_s=20,
     )
     if text is None:
         return None

@@ -71,31 +71,46 @@ def work(runs: Sequence[Run], places: Places, *, forgiven: Mapping[str, int] | N
         forgiven: by run id, how many failed attempts do not count (see `retry.is_due`).
     """
     done: dict[str, str] = {}
-    images: dict[str, Image] | None = None
+    images: dict[str, Image] = {}
     with StopFlag() as flag:
-        for run in runs:
-            if is_cancelled(places.results, run.id):
-                continue
-            taken = claim.acquire(record.folder(places.results, run.id))
-            if taken is None:
-                continue
-            due = partial(
-                retry.is_due, run=run, limits=places.limits, forgiven=(forgiven or {}).get(run.id, 0)
-            )
-            try:
-                with taken.kept_alive():
-                    while due(earlier := record.last(places.results, run.id)) and not flag():
-                        if images is None:
-                            images = inputs.images(run, places.data)
-                        stop = Stop(flag, taken, partial(is_cancelled, places.results, run.id))
-                        done[run.id] = _attempt(run, images, places, earlier, taken, stop)
-                        if done[run.id] not in ("ok", "failed"):
-                            break
-            finally:
-                taken.release()
-            if flag():
-                break
+        left = list(runs)
+        while left and not flag():
+            for run in left:
+                status = _take(run, places, images, flag, (forgiven or {}).get(run.id, 0))
+                if status is not None:
+                    done[run.id] = status
+                if flag():
+                    break
+            # Cancelled when their turn came, and wanted again since: nobody else would do them.
+            left = [
+                run
+                for run in left
+                if done.get(run.id) == "cancelled" and not is_cancelled(places.results, run.id)
+            ]
         return Worked(done, stopped=flag())
+
+
+def _take(run: Run, places: Places, images: dict[str, Image], flag: StopFlag, forgiven: int) -> str | None:
+    """Attempt a run until it is not due; its status, or None if there was nothing to do or somebody else does it."""
+    if is_cancelled(places.results, run.id):
+        return "cancelled"
+    taken = claim.acquire(record.folder(places.results, run.id))
+    if taken is None:
+        return None
+    due = partial(retry.is_due, run=run, limits=places.limits, forgiven=forgiven)
+    status = None
+    try:
+        with taken.kept_alive():
+            while due(earlier := record.last(places.results, run.id)) and not flag():
+                if not images:
+                    images |= inputs.images(run, places.data)
+                stop = Stop(flag, taken, partial(is_cancelled, places.results, run.id))
+                status = _attempt(run, images, places, earlier, taken, stop)
+                if status not in ("ok", "failed"):
+                    break
+    finally:
+        taken.release()
+    return status
 
 
 def give_up(run: Run, places: Places, why: str) -> bool:

@@ -61,8 +61,28 @@ def test_values_out_of_range_are_told_at_once(tmp_path):
     for part in (
         "gpus = 2 must be 1, since a run uses one GPU",
         "utilisation = 1.5 must be above 0 and at most 1.",
-        "signal_delay_s = 120 must be at most 30 with time_limit_min = 1.",
+        "signal_delay_s = 120 must be at most 30 (seconds) with time_limit_min = 1.",
         "runs_per_job = 0 must be at least 1.",
         "extra = {'a': [1]} must be texts or whole numbers",
     ):
         assert part in text, part
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gpu = 'a100:4'", r"gpu = 'a100:4' must be a kind alone, such as 'a100'"),
+        ("extra = { partition = 'x' }", "must be without partition: other keys of the profile say that"),
+        ("extra = { '--exclude' = 'n1' }", "must be options without their dashes"),
+        ("time_limit_min = '1 h'", "write a whole number without unit"),
+        ("setup = 'module load cuda'", r'write a list, such as \["module load cuda"\]'),
+    ],
+)
+def test_what_sbatch_would_misunderstand_is_refused(tmp_path, text, message):
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    with pytest.raises(ClusterError, match=message):
+        cluster.load(str(path))
+    with pytest.raises(ClusterError, match=r"is a folder; give a \.toml file in it"):
+        (tmp_path / "folder.toml").mkdir(exist_ok=True)
+        cluster.load(str(tmp_path / "folder.toml"))

@@ -190,9 +190,9 @@ runs        6 to do, 1 done; 6 jobs in 2 arrays
 arrays      1 job of at most 1 h, 1 run each
             5 jobs of at most 12 h, 1 run each
 GPU-hours   ≈ 27 in all, and 3 runs of unknown length
-wall-clock  ≈ 13 h if 32 GPUs at once (array_parallelism) are free throughout, and 3 runs of unknown
+wall-clock  ≈ 13 h if 6 GPUs at once (array_parallelism) are free throughout, and 3 runs of unknown
             length
-disk        ≈ 2.0 GB to stay, at most 20.0 GB more while jobs run (states of training); 1000.0 GB
+disk        ≈ 2.0 GB to stay, ≈ 20.0 GB more while jobs run, for the states of training; 1000.0 GB
             are free at /nowhere/at/all
 
 skipped  sam_nano × full: no checkpoint
@@ -226,7 +226,7 @@ def test_without_gpus_there_are_no_gpu_hours(printed):
     measured = replace(need(60), gpu_memory_bytes=None, basis="measured: 2 runs on CPU")
     text = printed(FOLDS, {run.id: measured for run in FOLDS}, profile=ClusterProfile(gpus=0))
     assert "GPU-hours   " not in text
-    assert "if 32 jobs at once (array_parallelism) are free throughout" in text
+    assert "if 3 jobs at once (array_parallelism) are free throughout" in text
 
 
 def test_everything_done(printed):

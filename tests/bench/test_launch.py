@@ -125,7 +125,7 @@ def test_one_failure_leaves_the_others_and_the_exit_code_tells(tmp_path, bench_r
 
     monkeypatch.setattr(run, "execute", execute)
     code, printed = bench_run(tmp_path, only=["strategy=decoder_only"])
-    assert code == 1 and "1 failed before and would fail again; `bench retry --failed` tries" in printed
+    assert code == 1 and "1 failed before and would fail again; `bench retry --failed --results" in printed
     code = campaign.again(tmp_path, console=Console(file=StringIO()), failed=True, detach=False, profile=None)
     again = record.read(tmp_path, by_fold[1].id)
     assert code == 0 and again is not None and again.status == "ok"
