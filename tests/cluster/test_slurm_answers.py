@@ -1,0 +1,79 @@
+"""What `bench.slurm` makes of the words of a real SLURM."""
+
+from __future__ import annotations
+
+import pytest
+from study import wait_until
+
+from bench import slurm
+
+SLEEP = "sleep 300"
+
+
+@pytest.fixture
+def on(cluster, monkeypatch):
+    """SLURM's commands of this process find the cluster."""
+    monkeypatch.setenv("SLURM_CONF", cluster.env["SLURM_CONF"])
+    return cluster
+
+
+def submitted(cluster, *words: str) -> str:
+    flags = ["--parsable", "--output=/dev/null", "--time=5", "--gres=gpu:1", *words]
+    return cluster.ask("sbatch", *flags, f"--wrap={SLEEP}").strip()
+
+
+def queue_with(cluster, condition) -> slurm.Queue:
+    def look() -> slurm.Queue | None:
+        found = slurm.queue()
+        return found if found is not None and condition(found) else None
+
+    return wait_until("such a queue", look, lambda: cluster.ask("squeue", "--states=all"), limit_s=60)
+
+
+def live(queue: slurm.Queue, *job_ids: str) -> bool:
+    return any(job_id in queue.jobs and queue.jobs[job_id].live for job_id in job_ids)
+
+
+def test_an_arrays_tasks_wait_run_and_end(on):
+    array = submitted(on, "--array=0-3", "--job-name=bench-a|b")
+    found = queue_with(on, lambda queue: sum(job.state == "RUNNING" for job in queue.jobs.values()) == 2)
+    ours = {key: job for key, job in found.jobs.items() if key.startswith(f"{array}_")}
+    assert set(ours) == {f"{array}_{task}" for task in range(4)}
+    assert {job.name for job in ours.values()} == {"bench-a|b"}
+    assert {job.node for job in ours.values() if job.state == "RUNNING"} == {"node1", "node2"}
+    assert all(0 <= (job.left_s or 0) <= 300 for job in ours.values())
+    # Just submitted, a job waits without a reason.
+    assert {job.reason for job in ours.values() if job.state == "PENDING"} <= {"Resources", "Priority", ""}
+    assert all(job.live for job in ours.values()) and found.named("bench-a|b") is not None
+    assert slurm.state(f"{array}_0") == "RUNNING" and slurm.state(f"{array}_3") == "PENDING"
+    assert slurm.cancel([f"{array}_0", f"{array}_3"]) == []
+    found = queue_with(on, lambda queue: not live(queue, f"{array}_0", f"{array}_3"))
+    assert found.jobs[f"{array}_0"].state == "CANCELLED"  # it ran, so SLURM remembers it for some minutes
+    assert live(found, f"{array}_1")
+
+
+def test_what_is_not_there_is_passed_over(on):
+    assert slurm.state("999999") is None
+    assert slurm.cancel(["999999"]) == []  # scancel is silent about jobs that SLURM has forgotten
+    assert "Invalid job id none" in " ".join(slurm.cancel(["none"]))
+    assert slurm.ended(["999999"]) == {}  # no accounting here
+
+
+def test_an_index_above_the_largest_array_is_refused(on):
+    assert slurm.max_array_size() == 1001
+    last = submitted(on, "--hold", "--array=1000")  # 1,001 tasks would be numbered up to this
+    assert slurm.cancel([last]) == []
+    with pytest.raises(AssertionError, match="Invalid job array specification"):
+        submitted(on, "--hold", "--array=1001")
+
+
+def test_accounting_knows_how_jobs_ended(accounted, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", accounted.env["SLURM_CONF"])
+    array = submitted(accounted, "--array=0-1")
+    queue_with(accounted, lambda queue: queue.jobs[f"{array}_0"].state == "RUNNING")
+    assert slurm.ended([f"{array}_0"]) in ({}, {f"{array}_0": "RUNNING"})
+    assert slurm.cancel([f"{array}_0"]) == []
+    wait_until(
+        "the accounting's word", lambda: slurm.ended([f"{array}_0"]) == {f"{array}_0": "CANCELLED"},
+        lambda: accounted.ask("sacct", "-X"),
+    )  # fmt: skip
