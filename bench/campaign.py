@@ -164,26 +164,17 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def _detached(outcome: Outcome, results: Path, console: Console) -> int:
-    jobs = sum(len(one.tasks) for one in outcome.submitted)
-    runs = sum(len(task) for one in outcome.submitted for task in one.tasks)
-    ids = ", ".join(str(one.job_id) for one in outcome.submitted)
     if outcome.interrupted:
         console.print("Stopped while submitting; the same command submits what is missing.", highlight=False)
         return 130
     if outcome.refused:
         console.print(
-            f"Submitted {runs} runs; {outcome.refused} were not taken. Give the same command again when there is room, "
-            "or leave out --detach: then it does so by itself.", highlight=False, soft_wrap=True,
+            f"{plural(outcome.refused, 'run')} not taken. Give the same command again when there is room, or leave out "
+            "--detach: then it does so by itself.", highlight=False, soft_wrap=True,
         )  # fmt: skip
         return 1
-    told = (
-        f"Submitted {plural(runs, 'run')} in {plural(jobs, 'job')}, under the number {ids}."
-        if jobs
-        else "Nothing to submit: every run is done or in a job."
-    )
-    console.print(
-        f"{told} `{command('status', results)}` shows how they go.", highlight=False, soft_wrap=True
-    )
+    told = "" if outcome.submitted else "Nothing to submit: every run is done or in a job. "
+    console.print(f"{told}`{command('status', results)}` shows how they go.", highlight=False, soft_wrap=True)
     return 0
 
 

@@ -15,6 +15,7 @@ from bench.errors import ClusterError
 from bench.grid import Run
 from bench.job import JobResult
 from bench.settle import Settled, settle
+from bench.terminal import plural
 from bench.work import Places, give_up
 
 SQUEUE_EVERY_S = 5.0
@@ -266,6 +267,10 @@ class _Crew:
                 self.arrange(free), self.places, profile=self.profile, forgiven=self.forgiven
             ):
                 self.outcome.submitted.append(one)
+                count = sum(len(task) for task in one.tasks)
+                self.tell(
+                    f"Submitted {plural(count, 'run')} in {plural(len(one.tasks), 'job')}, under the number {one.job_id}."
+                )
             self.refused = None
         except ClusterError as error:
             self.refused = len(list(ledger.read(self.places.results).unsettled()))

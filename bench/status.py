@@ -16,6 +16,7 @@ from bench.ledger import Ledger
 from bench.manifest import Manifest
 from bench.slurm import Queue
 from bench.state import STATES, RunState, State, judge
+from bench.terminal import RESULTS
 from registry.errors import unknown
 
 
@@ -62,8 +63,10 @@ def look(results: Path, *, grid: str | None = None) -> Status:
         grid: look at the plans of this grid only.
 
     Raises:
-        BenchError: no plan of that grid; a damaged plan or ledger.
+        BenchError: no such folder; no plan of that grid; a damaged plan or ledger.
     """
+    if not results.is_dir() and results.resolve() != RESULTS.resolve():
+        raise BenchError(f"there is no folder {results}; check --results.")
     manifests = manifest.read_all(results)
     book = ledger.read(results)
     # The queue before the records: a job that is over by then has left its records by now.

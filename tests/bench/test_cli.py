@@ -125,3 +125,14 @@ def test_a_gpu_that_is_not_there_is_a_problem_of_the_plan(tmp_path):
         XDG_CACHE_HOME=str(tmp_path),
     )
     assert done.returncode == 2 and "--device cuda: no GPU is usable here" in done.stderr
+
+
+def test_a_mistyped_results_folder_is_noticed(tmp_path):
+    done = bench("status", "--results", tmp_path / "reslts")
+    assert done.returncode == 2 and "there is no folder" in done.stderr
+    done = bench("retry", "--results", tmp_path)
+    assert done.returncode == 2 and "nothing was run there yet. Start with `bench run`" in done.stderr
+    done = bench("cancel", "--results", tmp_path)
+    assert done.returncode == 2 and "name runs (their ids, or BACKBONE/STRATEGY/FOLD), or pass --all" in done.stderr
+    done = bench("cancel", "--all", "--results", tmp_path)
+    assert done.returncode == 2 and "nothing was planned there" in done.stderr
