@@ -268,9 +268,8 @@ class _Crew:
             ):
                 self.outcome.submitted.append(one)
                 count = sum(len(task) for task in one.tasks)
-                self.tell(
-                    f"Submitted {plural(count, 'run')} in {plural(len(one.tasks), 'job')}, under the number {one.job_id}."
-                )
+                jobs = plural(len(one.tasks), "job")
+                self.tell(f"Submitted {plural(count, 'run')} in {jobs}, under the number {one.job_id}.")
             self.refused = None
         except ClusterError as error:
             self.refused = len(list(ledger.read(self.places.results).unsettled()))

@@ -133,6 +133,9 @@ def test_a_mistyped_results_folder_is_noticed(tmp_path):
     done = bench("retry", "--results", tmp_path)
     assert done.returncode == 2 and "nothing was run there yet. Start with `bench run`" in done.stderr
     done = bench("cancel", "--results", tmp_path)
-    assert done.returncode == 2 and "name runs (their ids, or BACKBONE/STRATEGY/FOLD), or pass --all" in done.stderr
+    assert (
+        done.returncode == 2
+        and "name runs (their ids, or BACKBONE/STRATEGY/FOLD), or pass --all" in done.stderr
+    )
     done = bench("cancel", "--all", "--results", tmp_path)
     assert done.returncode == 2 and "nothing was planned there" in done.stderr

@@ -53,3 +53,24 @@ def test_several_processes_share_a_gpu_and_do_every_run_once(tmp_path, tiny_grid
 def test_what_keeps_processes_that_share_a_gpu_from_working_comes_back(tmp_path):
     job = Job(runs(2), Places(tmp_path, tmp_path / "gone", device="cpu"), {}, at_once=2)
     assert str(tmp_path / "gone") in str(job().error)
+
+
+def test_a_job_whose_gpu_torch_can_not_see_says_so(tmp_path):
+    import pytest
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    job = Job(runs(2), Places(tmp_path, tmp_path, device="cuda"), {})
+    assert "PyTorch finds no usable GPU in job" in str(job().error)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_job_that_is_told_to_stop_before_it_works_does_nothing(tmp_path, monkeypatch):
+    import signal
+
+    import torch
+
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: signal.raise_signal(signal.SIGUSR2))
+    job = Job(runs(2), Places(tmp_path, tmp_path / "gone", device="cpu"), {}, threads=1)
+    assert job() == JobResult(stopped=True)

@@ -25,8 +25,15 @@ def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> N
 def test_auto_is_slurm_where_a_cluster_answers(tmp_path, monkeypatch):
     commands(tmp_path / "up", monkeypatch, sbatch="exit 0", sinfo="echo gpu up")
     assert schedule.choose("auto") == "slurm"
-    commands(tmp_path / "down", monkeypatch, sbatch="exit 0", sinfo="exit 1")  # packages without a cluster
+    commands(tmp_path / "down", monkeypatch, sbatch="exit 0", sinfo="exit 1")
+    monkeypatch.setattr(slurm, "configured", lambda: False)  # packages without a cluster
     assert schedule.choose("auto") == "local"
+    # A named profile, or a configured cluster that is silent: not the moment to train on a login node.
+    with pytest.raises(ClusterError, match=r"SLURM does not answer .*or use --cluster local to run here"):
+        schedule.choose("auto", "my_cluster")
+    monkeypatch.setattr(slurm, "configured", lambda: True)
+    with pytest.raises(ClusterError, match="SLURM does not answer"):
+        schedule.choose("auto")
     monkeypatch.setattr(slurm, "installed", lambda: False)
     assert schedule.choose("auto") == "local"
     assert schedule.choose("inline") == "inline"

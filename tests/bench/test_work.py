@@ -151,3 +151,37 @@ def test_a_run_that_always_dies_is_recorded_and_the_others_go_on(tmp_path, tiny_
     assert gone.reason.startswith("lost: its process was killed: out of host memory? See the logs in")
     assert len(gone.attempts) == 3  # three retries, as the profile's limits say
     assert {r.status for r in found.values()} == {"ok"}
+
+
+def test_a_run_that_is_wanted_again_while_its_job_works_is_done_by_it(
+    tmp_path, tiny_grid, tiny_data, monkeypatch
+):
+    from bench import ledger, work
+
+    prepared = launch.prepare(
+        str(tiny_grid), only=["backbone=classical"], data=tiny_data, weights_folder=None, results=tmp_path
+    )
+    first, second = prepared.plan.runs
+    ledger.write_cancelled(tmp_path, [first.id])
+    attempt = work._attempt
+
+    def wanting(run, *arguments):
+        ledger.write_cancelled(tmp_path, [])  # `bench retry`, while the job is at its other run
+        return attempt(run, *arguments)
+
+    monkeypatch.setattr(work, "_attempt", wanting)
+    worked = work.work(prepared.plan.runs, work.Places(tmp_path, tiny_data, device="cpu"))
+    assert worked.done == {first.id: "ok", second.id: "ok"}
+
+
+def test_cancelled_runs_are_left_alone(tmp_path, tiny_grid, tiny_data):
+    from bench import ledger, work
+
+    prepared = launch.prepare(
+        str(tiny_grid), only=["backbone=classical"], data=tiny_data, weights_folder=None, results=tmp_path
+    )
+    first, second = prepared.plan.runs
+    ledger.write_cancelled(tmp_path, [first.id])
+    worked = work.work(prepared.plan.runs, work.Places(tmp_path, tiny_data, device="cpu"))
+    assert worked.done == {first.id: "cancelled", second.id: "ok"}
+    assert record.read(tmp_path, first.id) is None
