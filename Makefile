@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test lint bench-suite clean
+.PHONY: quickstart test lint bench-suite counts clean
 
 quickstart: .venv/.installed
 	$(BIN)/bench run --grid quick --cluster local
@@ -18,6 +18,9 @@ lint: .venv/.installed-dev
 
 bench-suite: .venv/.installed-dev
 	$(BIN)/python -m pytest benchmarks
+
+counts: .venv/.installed-dev
+	$(BIN)/python -m bench.count
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

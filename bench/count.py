@@ -5,21 +5,22 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import registry
 from bench import record
-from bench.grid import Run, digest
+from bench.grid import CLASSICAL, Grid, Run, digest
 from registry import backbones, strategies, weights
 
 VERSION = 1
 """Of the way of counting: a change makes all that was kept be counted again."""
+SHIPPED = Path(__file__).with_name("counts.json")
+"""Counts of the grids that come with the program, made by `make counts`."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,12 @@ class Count:
 
 
 def kept(run: Run) -> Count | None:
-    """The count of a run's kind if it was counted before; a damaged file counts as none."""
+    """The count of a run's kind if it was counted before, here or for `SHIPPED`; a damaged file counts as none."""
+    name = _name(run)
     try:
-        values = json.loads(_path(run).read_text(encoding="utf-8"))
-        return Count(**values)
+        return Count(**json.loads(_path(name).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        return None
+        return _shipped().get(name)
 
 
 def count(run: Run) -> Count:
@@ -72,30 +73,54 @@ def count(run: Run) -> Count:
         head=run.head, trains=bool(run.train),
     )  # fmt: skip
     with suppress(OSError):  # a home that is full or read-only: then it is counted each time
-        record.write_atomically(_path(run), json.dumps(asdict(found)) + "\n")
+        record.write_atomically(_path(_name(run)), json.dumps(asdict(found)) + "\n")
     return found
 
 
-def _path(run: Run) -> Path:
-    """The file of a run's kind: another card, torch or source of the two parts is another file."""
+def ship(grids: Iterable[Grid]) -> int:
+    """Count the kinds of grids and write them to `SHIPPED`, so that nobody who plans these waits; returns how many."""
+    from bench import plan
+
+    runs = {
+        _name(run): run for grid in grids for run in plan.make(grid, "").runs if run.backbone != CLASSICAL
+    }
+    found = {name: asdict(kept(run) or count(run)) for name, run in sorted(runs.items())}
+    record.write_atomically(SHIPPED, json.dumps(found, indent=1) + "\n")
+    return len(found)
+
+
+@cache
+def _shipped() -> dict[str, Count]:
+    try:
+        values = json.loads(SHIPPED.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {name: Count(**one) for name, one in values.items()}
+
+
+def _name(run: Run) -> str:
+    """Names a run's kind: another card or another source of what is built is another kind."""
     backbone, strategy = backbones.get(run.backbone), strategies.get(run.strategy)
     kind = digest(
         {
-            "version": VERSION, "torch": metadata.version("torch"), "card": asdict(backbone.card),
+            "version": VERSION, "card": asdict(backbone.card),
             "strategy": run.strategy, "options": dict(run.options), "image_size": run.image_size,
             "head": run.head, "trains": bool(run.train),
             "sources": [_source(backbone.build), _source(strategy.apply), _registry()],
         }
     )  # fmt: skip
-    folder = weights.cache_dir().parent / "estimates"
-    return folder / f"{run.backbone}-{run.strategy}-{kind}.json"
+    return f"{run.backbone}-{run.strategy}-{kind}"
+
+
+def _path(name: str) -> Path:
+    return weights.cache_dir().parent / "estimates" / f"{name}.json"
 
 
 @cache
 def _registry() -> str:
-    """Digest of all that models are built from."""
-    digests = hashlib.sha256()
-    for path in sorted(Path(registry.__file__).parent.rglob("*.py")):
+    """Digest of what all models are built from; a backbone more, or a strategy, changes nothing for the others."""
+    root, digests = Path(registry.__file__).parent, hashlib.sha256()
+    for path in sorted((*root.glob("*.py"), *root.glob("modules/*.py"), *root.glob("heads/*.py"))):
         digests.update(path.read_bytes())
     return digests.hexdigest()
 
@@ -104,3 +129,9 @@ def _source(function: Callable[..., Any]) -> str | None:
     """Digest of the file a function stands in; None for one that stands in no file."""
     path = Path(inspect.unwrap(function).__code__.co_filename) if hasattr(function, "__code__") else None
     return hashlib.sha256(path.read_bytes()).hexdigest() if path and path.is_file() else None
+
+
+if __name__ == "__main__":
+    from bench.plan import grid_names, load_grid
+
+    print(f"{SHIPPED}: {ship(map(load_grid, grid_names()))} kinds")

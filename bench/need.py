@@ -23,7 +23,8 @@ class Need:
     """What one run needs. None is unknown.
 
     Attributes:
-        minutes: that it holds its GPU (or, without one, its CPUs) alone; early stopping is not foreseen.
+        minutes: of training and evaluation alone on its GPU (or CPUs); starting, decoding images, building and auditing
+            the model and measuring latencies come on top. Early stopping is foreseen only where it was measured.
         gpu_memory_bytes: at `micro_batch`, CUDA's own share included; 0 without a GPU.
         micro_batch: images that go through the GPU at once; training halves the batch until it fits.
         disk_bytes: that it leaves.

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from fabricated import record
 
-from bench import count, estimate, need
+from bench import count, estimate, need, plan
 from bench.cluster import ClusterProfile
 from bench.count import Count
 from bench.grid import CLASSICAL, Run
@@ -182,3 +182,17 @@ def test_zero_shot_is_counted_without_training():
     found = needs_of(ZERO_SHOT)
     assert found.minutes and found.state_bytes == 0
     assert found.micro_batch == 1
+
+
+def test_the_grids_that_come_with_the_program_are_counted_already():
+    for name in plan.grid_names():
+        runs = [run for run in plan.make(plan.load_grid(name), "d").runs if run.backbone != "classical"]
+        missing = {f"{run.backbone} × {run.strategy}" for run in runs if count.kept(run) is None}
+        assert missing == set(), "registry/ has changed: run `make counts`"
+
+
+def test_what_is_shipped_is_what_counting_gives():
+    runs = plan.make(plan.load_grid("quick"), "d").runs
+    run = next(run for run in runs if (run.backbone, run.strategy) == ("sam_nano", "lora_qv"))
+    shipped = count.kept(run)
+    assert shipped == count.count(run)
