@@ -1,4 +1,4 @@
-"""`bench plan` of more than 10,000 runs, in a fresh process with an empty cache. `pytest benchmarks/test_plan_speed.py -s`."""
+"""`bench plan` of 10,000 runs, in a fresh process with an empty cache. `pytest benchmarks/test_plan_speed.py -s`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bench import plan
 
 LIMIT_S = 10.0
 GRID = """\"\"\"The default grid on 240 folds, from random weights.\"\"\"
+from dataclasses import replace
 from bench.grid import FoldSettings
 from bench.grids.default import GRID as DEFAULT
 
