@@ -11,7 +11,6 @@ from typing import Any
 
 from bench import record
 from bench.errors import RecordError
-from bench.grid import cell_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +22,10 @@ class Entry:
         status: ``ok``, ``failed`` or ``skipped``.
         reason: one line for whatever is not ``ok``.
         failures: reasons of all failed attempts so far, oldest first; the last is this record's own if it failed.
-        backbone, strategy, head, fold: as in the run.
-        cell: what the folds of one row of the leaderboard share.
-        started, ended: of the last attempt, UTC, ISO 8601.
+        backbone, strategy, fold: as in the run.
+        ended: the last attempt, UTC, ISO 8601.
         seconds: training and evaluation together.
         pq, aji, dice: fold means in [0, 1].
-        device: the GPU's name, or ``CPU``.
         node: where the last attempt ran.
         job: its SLURM job.
     """
@@ -39,16 +36,12 @@ class Entry:
     failures: tuple[str, ...]
     backbone: str
     strategy: str
-    head: str | None
     fold: int
-    cell: str
-    started: str | None
     ended: str | None
     seconds: float | None
     pq: float | None
     aji: float | None
     dice: float | None
-    device: str | None
     node: str | None
     job: str | None
 
@@ -158,7 +151,6 @@ def _entry(values: Mapping[str, Any]) -> Entry:
     origin, status, reason = values.get("provenance") or {}, values["status"], values.get("reason")
     tried = [(one.get("status"), one.get("reason")) for one in values.get("attempts") or ()]
     parts = [cost[name] for name in ("train_seconds", "evaluate_seconds") if cost.get(name) is not None]
-    device = origin.get("gpu") or cost.get("device") or origin.get("device")
     return Entry(
         id=values["id"],
         status=status,
@@ -166,16 +158,12 @@ def _entry(values: Mapping[str, Any]) -> Entry:
         failures=tuple(str(why) for how, why in [*tried, (status, reason)] if how == "failed"),
         backbone=run["backbone"],
         strategy=run["strategy"],
-        head=run.get("head"),
         fold=int(run["fold"]),
-        cell=cell_id(run),
-        started=origin.get("started"),
         ended=origin.get("ended"),
         seconds=sum(parts) if parts else None,
         pq=scores.get("pq"),
         aji=scores.get("aji"),
         dice=scores.get("dice"),
-        device="CPU" if device == "cpu" else device,
         node=origin.get("node") or origin.get("host"),
         job=origin.get("slurm_job_id"),
     )

@@ -80,7 +80,7 @@ def test_a_run_that_finds_no_room_fails_alone_and_is_done_once_there_is(disk, cl
 
     assert mount(disk, f"rw,{LARGE}").returncode == 0
     output = one.do("retry")
-    assert "1 runs on SLURM; 2 done already" in output
+    assert "1 run on SLURM; 2 done already" in output
     assert "3 of 3 runs are done, 0 failed" in output
     assert [attempt["reason"] for attempt in one.records()[failed.id].attempts] == [failed.reason]
     assert leftovers(one.results) == []
