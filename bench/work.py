@@ -79,6 +79,8 @@ def work(runs: Sequence[Run], places: Places, *, forgiven: Mapping[str, int] | N
                 status = _take(run, places, images, flag, (forgiven or {}).get(run.id, 0))
                 if status is not None:
                     done[run.id] = status
+                else:
+                    done.pop(run.id, None)
                 if flag():
                     break
             # Cancelled when their turn came, and wanted again since: nobody else would do them.

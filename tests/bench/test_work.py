@@ -174,6 +174,26 @@ def test_a_run_that_is_wanted_again_while_its_job_works_is_done_by_it(
     assert worked.done == {first.id: "ok", second.id: "ok"}
 
 
+def test_a_run_that_somebody_else_took_meanwhile_is_theirs(tmp_path, tiny_grid, tiny_data, monkeypatch):
+    from bench import ledger, work
+
+    prepared = launch.prepare(
+        str(tiny_grid), only=["backbone=classical"], data=tiny_data, weights_folder=None, results=tmp_path
+    )
+    first, second = prepared.plan.runs
+    ledger.write_cancelled(tmp_path, [first.id])
+    attempt = work._attempt
+
+    def taking(run, *arguments):
+        ledger.write_cancelled(tmp_path, [])
+        assert claim.acquire(record.folder(tmp_path, first.id)) is not None
+        return attempt(run, *arguments)
+
+    monkeypatch.setattr(work, "_attempt", taking)
+    worked = work.work(prepared.plan.runs, work.Places(tmp_path, tiny_data, device="cpu"))
+    assert worked.done == {second.id: "ok"}
+
+
 def test_cancelled_runs_are_left_alone(tmp_path, tiny_grid, tiny_data):
     from bench import ledger, work
 
