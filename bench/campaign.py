@@ -21,8 +21,8 @@ from bench.terminal import command, plural
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.follow import Outcome
     from bench.need import Need
+    from bench.outcome import Outcome
     from bench.work import Places
 
 WHERE = {"inline": "in this process", "local": "in local processes", "slurm": "on SLURM"}
@@ -99,15 +99,16 @@ def _follow(
     *,
     workers: int,
     detach: bool,
-    forgiven: Mapping[str, int],
+    forgiven: dict[str, int],
     profile: ClusterProfile,
 ) -> Outcome:
     from bench import arrays, follow
+    from bench.outcome import Outcome
 
     def observe(queue: slurm.Queue | None, book: ledger.Ledger) -> None:
         view.queue, view.ledger = queue, book
 
-    outcome = follow.Outcome()
+    outcome = Outcome()
     try:
         with _sigterm_as_ctrl_c():
             if plan.kind == "slurm":
@@ -174,6 +175,8 @@ def _detached(outcome: Outcome, results: Path, console: Console) -> int:
         )  # fmt: skip
         return 1
     told = "" if outcome.submitted else "Nothing to submit: every run is done or in a job. "
+    if outcome.elsewhere:
+        told += f"{plural(outcome.elsewhere, 'run')} of these in jobs of another user or cluster. "
     console.print(f"{told}`{command('status', results)}` shows how they go.", highlight=False, soft_wrap=True)
     return 0
 
@@ -203,13 +206,15 @@ def _close(view: live.View, results: Path, outcome: Outcome, console: Console, *
     unwanted = ledger.read(results).cancelled & {run.id for run in view.runs}
     cancelled = len(unwanted - view.done())
     told += f", {cancelled} cancelled" if cancelled else ""
+    left = counts["all"] - counts["done"] - counts["failed"] - cancelled
+    told += f", {left} left" if left else ""
     following = (
         "Mend that, and give the same command again."
         if outcome.errors
-        else f"Next: {command('retry' if cancelled else 'table', results)}"
+        else f"Next: {command('retry' if cancelled or left else 'table', results)}"
     )
     console.print(f"{told}. {following}", highlight=False, soft_wrap=True)
-    return 1 if outcome.errors or counts["failed"] or cancelled else 0
+    return 1 if outcome.errors or counts["done"] < counts["all"] else 0
 
 
 def again(results: Path, *, console: Console, failed: bool, detach: bool, profile: str | None) -> int:

@@ -50,9 +50,8 @@ def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Co
         ledger.write_cancelled(results, cancelled)
         queue = slurm.queue()
         live = [one for one in book.unsettled() if queue and (line := one.line(queue)) and line.live]
-        others = {
-            one.submission.owner for one in book.unsettled() if queue and one.submission.owner != queue.owner
-        }
+        given = [one for run_id, one in book.assigned().items() if run_id in wanted]
+        others = {one.submission.owner for one in given if queue and one.submission.owner != queue.owner}
         idle = [str(one.job_id) for one in live if set(one.submission.tasks[one.task]) - over <= cancelled]
         complaints = slurm.cancel(idle)
     if queue is None and any(book.unsettled()):

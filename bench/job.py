@@ -162,6 +162,10 @@ def _no_gpu() -> str | None:
 
 def _put_result(job: Job, results: Any) -> None:
     try:
+        if job.threads:
+            import torch
+
+            torch.set_num_threads(job.threads)
         results.put(job._work())
     except Exception as error:
         results.put(JobResult(error=reason(error)))

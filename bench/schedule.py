@@ -109,8 +109,11 @@ def submit(
                 jobs = executor.submit_array(_jobs(array, places, profile, forgiven))
         except (submitit.core.utils.FailedJobError, submitit.core.utils.FailedSubmissionError) as error:
             said = " ".join(str(error).split())
-            if "timed out" not in said:  # then the jobs may be there all the same: the next look will tell
-                ledger.settle(places.results, note, range(len(note.tasks)))
+            if "timed out" in said:
+                raise ClusterError(
+                    f"sbatch did not answer in time: {said} Its jobs, if there are any, are found at the next look."
+                ) from error
+            ledger.settle(places.results, note, range(len(note.tasks)))
             raise ClusterError(
                 f"sbatch refused the jobs: {said} Mend the profile (against a limit on the number of jobs: a larger "
                 "runs_per_job), or use --cluster local."

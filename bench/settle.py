@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import claim, ledger, record, schedule, slurm
 from bench.grid import Run
+from bench.job import JobResult
 from bench.ledger import JobRef, Ledger, Submission
 from bench.work import Places, give_up
 
@@ -25,7 +26,7 @@ class Settled:
         book: the ledger afterwards.
         errors: what kept jobs from working, with the ids of the runs they were for.
         cancelled: job and run of all that was cancelled by `scancel`.
-        lost: the attempts that were lost, a line each.
+        lost: the attempts that were lost: run and a line each.
         began: whether any of the jobs came to something.
         fruitless: number of jobs that came to nothing: no run was begun, or none left a record here.
     """
@@ -33,7 +34,7 @@ class Settled:
     book: Ledger
     errors: list[tuple[str, frozenset[str]]] = field(default_factory=list)
     cancelled: set[tuple[str, str]] = field(default_factory=set)
-    lost: list[str] = field(default_factory=list)
+    lost: list[tuple[str, str]] = field(default_factory=list)
     began: bool = False
     fruitless: int = 0
 
@@ -68,22 +69,23 @@ def settle(
 
     def lost(run: Run, why: str) -> None:
         if give_up(run, places, why):
-            seen.lost.append(f"{run.backbone} {run.strategy} fold {run.fold}: {why}")
+            seen.lost.append((run.id, f"{run.backbone} {run.strategy} fold {run.fold}: {why}"))
 
     for one in over:
         line = one.line(queue)
         state = line.state if line else told.get(str(one.job_id))
         run_ids = one.submission.tasks[one.task]
         came = schedule.result(one)
-        if state is None and came is None and one.job_id in waited:
-            state = "CANCELLED"
         held = [run_id for run_id in run_ids if claim.evict(record.folder(results, run_id), str(one.job_id))]
+        begun = held or came is not None or one.submission.log(one.task).exists()
+        if state is None and not begun and one.job_id in waited:
+            state = "CANCELLED"
         if came is not None and came.error:
             seen.errors.append((came.error, frozenset(run_ids)))
         for run_id in held:
             if state not in MEANT and run_id in known:
                 lost(known[run_id], _why(one, state, line.node if line else ""))
-        for run_id in came.left if came else ():
+        for run_id in _left(came, run_ids, results):
             why = (
                 f"out of time: job {one.job_id} was requeued at its time limit as often as timeout_retries allows."
                 if came and came.out_of_time
@@ -98,7 +100,10 @@ def settle(
         told_why = came is not None and (came.stopped or came.error is not None)
         if held or told_why or state in MEANT or _worked(results, run_ids, str(one.job_id), book.cancelled):
             seen.began = True
-        else:
+        elif state not in (
+            "NODE_FAIL",
+            "BOOT_FAIL",
+        ):  # a node takes many jobs along, and says nothing of them
             seen.fruitless += 1
         settled.setdefault(one.submission.token, (one.submission, set()))[1].add(one.task)
     if seen.cancelled:
@@ -108,6 +113,13 @@ def settle(
     if settled:
         seen.book = ledger.read(results)
     return seen
+
+
+def _left(came: JobResult | None, run_ids: Sequence[str], results: Path) -> Sequence[str]:
+    """What a job that was stopped and not requeued was at; the first that is not done, if it never got to any."""
+    if came is None or not came.stopped:
+        return ()
+    return came.left or [run_id for run_id in run_ids if not _is_done(results, run_id)][:1]
 
 
 def _adopt(book: Ledger, queue: slurm.Queue, results: Path) -> Ledger:

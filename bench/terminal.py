@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,9 @@ def console(stderr: bool = False) -> Console:
 
 def command(words: str, results: Path) -> str:
     """A command to be given next about a results folder, as it would be typed here."""
-    return f"bench {words}" + ("" if results.resolve() == RESULTS.resolve() else f" --results {results}")
+    return f"bench {words}" + (
+        "" if results.resolve() == RESULTS.resolve() else f" --results {shlex.quote(str(results))}"
+    )
 
 
 def plural(count: int, noun: str) -> str:

@@ -113,11 +113,13 @@ def test_accounting_tells_what_the_queue_has_forgotten(world, monkeypatch):
     assert world.reasons()[world.runs[0].id] == "lost: the node failed under job 7_0."
 
 
-def test_a_job_that_saved_and_ended_costs_no_attempt(world):
+def test_a_job_that_was_stopped_before_it_began_anything_costs_its_first_run_a_time_out(world):
+    first, second = world.runs[:2]
+    record.write(world.results, RunRecord(id=first.id, status="ok", run=first.as_dict()))
     world.states["7_0"] = "COMPLETED"
-    world.leave("7_0", JobResult(stopped=True))
+    world.leave("7_0", JobResult(stopped=True))  # else a limit shorter than the imports would have no end
     seen = world.settle()
-    assert world.reasons() == {} and seen.began
+    assert world.reasons()[second.id].startswith("timed out: job 7_0 was told to end") and seen.began
     assert set(seen.book.assigned()) == {run.id for run in world.runs[2:]}
 
 
