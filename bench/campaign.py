@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,7 +113,7 @@ def _follow(
         with _sigterm_as_ctrl_c():
             if plan.kind == "slurm":
                 needs = _needs(plan, places.results, profile, view.console)
-                with live.shown(view) if not detach else _quiet():
+                with nullcontext() if detach else live.shown(view):
                     outcome = follow.on_slurm(
                         plan.runs, places, profile=profile, forgiven=forgiven,
                         arrange=lambda due: arrays.arrange(due, needs, profile, slurm.max_array_size()),
@@ -142,16 +142,11 @@ def _needs(plan: Manifest, results: Path, profile: ClusterProfile, console: Cons
     )  # fmt: skip
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    yield
-
-
 def _want(results: Path, run_ids: Collection[str]) -> None:
     """A command about cancelled runs makes them wanted again."""
-    if ledger.read(results).cancelled & set(run_ids):
+    if ledger.read_cancelled(results) & set(run_ids):
         with ledger.locked(results):
-            ledger.write_cancelled(results, ledger.read(results).cancelled - set(run_ids))
+            ledger.write_cancelled(results, ledger.read_cancelled(results) - set(run_ids))
 
 
 @contextmanager
@@ -203,7 +198,7 @@ def _close(view: live.View, results: Path, outcome: Outcome, console: Console, *
         )
         return 130
     told = f"{counts['done']} of {counts['all']} runs are done, {counts['failed']} failed"
-    unwanted = ledger.read(results).cancelled & {run.id for run in view.runs}
+    unwanted = ledger.read_cancelled(results) & {run.id for run in view.runs}
     cancelled = len(unwanted - view.done())
     told += f", {cancelled} cancelled" if cancelled else ""
     left = counts["all"] - counts["done"] - counts["failed"] - cancelled
@@ -234,7 +229,7 @@ def again(results: Path, *, console: Console, failed: bool, detach: bool, profil
         raise BenchError(f"there is no plan in {results}: nothing was run there yet. Start with `bench run`.")
     index = Index(results)
     index.refresh()
-    done = {run_id for run_id, entry in index.entries.items() if entry.status == "ok"}
+    done = index.done()
     latest = {run.id: (run, plan) for plan in plans for run in plan.runs}
     shares: dict[Manifest, list[Run]] = {}
     for run, plan in latest.values():

@@ -38,7 +38,7 @@ def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Co
         raise BenchError(f"there is nothing to cancel in {results}: nothing was planned there.")
     index = Index(results)
     index.refresh()
-    over = {run_id for run_id, one in index.entries.items() if one.status == "ok"}
+    over = index.done()
     if everything:
         named = {run.id for plan in plans for run in plan.runs}
     else:

@@ -58,7 +58,7 @@ class Crew:
 
     def has_to_act(self, queue: slurm.Queue, book: ledger.Ledger) -> bool:
         """Whether a job is over or was not answered for, or a run is in no job of ours: then the ledger is taken."""
-        tasks = [one for one in book.unsettled() if one.submission.owner == queue.owner]
+        tasks = list(book.unsettled(queue.owner))
         if self.first or any(one.job_id is None or one.is_over(queue) for one in tasks):
             return True
         loose = self.due.keys() - _ours(book, queue.owner)
@@ -144,7 +144,7 @@ class Crew:
             for run in self.due.values()
             if run.id not in assigned and not is_held(self.places.results, run)
         ]
-        queued = sum(one.submission.owner == owner for one in book.unsettled())
+        queued = len(list(book.unsettled(owner)))
         if not free or (self.refused is not None and queued >= self.refused):
             return
         try:
@@ -157,8 +157,7 @@ class Crew:
                 self.tell(f"Submitted {plural(count, 'run')} in {jobs}, under the number {one.job_id}.")
             self.refused = None
         except ClusterError as error:
-            tasks = ledger.read(self.places.results).unsettled()
-            self.refused = sum(one.submission.owner == owner for one in tasks)
+            self.refused = len(list(ledger.read(self.places.results).unsettled(owner)))
             if not self.refused:
                 raise
             if str(error) != self.told:
@@ -170,4 +169,4 @@ class Crew:
 
 def _ours(book: ledger.Ledger, owner: str) -> set[str]:
     """Runs in jobs whose end we shall see; of others, their records tell."""
-    return {run_id for run_id, one in book.assigned().items() if one.submission.owner == owner}
+    return {run_id for one in book.unsettled(owner) for run_id in one.submission.tasks[one.task]}

@@ -35,7 +35,7 @@ def here(
     outcome, fruitless = Outcome(), 0
     while not outcome.errors and not outcome.interrupted:
         due = pending(runs, places, forgiven)
-        cancelled = ledger.read(places.results).cancelled
+        cancelled = ledger.read_cancelled(places.results)
         free = [run for run in due if run.id not in cancelled and not is_held(places.results, run)]
         if not due or (not free and not any(is_held(places.results, run) for run in due)):
             break

@@ -84,6 +84,10 @@ class Index:
         found = (self._look(name) for name in sorted(names) if not self._is_done(name))
         return [entry for entry in found if entry is not None]
 
+    def done(self) -> set[str]:
+        """Ids of runs that are done."""
+        return {name for name in self.entries if self._is_done(name)}
+
     def _is_done(self, name: str) -> bool:
         entry = self.entries.get(name)
         return entry is not None and entry.status == "ok"

@@ -64,10 +64,7 @@ class Job:
             with StopFlag() as early:  # while all is still being imported, nothing else listens
                 if self.gpu is not None:
                     os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # CUDA is not initialised yet
-                if self.threads:
-                    import torch
-
-                    torch.set_num_threads(self.threads)
+                _limit_threads(self.threads)
                 if self.places.device == "cuda" and (why := _no_gpu()):
                     return JobResult(error=why)
                 if early():
@@ -147,6 +144,13 @@ class Job:
         return None
 
 
+def _limit_threads(threads: int | None) -> None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
 def _no_gpu() -> str | None:
     """What is wrong if PyTorch can't use the GPU that this job has."""
     import torch
@@ -162,10 +166,7 @@ def _no_gpu() -> str | None:
 
 def _put_result(job: Job, results: Any) -> None:
     try:
-        if job.threads:
-            import torch
-
-            torch.set_num_threads(job.threads)
+        _limit_threads(job.threads)
         results.put(job._work())
     except Exception as error:
         results.put(JobResult(error=reason(error)))

@@ -119,8 +119,9 @@ def prepare(
         raise PlanError(problems)
     index = Index(results)
     index.refresh()
-    done = [r for r in made.runs if (found := index.entries.get(r.id)) is not None and found.status == "ok"]
-    return Prepared(made, root, samples, dataset_digest, tuple(done), index, n_images, tuple(absent))
+    over = index.done()
+    done = tuple(run for run in made.runs if run.id in over)
+    return Prepared(made, root, samples, dataset_digest, done, index, n_images, tuple(absent))
 
 
 def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, console: Console, kind: str, workers: int,

@@ -106,9 +106,11 @@ class Ledger:
     closed: tuple[Submission, ...]
     cancelled: frozenset[str]
 
-    def unsettled(self) -> Iterator[JobRef]:
-        """Tasks whose end nobody has looked at yet."""
+    def unsettled(self, owner: str | None = None) -> Iterator[JobRef]:
+        """Tasks whose end nobody has looked at yet; of one owner, if asked."""
         for submission in self.open:
+            if owner not in (None, submission.owner):
+                continue
             for task in range(len(submission.tasks)):
                 if task not in submission.settled:
                     yield JobRef(submission, task)
@@ -169,16 +171,24 @@ def read(results: Path) -> Ledger:
     opened = _submissions(root / "open")
     closed = _submissions(root / "closed")
     over = {one.token for one in closed}
-    listed = root / "cancelled.json"
+    return Ledger(tuple(one for one in opened if one.token not in over), closed, read_cancelled(results))
+
+
+def read_cancelled(results: Path) -> frozenset[str]:
+    """Ids of the runs that a user cancelled.
+
+    Raises:
+        LedgerError: a damaged file.
+    """
+    listed = results / "ledger" / "cancelled.json"
     try:
-        cancelled = frozenset(map(str, json.loads(listed.read_text(encoding="utf-8"))))
+        return frozenset(map(str, json.loads(listed.read_text(encoding="utf-8"))))
     except FileNotFoundError:
-        cancelled = frozenset()
+        return frozenset()
     except ValueError as error:
         raise LedgerError(
             f"{listed} is damaged ({error}); remove it: it only names cancelled runs."
         ) from error
-    return Ledger(tuple(one for one in opened if one.token not in over), closed, cancelled)
 
 
 def intend(results: Path, tasks: Collection[Collection[str]], *, submitted: str, owner: str) -> Submission:

@@ -16,6 +16,7 @@ from bench.work import Places, give_up
 UNANSWERED_S = 30.0
 """A submission that crashed is looked for in the queue for so long before it is taken for never made."""
 MEANT = frozenset(("CANCELLED", "PREEMPTED", "REVOKED"))
+NODE_DIED = frozenset(("NODE_FAIL", "BOOT_FAIL"))
 
 
 @dataclass
@@ -100,10 +101,7 @@ def settle(
         told_why = came is not None and (came.stopped or came.error is not None)
         if held or told_why or state in MEANT or _worked(results, run_ids, str(one.job_id), book.cancelled):
             seen.began = True
-        elif state not in (
-            "NODE_FAIL",
-            "BOOT_FAIL",
-        ):  # a node takes many jobs along, and says nothing of them
+        elif state not in NODE_DIED:  # one node takes many jobs along, and says nothing of them
             seen.fruitless += 1
         settled.setdefault(one.submission.token, (one.submission, set()))[1].add(one.task)
     if seen.cancelled:
@@ -141,13 +139,13 @@ def _why(one: JobRef, state: str | None, node: str) -> str:
     """The reason of a lost attempt; its first words are its kind (see `bench.retry.kind`)."""
     job = f"job {one.job_id}" + (f" on {node}" if node else "")
     log = one.submission.log(one.task, "err")
+    if state in NODE_DIED:
+        return f"lost: the node failed under {job}."
     match state:
         case "TIMEOUT" | "DEADLINE":
             return f"timed out: {job} met its time limit before it could save and requeue; longer signal_delay_s?"
         case "OUT_OF_MEMORY":
             return f"out of memory: SLURM killed {job}: host memory, see memory_gb_per_gpu in the profile."
-        case "NODE_FAIL" | "BOOT_FAIL":
-            return f"lost: the node failed under {job}."
         case None:
             return f"lost: {job} vanished from the queue without a word; see {log}."
         case "COMPLETED":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable
@@ -12,8 +11,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Literal
 
+from bench import ledger
 from bench.claim import Claim
-from bench.errors import InterruptedRunError
+from bench.errors import InterruptedRunError, LedgerError
 
 LOOK_EVERY_S = 5.0
 Why = Literal["interrupted", "cancelled", "lost"]
@@ -89,7 +89,6 @@ class Stop:
 def is_cancelled(results: Path, run_id: str) -> bool:
     """Whether a user cancelled the run (see `bench.ledger`)."""
     try:
-        listed = json.loads((results / "ledger" / "cancelled.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False  # none was ever cancelled, or the file system stutters: the next look will tell
-    return run_id in listed
+        return run_id in ledger.read_cancelled(results)
+    except (OSError, LedgerError):
+        return False  # a file system that stutters: the next look will tell

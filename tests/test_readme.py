@@ -65,6 +65,11 @@ def test_the_complete_files_of_the_readme_work(tmp_path, name):
     )
 
 
+def help_of(command: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "bench.cli", *command.split(), "--help"]
+    return subprocess.run(words, capture_output=True, text=True, cwd=ROOT, check=False)
+
+
 def test_every_command_of_the_readme_exists():
     commands = set(re.findall(r"^\s*(?:\$ )?bench (\w+)", README, re.MULTILINE))
     shown = {
@@ -83,14 +88,7 @@ def test_every_command_of_the_readme_exists():
     }
     assert shown <= commands
     for command in commands:
-        done = subprocess.run(
-            [sys.executable, "-m", "bench.cli", command, "--help"],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            check=False,
-        )
-        assert done.returncode == 0, command
+        assert help_of(command).returncode == 0, command
 
 
 def test_every_option_of_the_readme_exists():
@@ -110,13 +108,8 @@ def test_every_option_of_the_readme_exists():
         "weights fetch",
         "weights check",
     ):
-        done = subprocess.run(
-            [sys.executable, "-m", "bench.cli", *command.split(), "--help"],
-            capture_output=True,
-            text=True,
-            cwd=ROOT,
-            check=True,
-        )
+        done = help_of(command)
+        assert done.returncode == 0, done.stderr
         help_text += done.stdout
     for option in set(re.findall(r"^\s+bench .*", README, re.MULTILINE)):
         for flag in re.findall(r"(--[a-z-]+)", option):

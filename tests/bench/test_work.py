@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import claim, launch, progress, record
+from bench import claim, launch, ledger, progress, record, work
 
 WORKER = """
 import sys
@@ -153,16 +153,21 @@ def test_a_run_that_always_dies_is_recorded_and_the_others_go_on(tmp_path, tiny_
     assert {r.status for r in found.values()} == {"ok"}
 
 
-def test_a_run_that_is_wanted_again_while_its_job_works_is_done_by_it(
-    tmp_path, tiny_grid, tiny_data, monkeypatch
-):
-    from bench import ledger, work
-
+@pytest.fixture
+def first_cancelled(tmp_path, tiny_grid, tiny_data):
+    """Two runs, of which a user cancelled the first."""
     prepared = launch.prepare(
         str(tiny_grid), only=["backbone=classical"], data=tiny_data, weights_folder=None, results=tmp_path
     )
     first, second = prepared.plan.runs
     ledger.write_cancelled(tmp_path, [first.id])
+    return first, second
+
+
+def test_a_run_that_is_wanted_again_while_its_job_works_is_done_by_it(
+    tmp_path, first_cancelled, tiny_data, monkeypatch
+):
+    first, second = first_cancelled
     attempt = work._attempt
 
     def wanting(run, *arguments):
@@ -170,18 +175,12 @@ def test_a_run_that_is_wanted_again_while_its_job_works_is_done_by_it(
         return attempt(run, *arguments)
 
     monkeypatch.setattr(work, "_attempt", wanting)
-    worked = work.work(prepared.plan.runs, work.Places(tmp_path, tiny_data, device="cpu"))
+    worked = work.work(first_cancelled, work.Places(tmp_path, tiny_data, device="cpu"))
     assert worked.done == {first.id: "ok", second.id: "ok"}
 
 
-def test_a_run_that_somebody_else_took_meanwhile_is_theirs(tmp_path, tiny_grid, tiny_data, monkeypatch):
-    from bench import ledger, work
-
-    prepared = launch.prepare(
-        str(tiny_grid), only=["backbone=classical"], data=tiny_data, weights_folder=None, results=tmp_path
-    )
-    first, second = prepared.plan.runs
-    ledger.write_cancelled(tmp_path, [first.id])
+def test_a_run_that_somebody_else_took_meanwhile_is_theirs(tmp_path, first_cancelled, tiny_data, monkeypatch):
+    first, second = first_cancelled
     attempt = work._attempt
 
     def taking(run, *arguments):
@@ -190,18 +189,12 @@ def test_a_run_that_somebody_else_took_meanwhile_is_theirs(tmp_path, tiny_grid, 
         return attempt(run, *arguments)
 
     monkeypatch.setattr(work, "_attempt", taking)
-    worked = work.work(prepared.plan.runs, work.Places(tmp_path, tiny_data, device="cpu"))
+    worked = work.work(first_cancelled, work.Places(tmp_path, tiny_data, device="cpu"))
     assert worked.done == {second.id: "ok"}
 
 
-def test_cancelled_runs_are_left_alone(tmp_path, tiny_grid, tiny_data):
-    from bench import ledger, work
-
-    prepared = launch.prepare(
-        str(tiny_grid), only=["backbone=classical"], data=tiny_data, weights_folder=None, results=tmp_path
-    )
-    first, second = prepared.plan.runs
-    ledger.write_cancelled(tmp_path, [first.id])
-    worked = work.work(prepared.plan.runs, work.Places(tmp_path, tiny_data, device="cpu"))
+def test_cancelled_runs_are_left_alone(tmp_path, first_cancelled, tiny_data):
+    first, second = first_cancelled
+    worked = work.work(first_cancelled, work.Places(tmp_path, tiny_data, device="cpu"))
     assert worked.done == {first.id: "cancelled", second.id: "ok"}
     assert record.read(tmp_path, first.id) is None
