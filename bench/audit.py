@@ -175,17 +175,11 @@ def _mismatches(
 def _added(sam: Sam) -> set[str]:
     lora = {name for name, _ in sam.named_parameters() if ".lora_" in name}
     bottlenecks = (name for name, module in sam.named_modules() if isinstance(module, Bottleneck))
-    return lora | {
-        f"{name}.{p}" for name in bottlenecks for p, _ in sam.get_submodule(name).named_parameters()
-    }
+    return lora | {f"{name}.{p}" for name in bottlenecks for p, _ in sam.get_submodule(name).named_parameters()}
 
 
 def _roundtrip(
-    sam: Sam,
-    model: Sam,
-    strategy: str,
-    images: Tensor,
-    autocast: Callable[[], AbstractContextManager[Any]],
+    sam: Sam, model: Sam, strategy: str, images: Tensor, autocast: Callable[[], AbstractContextManager[Any]]
 ) -> float:
     """Largest difference of the logits after saving, and loading into another model."""
     with TemporaryDirectory(prefix="audit-") as folder:

@@ -52,9 +52,16 @@ class CostAxis:
         if self.gap is not None:
             white = {"boxstyle": "square,pad=0", "facecolor": "white", "edgecolor": "none"}
             panel.text(
-                self.gap, 0, "//", transform=panel.get_xaxis_transform(), ha="center", va="center",
-                fontsize=9, bbox=white, zorder=6,
-            )  # fmt: skip
+                self.gap,
+                0,
+                "//",
+                transform=panel.get_xaxis_transform(),
+                ha="center",
+                va="center",
+                fontsize=9,
+                bbox=white,
+                zorder=6,
+            )
 
 
 def cost_axis(values: pd.Series) -> CostAxis:

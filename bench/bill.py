@@ -95,13 +95,14 @@ def draw_up(
     at_once = profile.array_parallelism * max((array.runs_at_once for array in arrays), default=1)
     states = sorted((needs[run.id].state_bytes or 0 for job in jobs for run in job), reverse=True)
     return Bill(
-        lines=tuple(lines), arrays=tuple(arrays),
+        lines=tuple(lines),
+        arrays=tuple(arrays),
         gpu_hours=sum(line.gpu_hours or 0.0 for line in lines),
         wall_hours=makespan(minutes, profile.array_parallelism) / 60,
         unknown=sum(line.todo for line in lines if line.need and line.need.minutes is None),
         disk_bytes=sum(needs[run.id].disk_bytes or 0 for job in jobs for run in job),
         state_bytes=sum(states[:at_once]),
-    )  # fmt: skip
+    )
 
 
 def makespan(durations: Sequence[float], places: int) -> float:
@@ -125,11 +126,7 @@ def warnings(bill: Bill, profile: ClusterProfile, free_bytes: int | None) -> lis
     for line in bill.lines:
         if line.need is None:
             continue
-        name, memory, minutes = (
-            f"{line.backbone} × {line.strategy}",
-            line.need.gpu_memory_bytes,
-            line.need.minutes,
-        )
+        name, memory, minutes = (f"{line.backbone} × {line.strategy}", line.need.gpu_memory_bytes, line.need.minutes)
         if memory and memory > profile.gpu_memory_gb * 2**30 and line.need.micro_batch in (1, None):
             told.append(
                 f"{name} needs ≈ {memory / 2**30:.0f} GiB even at a micro-batch of 1, and a GPU of this profile has "
@@ -156,10 +153,7 @@ def _over_limit(minutes: float, profile: ClusterProfile) -> str:
     text = f"≈ {hours(minutes / 60)} a run, and the time limit is {hours(limit / 60)}: "
     often = "once" if times == 1 else f"{times} times"
     if not profile.requeue:
-        return (
-            text
-            + f"each stops and must be submitted again about {often}; `bench run` does so while it follows."
-        )
+        return text + f"each stops and must be submitted again about {often}; `bench run` does so while it follows."
     text += f"each will be requeued about {often} and go on from its state."
     if times > profile.timeout_retries:
         text += f" That is more than timeout_retries = {profile.timeout_retries} allows; raise it."

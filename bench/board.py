@@ -41,9 +41,7 @@ def show(status: Status, console: Console, *, full: bool = False) -> None:
         if queued := status.of("queued"):
             console.print(panel.queue(queued), **PLAIN)
         if status.silent:
-            console.print(
-                "SLURM does not answer: what it had last is shown as queued.", style="yellow", **PLAIN
-            )
+            console.print("SLURM does not answer: what it had last is shown as queued.", style="yellow", **PLAIN)
         console.print()
         _show_rows(status.runs, console, full)
     if active := status.of("running"):
@@ -61,8 +59,18 @@ def show(status: Status, console: Console, *, full: bool = False) -> None:
         console.print(line, **PLAIN)
 
 
-NEVER = frozenset(("PartitionConfig", "BadConstraints", "AccountNotAllowed", "QOSNotAllowed", "InvalidAccount",
-                   "InvalidQOS", "PartitionNodeLimit", "PartitionTimeLimit"))  # fmt: skip
+NEVER = frozenset(
+    (
+        "PartitionConfig",
+        "BadConstraints",
+        "AccountNotAllowed",
+        "QOSNotAllowed",
+        "InvalidAccount",
+        "InvalidQOS",
+        "PartitionNodeLimit",
+        "PartitionTimeLimit",
+    )
+)
 """SLURM's reasons that do not pass by themselves."""
 
 
@@ -82,9 +90,7 @@ def hints(status: Status) -> list[str]:
             f"queued for {', '.join(stuck)}: no node can take these; mend the profile, then {say('cancel --all')} "
             f"and {say('retry --profile NAME')}"
         )
-    again = [
-        state for state in STATES if state in ("interrupted", "cancelled", "lost") and numbers.get(state)
-    ]
+    again = [state for state in STATES if state in ("interrupted", "cancelled", "lost") and numbers.get(state)]
     if again:
         lines.append(f"{', '.join(again)}: {say('retry')} goes on with them")
     if numbers.get("waiting") and not numbers.get("running") and not numbers.get("queued") and not again:
@@ -153,10 +159,13 @@ def _rows(rows: Sequence[tuple[tuple[str, str, str], list[RunState]]], width: in
 
     def columns(symbols: bool) -> list[Column]:
         middle = [
-            Column(LOOKS[state][0] if symbols else state, [str(found[state] or "") for found in counted],
-                   style=LOOKS[state][1])
+            Column(
+                LOOKS[state][0] if symbols else state,
+                [str(found[state] or "") for found in counted],
+                style=LOOKS[state][1],
+            )
             for state in others
-        ]  # fmt: skip
+        ]
         return [*names, Column("done", done, style="green"), *middle, pq]
 
     # The line of counts above is the legend of the symbols.

@@ -75,14 +75,16 @@ def carry_out(
     console.print(
         f"{plural(len(by_id) - len(final), 'run')} {WHERE[plan.kind]}{remark}; {done} done already, "
         f"results in {results}",
-        highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        highlight=False,
+        soft_wrap=True,
+    )
     if failed:
         console.print(
             f"{failed} failed before and would fail again; `{command('retry --failed', results)}` tries them "
             "all the same.",
-            highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            highlight=False,
+            soft_wrap=True,
+        )
     places = Places(results=results, data=plan.data, weights=plan.weights, device=plan.device, limits=limits)
     view = live.View(results=results, runs=plan.runs, is_final=is_final, console=console, index=index)
     outcome = _follow(plan, places, view, workers=workers, detach=detach, forgiven=forgiven, profile=profile)
@@ -115,11 +117,15 @@ def _follow(
                 needs = _needs(plan, places.results, profile, view.console)
                 with nullcontext() if detach else live.shown(view):
                     outcome = follow.on_slurm(
-                        plan.runs, places, profile=profile, forgiven=forgiven,
+                        plan.runs,
+                        places,
+                        profile=profile,
+                        forgiven=forgiven,
                         arrange=lambda due: arrays.arrange(due, needs, profile, slurm.max_array_size()),
-                        detach=detach, tell=lambda text: view.console.print(text, highlight=False, soft_wrap=True),
+                        detach=detach,
+                        tell=lambda text: view.console.print(text, highlight=False, soft_wrap=True),
                         observe=observe,
-                    )  # fmt: skip
+                    )
             else:
                 with live.shown(view):
                     outcome = follow.here(
@@ -137,9 +143,13 @@ def _needs(plan: Manifest, results: Path, profile: ClusterProfile, console: Cons
 
     samples = datasets.get(plan.runs[0].dataset).samples(plan.data) if plan.runs else ()
     return costs.needed(
-        plan.runs, samples, profile=cluster.on_device(profile, plan.device), console=console, n_images=len(samples),
+        plan.runs,
+        samples,
+        profile=cluster.on_device(profile, plan.device),
+        console=console,
+        n_images=len(samples),
         records=record.read_all(results, [], history=False),
-    )  # fmt: skip
+    )
 
 
 def _want(results: Path, run_ids: Collection[str]) -> None:
@@ -166,8 +176,10 @@ def _detached(outcome: Outcome, results: Path, console: Console) -> int:
     if outcome.refused:
         console.print(
             f"{plural(outcome.refused, 'run')} not taken. Give the same command again when there is room, or leave out "
-            "--detach: then it does so by itself.", highlight=False, soft_wrap=True,
-        )  # fmt: skip
+            "--detach: then it does so by itself.",
+            highlight=False,
+            soft_wrap=True,
+        )
         return 1
     told = "" if outcome.submitted else "Nothing to submit: every run is done or in a job. "
     if outcome.elsewhere:
@@ -192,9 +204,7 @@ def _close(view: live.View, results: Path, outcome: Outcome, console: Console, *
             else "Stopped. The same command continues where this one stopped."
         )
         console.print(
-            f"{counts['done']} of {counts['all']} runs are done and kept. {going_on}",
-            highlight=False,
-            soft_wrap=True,
+            f"{counts['done']} of {counts['all']} runs are done and kept. {going_on}", highlight=False, soft_wrap=True
         )
         return 130
     told = f"{counts['done']} of {counts['all']} runs are done, {counts['failed']} failed"
@@ -243,9 +253,8 @@ def again(results: Path, *, console: Console, failed: bool, detach: bool, profil
         apart = number < len(left) and places.kind == "slurm"
         remark = f" with profile {places.profile}" if len(left) > 1 else ""
         code = carry_out(
-            one, results=results, console=console, index=index, detach=detach or apart, final_too=failed,
-            remark=remark,
-        )  # fmt: skip
+            one, results=results, console=console, index=index, detach=detach or apart, final_too=failed, remark=remark
+        )
         codes.append(code)
         if code == 130:
             break

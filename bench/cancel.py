@@ -30,9 +30,7 @@ def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Co
         BenchError: neither names nor `everything`, unknown names, or jobs that SLURM does not end.
     """
     if not names and not everything:
-        raise BenchError(
-            "nothing is cancelled: name runs (their ids, or BACKBONE/STRATEGY/FOLD), or pass --all."
-        )
+        raise BenchError("nothing is cancelled: name runs (their ids, or BACKBONE/STRATEGY/FOLD), or pass --all.")
     plans = manifest.read_all(results)
     if not plans:
         raise BenchError(f"there is nothing to cancel in {results}: nothing was planned there.")

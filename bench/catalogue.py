@@ -22,9 +22,7 @@ MARKS = {"ok": "green", "missing": "yellow", "unverified": "yellow", "wrong dige
 
 def listing(kind: str) -> Table:
     """One table of everything registered of a kind; ``settings`` lists what `--set` takes."""
-    table = Table(
-        title=kind, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
-    )
+    table = Table(title=kind, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     if kind == "backbones":
         for name in ("name", "parameters", "input", "official checkpoint"):
             table.add_column(name, justify="right" if name in ("parameters", "input") else "left")
@@ -36,9 +34,7 @@ def listing(kind: str) -> Table:
     for name in ("name", "type, default and meaning" if kind == "settings" else "summary"):
         table.add_column(name)
     rows: Iterable[tuple[str, str]] = {
-        "strategies": lambda: (
-            (n, f"{strategies.get(n).summary} [dim]({_options(n)})[/]") for n in strategies.names()
-        ),
+        "strategies": lambda: ((n, f"{strategies.get(n).summary} [dim]({_options(n)})[/]") for n in strategies.names()),
         "heads": lambda: ((n, heads.get(n).summary) for n in heads.names()),
         "datasets": lambda: ((n, datasets.get(n).summary) for n in datasets.names()),
         "grids": lambda: ((n, plan.load_grid(n).summary) for n in plan.grid_names()),
@@ -86,9 +82,14 @@ def show(backbone: str, strategy: str | None, depth: int) -> Iterator[Table | Tr
     from bench import model
 
     sam = model.prepare(
-        backbone=backbone, strategy=strategy or "zero_shot", options={}, image_size=256, checkpoint=None,
-        tokens=heads.get("distance").channels, seed=0,
-    )  # fmt: skip
+        backbone=backbone,
+        strategy=strategy or "zero_shot",
+        options={},
+        image_size=256,
+        checkpoint=None,
+        tokens=heads.get("distance").channels,
+        seed=0,
+    )
     root = model.describe(sam, depth)
     tree = Tree(_label(root, backbone))
     _grow(tree, root)
@@ -103,12 +104,7 @@ def with_checkpoint() -> list[str]:
 def check_report(report: CheckReport) -> Iterator[Table | str]:
     """What `bench data check` found: one row per organ, then every problem and oddity."""
     table = Table(
-        title=f"{report.root}",
-        title_justify="left",
-        title_style="bold",
-        box=None,
-        pad_edge=False,
-        padding=(0, 2, 0, 0),
+        title=f"{report.root}", title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
     keys = list(dict.fromkeys(key for counts in report.organs.values() for key in counts))
     table.add_column("organ")
@@ -158,9 +154,7 @@ def _label(node: Node, name: str | None = None) -> str:
     elif node.trained:
         share = f"[green]{millions(node.trained)} trained[/]"
     times = f" × {node.count}" if node.count > 1 else ""
-    return (
-        f"{name or escape(node.name)} [dim]{escape(node.kind)}{times}[/] {millions(node.parameters)}, {share}"
-    )
+    return f"{name or escape(node.name)} [dim]{escape(node.kind)}{times}[/] {millions(node.parameters)}, {share}"
 
 
 def _grow(tree: Tree, node: Node) -> None:

@@ -106,9 +106,16 @@ def acquire(folder: Path, *, limit_s: float = HEARTBEAT_LIMIT_S) -> Claim | None
     token = uuid.uuid4().hex
     mine = job()
     content = {
-        "token": token, "host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()),
-        "job": mine.id, "restarts": mine.restarts, "node": mine.node, "limit_s": limit_s, **_view(),
-    }  # fmt: skip
+        "token": token,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "born": _born(os.getpid()),
+        "job": mine.id,
+        "restarts": mine.restarts,
+        "node": mine.node,
+        "limit_s": limit_s,
+        **_view(),
+    }
     temporary = folder / f".{FILENAME}.{token[:8]}.tmp"
     try:
         temporary.write_text(json.dumps(content), encoding="utf-8")

@@ -41,12 +41,9 @@ Only = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="KEY=A,B", help="Narrow backbone, strategy or fold; repeat as needed."),
 ]
-Data = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="The dataset's folder; the user's cache by default.")
-]
+Data = Annotated[Path | None, typer.Option(metavar="DIR", help="The dataset's folder; the user's cache by default.")]
 Weights = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Folder of the official checkpoints; the user's cache by default."),
+    Path | None, typer.Option(metavar="DIR", help="Folder of the official checkpoints; the user's cache by default.")
 ]
 Profile = Annotated[str, typer.Option(help="Cluster profile: slurm/NAME.toml, or a path.")]
 for verb in (cli_jobs.status, cli_jobs.logs, cli_jobs.cancel, cli_jobs.retry):
@@ -63,9 +60,7 @@ def run(
     results: Results = RESULTS,
     cluster: Annotated[
         Where,
-        typer.Option(
-            help="inline: this process; local: processes here; slurm: jobs; auto: SLURM where there is one."
-        ),
+        typer.Option(help="inline: this process; local: processes here; slurm: jobs; auto: SLURM where there is one."),
     ] = Where.auto,
     profile: Profile = "default",
     workers: Annotated[int, typer.Option(min=0, help="Local processes; 0: one per GPU, or one.")] = 0,
@@ -74,8 +69,7 @@ def run(
         bool, typer.Option("--detach", help="On SLURM: submit and return; `bench status` shows the rest.")
     ] = False,
     dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Plan and check everything, write the sbatch files, run nothing."),
+        bool, typer.Option("--dry-run", help="Plan and check everything, write the sbatch files, run nothing.")
     ] = False,
 ) -> None:
     """Run a grid: backbone × strategy × fold. Done runs are skipped; the same command resumes what was stopped.
@@ -87,23 +81,32 @@ def run(
     from bench import launch
 
     prepared = launch.prepare(
-        grid, assignments=overrides or (), only=only or (), data=data, weights_folder=weights, results=results,
-        device="auto" if cluster is Where.slurm else device.value, profile=profile, ahead=dry_run,
-    )  # fmt: skip
+        grid,
+        assignments=overrides or (),
+        only=only or (),
+        data=data,
+        weights_folder=weights,
+        results=results,
+        device="auto" if cluster is Where.slurm else device.value,
+        profile=profile,
+        ahead=dry_run,
+    )
     if dry_run:
         code = launch.dry_run(
-            prepared,
-            results=results,
-            console=console(),
-            kind=cluster.value,
-            profile=profile,
-            device=device.value,
+            prepared, results=results, console=console(), kind=cluster.value, profile=profile, device=device.value
         )
         raise typer.Exit(code)
     code = launch.run(
-        prepared, results=results, weights_folder=weights, console=console(), kind=cluster.value,
-        workers=workers, device=device.value, profile=profile, detach=detach,
-    )  # fmt: skip
+        prepared,
+        results=results,
+        weights_folder=weights,
+        console=console(),
+        kind=cluster.value,
+        workers=workers,
+        device=device.value,
+        profile=profile,
+        detach=detach,
+    )
     raise typer.Exit(code)
 
 
@@ -121,9 +124,15 @@ def plan(
     from bench import launch
 
     prepared = launch.prepare(
-        grid, assignments=overrides or (), only=only or (), data=data, weights_folder=weights, results=results,
-        profile=profile, ahead=True,
-    )  # fmt: skip
+        grid,
+        assignments=overrides or (),
+        only=only or (),
+        data=data,
+        weights_folder=weights,
+        results=results,
+        profile=profile,
+        ahead=True,
+    )
     launch.show_costs(prepared, results=results, console=console(), profile=profile)
 
 
@@ -133,13 +142,9 @@ def table(
     format: Annotated[Format, typer.Option(help="terminal, markdown or csv.")] = Format.terminal,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", metavar="FILE", help="Write to a file; .md and .csv choose the format."
-        ),
+        typer.Option("--output", "-o", metavar="FILE", help="Write to a file; .md and .csv choose the format."),
     ] = None,
-    by_organ: Annotated[
-        bool, typer.Option("--by-organ", help="PQ per organ instead of the leaderboard.")
-    ] = False,
+    by_organ: Annotated[bool, typer.Option("--by-organ", help="PQ per organ instead of the leaderboard.")] = False,
 ) -> None:
     """The leaderboard, from records alone: mean ± sd over folds, with published baselines beside it."""
     from bench import report
@@ -154,9 +159,7 @@ def table(
 def plot(
     results: Results = RESULTS,
     x: Annotated[Axis, typer.Option(help="What accuracy is plotted against.")] = Axis.parameters,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="STEM", help="Path without suffix.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="STEM", help="Path without suffix.")] = None,
 ) -> None:
     """Accuracy (PQ, AJI, Dice) against trainable parameters, latency or memory, as PNG and SVG."""
     from bench import report
@@ -166,9 +169,7 @@ def plot(
 
 
 @app.command("list")
-def list_(
-    kind: Annotated[Kind | None, typer.Argument(help="What to list; everything by default.")] = None,
-) -> None:
+def list_(kind: Annotated[Kind | None, typer.Argument(help="What to list; everything by default.")] = None) -> None:
     """What is registered: backbones, strategies, heads, datasets, grids; and all settings."""
     from bench import catalogue
 

@@ -32,9 +32,7 @@ def data_check(
 @data.command("fetch")
 def data_fetch(
     dataset: Annotated[str, typer.Argument(help="nuinsseg, or another registered dataset.")] = "nuinsseg",
-    data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to; the user's cache by default.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; the user's cache by default.")] = None,
 ) -> None:
     """Download and unpack a dataset (NuInsSeg: 1.6 GB from Zenodo)."""
     from bench import cache
@@ -47,14 +45,10 @@ def data_fetch(
 
 @data.command("synth")
 def data_synth(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet, or is empty.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that does not exist yet, or is empty.")],
     images: Annotated[int, typer.Option(min=1, help="Number of images.")] = 24,
     size: Annotated[int, typer.Option(min=64, help="Side in pixels.")] = 256,
-    organs: Annotated[
-        int, typer.Option(min=1, max=31, help="Number of 'organs', each with its own look.")
-    ] = 4,
+    organs: Annotated[int, typer.Option(min=1, max=31, help="Number of 'organs', each with its own look.")] = 4,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
 ) -> None:
     """Make synthetic H&E images with instance labels, in NuInsSeg's layout."""
@@ -68,9 +62,7 @@ def data_synth(
 @weights.command("fetch")
 def weights_fetch(
     names: Annotated[list[str] | None, typer.Argument(help="Backbones; all by default.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to; the user's cache by default.")
-    ] = None,
+    weights: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; the user's cache by default.")] = None,
 ) -> None:
     """Download official checkpoints: resumed where it stopped, digest verified, moved into place whole."""
     from bench import catalogue

@@ -38,8 +38,7 @@ def logs(
     run: Annotated[str, typer.Argument(metavar="RUN", help=RUN)],
     results: Results = RESULTS,
     follow: Annotated[
-        bool | None,
-        typer.Option("--follow/--no-follow", help="Go on until the run is over; on a terminal by default."),
+        bool | None, typer.Option("--follow/--no-follow", help="Go on until the run is over; on a terminal by default.")
     ] = None,
 ) -> None:
     """What a run wrote, and goes on writing; Ctrl-C ends the reading, not the run."""
@@ -64,14 +63,10 @@ def retry(
         bool, typer.Option("--failed", help="Also runs that would probably fail again: diverged, or a bug.")
     ] = False,
     detach: Annotated[bool, typer.Option("--detach", help="On SLURM: submit and return.")] = False,
-    profile: Annotated[
-        str | None, typer.Option(help="Another cluster profile than the one planned with.")
-    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Another cluster profile than the one planned with.")] = None,
     results: Results = RESULTS,
 ) -> None:
     """Do what is not done of everything that was planned here: lost, interrupted, cancelled, waiting runs."""
     from bench import campaign
 
-    raise typer.Exit(
-        campaign.again(results, console=console(), failed=failed, detach=detach, profile=profile)
-    )
+    raise typer.Exit(campaign.again(results, console=console(), failed=failed, detach=detach, profile=profile))

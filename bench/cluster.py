@@ -92,9 +92,7 @@ def load(name: str) -> ClusterProfile:
         if name == "default":  # installed without the checkout's slurm/ folder
             return ClusterProfile()
         known = sorted(p.stem for p in FOLDER.glob("*.toml"))
-        raise ClusterError(
-            unknown("cluster profile", name, known) + " Or give the path of a .toml file."
-        ) from None
+        raise ClusterError(unknown("cluster profile", name, known) + " Or give the path of a .toml file.") from None
     except IsADirectoryError as error:
         raise ClusterError(f"{path} is a folder; give a .toml file in it.") from error
     except tomllib.TOMLDecodeError as error:
@@ -108,20 +106,43 @@ def load(name: str) -> ClusterProfile:
 
 
 KINDS: dict[str, tuple[type, ...]] = {
-    "str | None": (str,), "int": (int,), "float": (float, int), "bool": (bool,),
-    "tuple[str, ...]": (list,), "Mapping[str, str | int]": (dict,),
-}  # fmt: skip
+    "str | None": (str,),
+    "int": (int,),
+    "float": (float, int),
+    "bool": (bool,),
+    "tuple[str, ...]": (list,),
+    "Mapping[str, str | int]": (dict,),
+}
 EXAMPLES = {
-    str: 'a text in quotes, such as "gpu"', int: "a whole number without unit", float: "a number without unit",
-    bool: "true or false", list: 'a list, such as ["module load cuda"]',
+    str: 'a text in quotes, such as "gpu"',
+    int: "a whole number without unit",
+    float: "a number without unit",
+    bool: "true or false",
+    list: 'a list, such as ["module load cuda"]',
     dict: 'a table, such as { reservation = "night" }',
-}  # fmt: skip
+}
 OWN_OPTIONS = frozenset(
     (
-        "account", "array", "constraint", "cpus-per-task", "error", "gpus-per-node", "gres", "job-name", "mem",
-        "no-requeue", "nodes", "open-mode", "output", "partition", "qos", "requeue", "signal", "time",
+        "account",
+        "array",
+        "constraint",
+        "cpus-per-task",
+        "error",
+        "gpus-per-node",
+        "gres",
+        "job-name",
+        "mem",
+        "no-requeue",
+        "nodes",
+        "open-mode",
+        "output",
+        "partition",
+        "qos",
+        "requeue",
+        "signal",
+        "time",
     )
-)  # fmt: skip
+)
 """Options of sbatch that are not for ``extra``."""
 SMALLEST = {"gpus": 0, "lost_retries": 0, "timeout_retries": 0, "out_of_memory_retries": 0}
 
@@ -133,9 +154,7 @@ def _problems(values: Mapping[str, Any]) -> list[str]:
     for key in values.keys() & known.keys():
         value, allowed = values[key], known[key]
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            problems.append(
-                f"{key} = {value!r} is not of type {allowed[0].__name__}: write {EXAMPLES[allowed[0]]}."
-            )
+            problems.append(f"{key} = {value!r} is not of type {allowed[0].__name__}: write {EXAMPLES[allowed[0]]}.")
     if problems:
         return problems
     given = ClusterProfile(**values)
@@ -151,22 +170,29 @@ def _problems(values: Mapping[str, Any]) -> list[str]:
         ("setup", given.setup, all(isinstance(line, str) for line in given.setup), "a list of shell lines"),
         ("gpu", given.gpu, not given.gpu or ":" not in given.gpu, "a kind alone, such as 'a100'"),
         (
-            "extra", dict(given.extra), not OWN_OPTIONS & given.extra.keys(),
+            "extra",
+            dict(given.extra),
+            not OWN_OPTIONS & given.extra.keys(),
             f"without {', '.join(sorted(OWN_OPTIONS & given.extra.keys()))}: other keys of the profile say that",
         ),
         (
-            "extra", dict(given.extra), not any(key.startswith("-") for key in given.extra),
+            "extra",
+            dict(given.extra),
+            not any(key.startswith("-") for key in given.extra),
             "options without their dashes",
         ),
         (
-            "extra", dict(given.extra), all(isinstance(one, str | int) for one in given.extra.values()),
+            "extra",
+            dict(given.extra),
+            all(isinstance(one, str | int) for one in given.extra.values()),
             "texts or whole numbers by the names of sbatch's options",
         ),
         (
-            "signal_delay_s", given.signal_delay_s,
+            "signal_delay_s",
+            given.signal_delay_s,
             given.signal_delay_s <= longest_signal_delay_s(given.time_limit_min),
             f"at most {longest_signal_delay_s(given.time_limit_min):.0f} (seconds) with time_limit_min = "
             f"{given.time_limit_min}",
         ),
-    ]  # fmt: skip
+    ]
     return [f"{key} = {value!r} must be {allowed}." for key, value, fine, allowed in ranges if not fine]

@@ -20,13 +20,26 @@ SCORES = (*IMAGE_SCORES, "pooled_pq", "weighted_pq")
 LATENCIES = ("encoder_latency_ms", "decoder_latency_ms", "postprocessing_latency_ms")
 SECTION_KEYS = ("dataset", "dataset_digest", "n_splits", "fold_seed")
 RUN_KEYS = (
-    "backbone", "strategy", "head", *SECTION_KEYS, "fold", "validation_fraction", "seed", "weights", "image_size",
+    "backbone",
+    "strategy",
+    "head",
+    *SECTION_KEYS,
+    "fold",
+    "validation_fraction",
+    "seed",
+    "weights",
+    "image_size",
     "scale",
-)  # fmt: skip
+)
 CONSTANT_COSTS = (
-    "parameters_total", "parameters_trainable", "parameters_encoder", "parameters_decoder",
-    "parameters_added", "adapter_bytes", "flops",
-)  # fmt: skip
+    "parameters_total",
+    "parameters_trainable",
+    "parameters_encoder",
+    "parameters_decoder",
+    "parameters_added",
+    "adapter_bytes",
+    "flops",
+)
 MEAN_COSTS = (*LATENCIES, "latency_ms", "throughput_images_per_s")
 PEAK_COSTS = ("train_peak_bytes", "inference_peak_bytes", "peak_bytes")
 LARGEST_COSTS = ("micro_batch_halvings",)
@@ -44,9 +57,19 @@ NUMBERS = (
     *SUMMED_COSTS,
 )
 BASELINE_COLUMNS = (
-    "model", "parameters_millions", "trainable_millions", "parameters_verified", "dice", "aji", "pq",
-    "pq_corrected", "source", "protocol", "comparable", "note",
-)  # fmt: skip
+    "model",
+    "parameters_millions",
+    "trainable_millions",
+    "parameters_verified",
+    "dice",
+    "aji",
+    "pq",
+    "pq_corrected",
+    "source",
+    "protocol",
+    "comparable",
+    "note",
+)
 
 
 def frame(records: Iterable[RunRecord]) -> pd.DataFrame:
@@ -220,14 +243,11 @@ def baselines(path: Path | None = None) -> pd.DataFrame:
     missing = [name for name in BASELINE_COLUMNS if name not in table]
     if missing:
         raise BenchError(
-            f"the baselines {path} lack the columns {', '.join(missing)}; "
-            f"all are: {', '.join(BASELINE_COLUMNS)}."
+            f"the baselines {path} lack the columns {', '.join(missing)}; all are: {', '.join(BASELINE_COLUMNS)}."
         )
     unsourced = table.loc[table["source"].isna(), "model"].tolist()
     if unsourced:
-        raise BenchError(
-            f"the baselines {path} give no source for {', '.join(unsourced)}; add one or remove the row."
-        )
+        raise BenchError(f"the baselines {path} give no source for {', '.join(unsourced)}; add one or remove the row.")
     return table
 
 
@@ -235,6 +255,4 @@ def _shipped_baselines() -> Path:
     """The one file: in a checkout where it is edited, in a wheel where `data-files` puts it."""
     name = Path("baselines") / "nuinsseg.csv"
     checkout = Path(__file__).resolve().parents[1] / "results" / name
-    return (
-        checkout if checkout.is_file() else Path(sysconfig.get_path("data")) / "share" / "nuclei-bench" / name
-    )
+    return checkout if checkout.is_file() else Path(sysconfig.get_path("data")) / "share" / "nuclei-bench" / name

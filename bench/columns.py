@@ -52,9 +52,13 @@ def fitted(columns: Sequence[Column], width: int, *, header: bool = True) -> Tab
             less = min(over, max(0, widest - SHORTEST))
             over, widest = over - less, widest - less
         table.add_column(
-            column.name, justify="right" if column.right else "left", no_wrap=True, overflow="ellipsis",
-            style=column.style, max_width=widest,
-        )  # fmt: skip
+            column.name,
+            justify="right" if column.right else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            style=column.style,
+            max_width=widest,
+        )
     for cells in zip(*(column.cells for column in kept), strict=True):
         table.add_row(*(Text(cell) for cell in cells))
     return table

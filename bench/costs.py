@@ -51,12 +51,7 @@ def show(
     """
     pending = prepared.pending
     needs = needed(
-        pending,
-        prepared.samples,
-        profile=profile,
-        console=console,
-        records=records,
-        n_images=prepared.n_images,
+        pending, prepared.samples, profile=profile, console=console, records=records, n_images=prepared.n_images
     )
     arranged = arrays.arrange(pending, needs, profile, max_array_size)
     done = frozenset(run.id for run in prepared.done)
@@ -98,17 +93,19 @@ def needed(
             status.update(text)
 
         return estimate.needs(
-            runs, records=records, profile=profile, n_images=n_images,
-            image_shape=_shape(samples[0]) if tiled and samples else None, progress=tell,
-        )  # fmt: skip
+            runs,
+            records=records,
+            profile=profile,
+            n_images=n_images,
+            image_shape=_shape(samples[0]) if tiled and samples else None,
+            progress=tell,
+        )
 
 
 def _table(lines: Sequence[Line], profile: ClusterProfile, width: int) -> Table:
     """A row per backbone and strategy; a narrow terminal loses columns, never letters of a name."""
     before = ["", *(line.backbone for line in lines)]
-    names = [
-        "" if line.backbone == last else line.backbone for last, line in zip(before, lines, strict=False)
-    ]
+    names = ["" if line.backbone == last else line.backbone for last, line in zip(before, lines, strict=False)]
     cells = list(zip(*(_cells(line, profile) for line in lines), strict=True)) or [()] * 5
     hours, minutes, memory, batch, basis = (list(column) for column in cells)
     return fitted(
@@ -132,9 +129,7 @@ def _cells(line: Line, profile: ClusterProfile) -> tuple[str, ...]:
     need = line.need
     if need is None:
         return ("–", "–", "–", "–", "done")
-    gpu_hours = (
-        "?" if line.gpu_hours is None else f"{line.gpu_hours:.1f}" if line.gpu_hours >= 0.05 else "< 0.1"
-    )
+    gpu_hours = "?" if line.gpu_hours is None else f"{line.gpu_hours:.1f}" if line.gpu_hours >= 0.05 else "< 0.1"
     memory = "?" if need.gpu_memory_bytes is None else f"{need.gpu_memory_bytes / 2**30:.1f} GiB"
     if not profile.gpus or need.gpu_memory_bytes == 0:
         gpu_hours = memory = "–"
@@ -155,9 +150,7 @@ def _facts(sums: Bill, profile: ClusterProfile, free: int | None, results: Path)
     todo, done = sum(line.todo for line in sums.lines), sum(line.done for line in sums.lines)
     unit = "GPU-hours" if profile.gpus else "hours"
     but = f", and {sums.unknown} runs of unknown length" if sums.unknown else ""
-    facts = [
-        ("runs", f"{todo} to do, {done} done; {plural(jobs, 'job')} in {plural(len(sums.arrays), 'array')}")
-    ]
+    facts = [("runs", f"{todo} to do, {done} done; {plural(jobs, 'job')} in {plural(len(sums.arrays), 'array')}")]
     facts += [("" if i else "arrays", _array(array)) for i, array in enumerate(sums.arrays)]
     if profile.gpus:
         facts.append((unit, f"≈ {sums.gpu_hours:.0f} in all{but}"))
@@ -183,18 +176,14 @@ def _array(array: Array) -> str:
     largest = max(len(job) for job in array.jobs)
     each = "1 run each" if largest == 1 else f"up to {largest} runs each"
     shared = f", {array.runs_at_once} at once on its GPU" if array.runs_at_once > 1 else ""
-    return (
-        f"{plural(len(array.jobs), 'job')} of at most {bill.hours(array.time_limit_min / 60)}, {each}{shared}"
-    )
+    return f"{plural(len(array.jobs), 'job')} of at most {bill.hours(array.time_limit_min / 60)}, {each}{shared}"
 
 
 def _bases(lines: Sequence[Line], profile: ClusterProfile) -> list[tuple[str, str]]:
     """What each kind of basis means, for those that occur."""
     needs = [line.need for line in lines if line.need]
     told: dict[str, str] = {}
-    for basis in dict.fromkeys(
-        need.basis for need in needs if need.kind in ("measured", "scaled", "unknown")
-    ):
+    for basis in dict.fromkeys(need.basis for need in needs if need.kind in ("measured", "scaled", "unknown")):
         kind, _, text = basis.partition(": ")
         told[kind] = f"{told[kind]}; {text}" if kind in told else text
     for kind in ("measured", "scaled"):
@@ -208,10 +197,7 @@ def _bases(lines: Sequence[Line], profile: ClusterProfile) -> list[tuple[str, st
             "tested. Reading images is not in it, which small models may have to wait for; nor is early stopping, "
             f"which shortens runs. Time limits grant {COUNTED_FACTOR:g} × that."
         )
-    if any(
-        line.need and line.need.micro_batch and (line.batch_size or 0) > line.need.micro_batch
-        for line in lines
-    ):
+    if any(line.need and line.need.micro_batch and (line.batch_size or 0) > line.need.micro_batch for line in lines):
         told["batch"] = (
             f"the largest micro-batch that fits {profile.gpu_memory_gb} GiB; training halves it by itself, and an "
             "optimiser step sees the whole batch all the same."

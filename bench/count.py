@@ -69,9 +69,13 @@ def count(run: Run) -> Count:
     from bench.rehearsal import rehearse
 
     found = rehearse(
-        backbone=run.backbone, strategy=run.strategy, options=run.options, image_size=run.image_size,
-        head=run.head, trains=bool(run.train),
-    )  # fmt: skip
+        backbone=run.backbone,
+        strategy=run.strategy,
+        options=run.options,
+        image_size=run.image_size,
+        head=run.head,
+        trains=bool(run.train),
+    )
     with suppress(OSError):  # a home that is full or read-only: then it is counted each time
         record.write_atomically(_path(_name(run)), json.dumps(asdict(found)) + "\n")
     return found
@@ -81,9 +85,7 @@ def ship(grids: Iterable[Grid]) -> int:
     """Count the kinds of grids and write them to `SHIPPED`, so that nobody who plans these waits; returns how many."""
     from bench import plan
 
-    runs = {
-        _name(run): run for grid in grids for run in plan.make(grid, "").runs if run.backbone != CLASSICAL
-    }
+    runs = {_name(run): run for grid in grids for run in plan.make(grid, "").runs if run.backbone != CLASSICAL}
     found = {name: asdict(kept(run) or count(run)) for name, run in sorted(runs.items())}
     record.write_atomically(SHIPPED, json.dumps(found, indent=1) + "\n")
     return len(found)
@@ -103,12 +105,16 @@ def _name(run: Run) -> str:
     backbone, strategy = backbones.get(run.backbone), strategies.get(run.strategy)
     kind = digest(
         {
-            "version": VERSION, "card": asdict(backbone.card),
-            "strategy": run.strategy, "options": dict(run.options), "image_size": run.image_size,
-            "head": run.head, "trains": bool(run.train),
+            "version": VERSION,
+            "card": asdict(backbone.card),
+            "strategy": run.strategy,
+            "options": dict(run.options),
+            "image_size": run.image_size,
+            "head": run.head,
+            "trains": bool(run.train),
             "sources": [_source(backbone.build), _source(strategy.apply), _registry()],
         }
-    )  # fmt: skip
+    )
     return f"{run.backbone}-{run.strategy}-{kind}"
 
 

@@ -71,9 +71,7 @@ class Crew:
             return
         results = self.places.results
         book = ledger.read(results)
-        ended = {
-            run for one in book.unsettled() if one.is_over(queue) for run in one.submission.tasks[one.task]
-        }
+        ended = {run for one in book.unsettled() if one.is_over(queue) for run in one.submission.tasks[one.task]}
         if ended - self.known.keys():
             self.known = {run.id: run for plan in manifest.read_all(results) for run in plan.runs}
         if self.first:
@@ -123,14 +121,10 @@ class Crew:
         self.due = {run_id: run for run_id, run in self.due.items() if run_id in ours or run_id in left}
 
     def _tell_of_others(self, book: ledger.Ledger, owner: str) -> None:
-        others = [
-            one for one in book.assigned().items() if one[0] in self.due and one[1].submission.owner != owner
-        ]
+        others = [one for one in book.assigned().items() if one[0] in self.due and one[1].submission.owner != owner]
         if others and self.first:
             owners = ", ".join(sorted({one.submission.owner for _, one in others}))
-            files = ", ".join(
-                sorted({str(ledger.path(self.places.results, one.submission)) for _, one in others})
-            )
+            files = ", ".join(sorted({str(ledger.path(self.places.results, one.submission)) for _, one in others}))
             self.tell(
                 f"{plural(len(others), 'run')} in jobs of {owners}, whose queue is not shown here: their records are "
                 f"waited for. If these jobs are gone, remove {files}."
@@ -139,18 +133,12 @@ class Crew:
 
     def _submit(self, book: ledger.Ledger, owner: str) -> None:
         assigned = book.assigned()
-        free = [
-            run
-            for run in self.due.values()
-            if run.id not in assigned and not is_held(self.places.results, run)
-        ]
+        free = [run for run in self.due.values() if run.id not in assigned and not is_held(self.places.results, run)]
         queued = len(list(book.unsettled(owner)))
         if not free or (self.refused is not None and queued >= self.refused):
             return
         try:
-            for one in schedule.submit(
-                self.arrange(free), self.places, profile=self.profile, forgiven=self.forgiven
-            ):
+            for one in schedule.submit(self.arrange(free), self.places, profile=self.profile, forgiven=self.forgiven):
                 self.outcome.submitted.append(one)
                 count = sum(len(task) for task in one.tasks)
                 jobs = plural(len(one.tasks), "job")

@@ -113,20 +113,20 @@ def plain_batch(image: Image, *, image_size: int) -> Batch:
     import torch
 
     inputs, label_map = training_sample(
-        image, rng=np.random.default_rng(0), image_size=image_size, scale=None,
-        augment=False, stain_strength=0.0, scale_strength=0.0,
-    )  # fmt: skip
+        image,
+        rng=np.random.default_rng(0),
+        image_size=image_size,
+        scale=None,
+        augment=False,
+        stain_strength=0.0,
+        scale_strength=0.0,
+    )
     return Batch(inputs[None], torch.zeros(1, 1, *label_map.shape))
 
 
-def epoch_order(
-    images: Sequence[Image], *, seed: int, epoch: int, image_size: int, scale: float | None
-) -> list[int]:
+def epoch_order(images: Sequence[Image], *, seed: int, epoch: int, image_size: int, scale: float | None) -> list[int]:
     """Indices of the images in the order of one epoch; an image that fills n inputs stands there n times."""
-    counts = [
-        geometry.tiles_per_image(*image.label_map.shape, image_size=image_size, scale=scale)
-        for image in images
-    ]
+    counts = [geometry.tiles_per_image(*image.label_map.shape, image_size=image_size, scale=scale) for image in images]
     indices = np.repeat(np.arange(len(images)), counts)
     return [int(i) for i in np.random.default_rng([seed, epoch, 0]).permutation(indices)]
 

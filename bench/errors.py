@@ -15,9 +15,7 @@ class PlanError(BenchError):
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         listed = [f"\n- {problem}" for problem in self.problems]
-        super().__init__(
-            problems[0] if len(listed) == 1 else f"{len(listed)} things are wrong:" + "".join(listed)
-        )
+        super().__init__(problems[0] if len(listed) == 1 else f"{len(listed)} things are wrong:" + "".join(listed))
 
 
 class FoldError(BenchError, ValueError):

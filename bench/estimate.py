@@ -61,9 +61,12 @@ def needs(
 
 
 def _from_counts(
-    cells: Mapping[str, Run], profile: ClusterProfile, n_images: int, shape: tuple[int, int] | None,
+    cells: Mapping[str, Run],
+    profile: ClusterProfile,
+    n_images: int,
+    shape: tuple[int, int] | None,
     progress: Callable[[str, int, int], None],
-) -> dict[str, Need]:  # fmt: skip
+) -> dict[str, Need]:
     found: dict[str, Need] = {}
     missing: dict[str, Run] = {}
     for key, run in cells.items():
@@ -97,11 +100,14 @@ def counted(run: Run, one: Count, profile: ClusterProfile, amount: Work) -> Need
     while micro_batch > 1 and _memory(one, micro_batch) > profile.gpu_memory_gb * 2**30:
         micro_batch //= 2
     return Need(
-        minutes=seconds / 60, gpu_memory_bytes=_memory(one, micro_batch), micro_batch=micro_batch,
-        disk_bytes=4 * one.trainable + OUTPUT_BYTES, state_bytes=2 * STATE_BYTES * one.trainable,
+        minutes=seconds / 60,
+        gpu_memory_bytes=_memory(one, micro_batch),
+        micro_batch=micro_batch,
+        disk_bytes=4 * one.trainable + OUTPUT_BYTES,
+        state_bytes=2 * STATE_BYTES * one.trainable,
         basis=f"FLOPs at {profile.utilisation * 100:.0f} % of {profile.gpu_tflops:.0f} TFLOP/s",
         factor=COUNTED_FACTOR,
-    )  # fmt: skip
+    )
 
 
 def _memory(one: Count, micro_batch: int) -> int:

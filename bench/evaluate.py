@@ -68,12 +68,7 @@ def raw_prediction(
 
 
 def dense_logits(
-    sam: Sam,
-    pixels: UInt8[np.ndarray, "h w 3"],
-    *,
-    channels: Sequence[int],
-    scale: float | None,
-    device: torch.device,
+    sam: Sam, pixels: UInt8[np.ndarray, "h w 3"], *, channels: Sequence[int], scale: float | None, device: torch.device
 ) -> Float[Tensor, "c h w"]:
     """Prompt-less logits of some mask tokens at the image's own resolution, blended over overlapping tiles."""
     import torch
@@ -125,8 +120,7 @@ def mean_scores(
 ) -> dict[str, float]:
     """Mean scores of raw predictions under some post-processing parameters; `raw` may be made as it is read."""
     return mean(
-        metrics.score(t, head.instances(r, **parameters), aji_plus=False)
-        for t, r in zip(true, raw, strict=True)
+        metrics.score(t, head.instances(r, **parameters), aji_plus=False) for t, r in zip(true, raw, strict=True)
     )
 
 

@@ -113,9 +113,7 @@ def inner_split(
         if nearer and len(held) < len(units) - 1:
             held.add(unit)
             n_held += sizes[unit]
-    if (
-        not held
-    ):  # every group is more than twice as large as what is wanted: the smallest does the least harm
+    if not held:  # every group is more than twice as large as what is wanted: the smallest does the least harm
         held.add(min(shuffled, key=sizes.__getitem__))
     ordered = sorted(group_of, key=_order)
     return (
@@ -160,9 +158,7 @@ def _manifest(assignment: Mapping[str, int], samples: Iterable[Origin]) -> str:
     writer.writerow(("stem", "organ", "group", "fold"))
     for stem in sorted(assignment):
         sample = known.get(stem)
-        writer.writerow(
-            (stem, sample.organ if sample else "", sample.group if sample else "", assignment[stem])
-        )
+        writer.writerow((stem, sample.organ if sample else "", sample.group if sample else "", assignment[stem]))
     return text.getvalue()
 
 

@@ -36,8 +36,7 @@ class Foldwise:
         rows = rows[np.argsort(cells[rows], kind="stable")]
         present, starts, sizes = np.unique(cells[rows], return_index=True, return_counts=True)
         groups = [
-            (present[sizes == size], rows[starts[sizes == size, None] + np.arange(size)])
-            for size in np.unique(sizes)
+            (present[sizes == size], rows[starts[sizes == size, None] + np.arange(size)]) for size in np.unique(sizes)
         ]
         return cls(n_cells, tuple(groups))
 

@@ -54,9 +54,7 @@ def here(
         outcome.errors += [one.error for one in results if one.error]
         outcome.interrupted = any(one.stopped for one in results)
         # A claim that was dead before, and still is, was never reached by these workers.
-        dead = [
-            run for run in free if run.id not in died and claim.died(record.folder(places.results, run.id))
-        ]
+        dead = [run for run in free if run.id not in died and claim.died(record.folder(places.results, run.id))]
         logs = places.results / "jobs"
         for run in dead:
             give_up(run, places, f"lost: its process was killed: out of host memory? See the logs in {logs}.")

@@ -64,11 +64,6 @@ def provenance(
         if status.state in ("missing", "wrong digest"):
             raise WeightsError(f"checkpoint of {run.backbone}: {status.state}: {status.detail}")
         card = backbones.card(run.backbone).checkpoint
-        published = (
-            card.sha256 if card and status.state == "ok" else None
-        )  # just compared: no need to read it twice
-        found |= {
-            "checkpoint": str(status.path),
-            "checkpoint_digest": published or weights.digest(status.path),
-        }
+        published = card.sha256 if card and status.state == "ok" else None  # just compared: no need to read it twice
+        found |= {"checkpoint": str(status.path), "checkpoint_digest": published or weights.digest(status.path)}
     return found

@@ -124,8 +124,18 @@ def prepare(
     return Prepared(made, root, samples, dataset_digest, done, index, n_images, tuple(absent))
 
 
-def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, console: Console, kind: str, workers: int,
-        device: str, profile: str, detach: bool = False) -> int:  # fmt: skip
+def run(
+    prepared: Prepared,
+    *,
+    results: Path,
+    weights_folder: Path | None,
+    console: Console,
+    kind: str,
+    workers: int,
+    device: str,
+    profile: str,
+    detach: bool = False,
+) -> int:
     """Do what is due of a prepared grid (see `campaign.carry_out`); returns the exit code."""
     from bench import campaign, folds, schedule
 
@@ -134,9 +144,7 @@ def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, conso
     campaign.check_detachable(detach, chosen)
     campaign.check_writable(results)
     for skipped, reason in prepared.plan.skipped:
-        record.write(
-            results, RunRecord(id=skipped.id, status="skipped", run=skipped.as_dict(), reason=reason)
-        )
+        record.write(results, RunRecord(id=skipped.id, status="skipped", run=skipped.as_dict(), reason=reason))
     s = prepared.plan.grid.settings
     groups = {sample.stem: sample.group for sample in prepared.samples}
     assigned = folds.assign(list(groups), n_splits=s.folds.n_splits, seed=s.folds.seed, groups=groups)
@@ -144,20 +152,29 @@ def run(prepared: Prepared, *, results: Path, weights_folder: Path | None, conso
     written = results / "folds" / f"{s.dataset}-{digest}-{s.folds.n_splits}-{s.folds.seed}.csv"
     folds.write_manifest(written, assigned, prepared.samples)
     planned = Manifest(
-        grid=prepared.plan.grid.name, planned=provenance.now(), runs=prepared.plan.runs, skipped=prepared.plan.skipped,
-        data=prepared.data.absolute(), weights=weights_folder.absolute() if weights_folder else None,
-        device=device, kind=chosen, profile=str(Path(profile).resolve()) if profile.endswith(".toml") else profile,
-    )  # fmt: skip
+        grid=prepared.plan.grid.name,
+        planned=provenance.now(),
+        runs=prepared.plan.runs,
+        skipped=prepared.plan.skipped,
+        data=prepared.data.absolute(),
+        weights=weights_folder.absolute() if weights_folder else None,
+        device=device,
+        kind=chosen,
+        profile=str(Path(profile).resolve()) if profile.endswith(".toml") else profile,
+    )
     manifest.write(results, planned)
     return campaign.carry_out(
-        planned, results=results, console=console, index=prepared.index, workers=workers, detach=detach,
+        planned,
+        results=results,
+        console=console,
+        index=prepared.index,
+        workers=workers,
+        detach=detach,
         remark=" (no SLURM answers here)" if kind == "auto" and chosen == "local" else "",
-    )  # fmt: skip
+    )
 
 
-def show_costs(
-    prepared: Prepared, *, results: Path, console: Console, profile: str, device: str = "auto"
-) -> Bill:
+def show_costs(prepared: Prepared, *, results: Path, console: Console, profile: str, device: str = "auto") -> Bill:
     """`bench plan`: print what a prepared grid would cost (see `costs.show`)."""
     from rich.markup import escape
 
@@ -165,17 +182,19 @@ def show_costs(
 
     size = slurm.max_array_size() if slurm.installed() and slurm.answers() else slurm.DEFAULT_MAX_ARRAY_SIZE
     bill = costs.show(
-        prepared, cluster.on_device(cluster.load(profile), device), results, console,
-        records=record.read_all(results, [], history=False), max_array_size=size,
-    )  # fmt: skip
+        prepared,
+        cluster.on_device(cluster.load(profile), device),
+        results,
+        console,
+        records=record.read_all(results, [], history=False),
+        max_array_size=size,
+    )
     for sentence in prepared.absent:
         console.print(f"[yellow]not here yet[/]  {escape(sentence)}", highlight=False, soft_wrap=True)
     return bill
 
 
-def dry_run(
-    prepared: Prepared, *, results: Path, console: Console, kind: str, profile: str, device: str
-) -> int:
+def dry_run(prepared: Prepared, *, results: Path, console: Console, kind: str, profile: str, device: str) -> int:
     """`bench run --dry-run`: print the costs and, where there is a SLURM, write what `sbatch` would be given.
 
     Returns:
@@ -221,9 +240,7 @@ def _missing_weights(runs: Sequence[Run], folder: Path | None) -> list[str]:
     if not missing:
         return []
     titles = ", ".join(
-        f"{name} ({checkpoint.filename})"
-        for name in missing
-        if (checkpoint := backbones.card(name).checkpoint)
+        f"{name} ({checkpoint.filename})" for name in missing if (checkpoint := backbones.card(name).checkpoint)
     )
     return [
         f"no checkpoint for {titles} in {weights.path(missing[0], folder).parent}; "

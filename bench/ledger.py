@@ -118,9 +118,7 @@ class Ledger:
     def assigned(self) -> dict[str, JobRef]:
         """The job that each run was given to, as far as its end is not accounted for."""
         return {
-            run_id: reference
-            for reference in self.unsettled()
-            for run_id in reference.submission.tasks[reference.task]
+            run_id: reference for reference in self.unsettled() for run_id in reference.submission.tasks[reference.task]
         }
 
     def latest(self) -> dict[str, JobRef]:
@@ -134,9 +132,7 @@ class Ledger:
 
 
 @contextmanager
-def locked(
-    results: Path, waiting: Callable[[str], None] = lambda _: None, poll_s: float = 0.25
-) -> Iterator[None]:
+def locked(results: Path, waiting: Callable[[str], None] = lambda _: None, poll_s: float = 0.25) -> Iterator[None]:
     """Hold the ledger while the block runs: one command at a time decides what is submitted.
 
     Args:
@@ -149,9 +145,7 @@ def locked(
         holder = claim.held(folder)
         if holder is not None and not told:
             told = True
-            waiting(
-                f"waiting for another bench command (process {holder.get('pid')} on {holder.get('host')})"
-            )
+            waiting(f"waiting for another bench command (process {holder.get('pid')} on {holder.get('host')})")
         time.sleep(poll_s)
     try:
         with lock.kept_alive(interval_s=LOCK_LIMIT_S / 12):
@@ -186,9 +180,7 @@ def read_cancelled(results: Path) -> frozenset[str]:
     except FileNotFoundError:
         return frozenset()
     except ValueError as error:
-        raise LedgerError(
-            f"{listed} is damaged ({error}); remove it: it only names cancelled runs."
-        ) from error
+        raise LedgerError(f"{listed} is damaged ({error}); remove it: it only names cancelled runs.") from error
 
 
 def intend(results: Path, tasks: Collection[Collection[str]], *, submitted: str, owner: str) -> Submission:
@@ -196,10 +188,15 @@ def intend(results: Path, tasks: Collection[Collection[str]], *, submitted: str,
     unique = uuid.uuid4().hex[:8]
     token = f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}-{unique}"  # sorts by time, within a second too
     submission = Submission(
-        token=token, job_name=f"bench-{unique}", job_id=None, tasks=tuple(tuple(one) for one in tasks),
-        folder=str((results / "jobs" / token / "%j").absolute()), submitted=submitted,
-        array=len(tasks) > 1, owner=owner,
-    )  # fmt: skip
+        token=token,
+        job_name=f"bench-{unique}",
+        job_id=None,
+        tasks=tuple(tuple(one) for one in tasks),
+        folder=str((results / "jobs" / token / "%j").absolute()),
+        submitted=submitted,
+        array=len(tasks) > 1,
+        owner=owner,
+    )
     _write(results, submission)
     return submission
 

@@ -94,10 +94,15 @@ class View:
         if self._jobs[0] is not self.ledger:
             self._jobs = (self.ledger, self.ledger.latest() if self.ledger else {})
         return judge(
-            list(self._open.values()), results=self.results, entries=self._index.entries, jobs=self._jobs[1],
-            cancelled=self.ledger.cancelled if self.ledger else (), queue=self.queue, is_final=self.is_final,
+            list(self._open.values()),
+            results=self.results,
+            entries=self._index.entries,
+            jobs=self._jobs[1],
+            cancelled=self.ledger.cancelled if self.ledger else (),
+            queue=self.queue,
+            is_final=self.is_final,
             queue_is_newer=False,
-        )  # fmt: skip
+        )
 
     def tell_new(self) -> None:
         """Print one line per newly finished run (where there is no live display)."""
@@ -115,12 +120,8 @@ class View:
 
         self.refresh()
         unfinished, counts = self.states(), self.counts()
-        found = Counter(one.state for one in unfinished) + Counter(
-            {"done": counts["done"], "failed": counts["failed"]}
-        )
-        numbers: dict[State, int] = {
-            state: found[state] for state in STATES if found[state] or state in ALWAYS
-        }
+        found = Counter(one.state for one in unfinished) + Counter({"done": counts["done"], "failed": counts["failed"]})
+        numbers: dict[State, int] = {state: found[state] for state in STATES if found[state] or state in ALWAYS}
         finished = counts["done"] + counts["failed"]
         elapsed = time.monotonic() - self._started
         fresh = finished - self._at_start

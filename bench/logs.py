@@ -91,9 +91,7 @@ def show(
         plans = manifest.read_all(results) if going_on else []
         planned = next((one for one in reversed(plans) if any(run.id == run_id for run in one.runs)), None)
         while going_on:
-            over = _is_over(
-                index, run_id, planned
-            )  # before the last look at the log, so that nothing is missed
+            over = _is_over(index, run_id, planned)  # before the last look at the log, so that nothing is missed
             offset = _print_from(path, offset, console)
             if over:
                 break
@@ -150,9 +148,14 @@ def _is_over(index: Index, run_id: str, planned: Manifest | None) -> bool:
         return run_id in index.entries
     book = ledger.read(results)
     found = judge(
-        [run], results=results, entries=index.entries, jobs=book.latest(), cancelled=book.cancelled, queue=None,
+        [run],
+        results=results,
+        entries=index.entries,
+        jobs=book.latest(),
+        cancelled=book.cancelled,
+        queue=None,
         is_final=lambda entry: status.is_final(entry, run, planned.profile),
-    )  # fmt: skip
+    )
     return found[0].state in ("done", "failed", "cancelled", "skipped")
 
 

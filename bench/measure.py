@@ -17,12 +17,7 @@ if TYPE_CHECKING:
 
 
 def latency_ms(
-    call: Callable[[], Any],
-    *,
-    device: torch.device,
-    warmup: int = 3,
-    repeats: int = 20,
-    limit_s: float = 1.0,
+    call: Callable[[], Any], *, device: torch.device, warmup: int = 3, repeats: int = 20, limit_s: float = 1.0
 ) -> dict[str, float]:
     """Median and 95th percentile of a call, each synchronised with the device, after a warm-up.
 

@@ -84,19 +84,19 @@ def _measurement(record: RunRecord, device: str) -> Measurement | None:
         return None  # its neighbours took their share of the time
     if record.status != "ok" or not (classical or str(cost.get("device")).startswith(device)):
         return None
-    seconds = cost.get("gpu_seconds") or sum(
-        cost.get(k) or 0.0 for k in ("train_seconds", "evaluate_seconds")
-    )
+    seconds = cost.get("gpu_seconds") or sum(cost.get(k) or 0.0 for k in ("train_seconds", "evaluate_seconds"))
     peaks = [cost[key] for key in ("train_peak_bytes", "inference_peak_bytes") if cost.get(key)]
     memory = max(peaks) + CONTEXT_BYTES if peaks and cost.get("memory_kind") == "cuda" else None
     trained = (cost.get("train_steps") or 0) * run["train"].get("batch_size", 0)
     return Measurement(
-        seconds=seconds, memory_bytes=0 if classical else memory, micro_batch=cost.get("micro_batch"),
+        seconds=seconds,
+        memory_bytes=0 if classical else memory,
+        micro_batch=cost.get("micro_batch"),
         trainable=cost.get("parameters_trainable") or 0,
         disk_bytes=(cost.get("adapter_bytes") or 0) + OUTPUT_BYTES,
         images=trained if run["train"] else int((record.scores or {}).get("n_images") or 0),
         gpu="CPU" if classical else str((record.provenance or {}).get("gpu") or device.upper()),
-    )  # fmt: skip
+    )
 
 
 def _mean(alike: Sequence[Measurement], seconds: Sequence[float], word: str) -> Need:

@@ -29,9 +29,7 @@ from bench.overlaps import Overlaps, overlaps, starts
 _RATIOS = ("dice", "aji", "pq", "sq", "dq", "f1", "precision", "recall")
 
 
-def score(
-    true: Int[np.ndarray, "h w"], pred: Int[np.ndarray, "h w"], aji_plus: bool = True
-) -> dict[str, float]:
+def score(true: Int[np.ndarray, "h w"], pred: Int[np.ndarray, "h w"], aji_plus: bool = True) -> dict[str, float]:
     """Score a predicted label map against the true one; the order of the two matters for AJI.
 
     Args:

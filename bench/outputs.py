@@ -39,9 +39,7 @@ def save_scores(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def save_predictions(
-    folder: Path, images: Sequence[Image], predictions: Mapping[str, Int[np.ndarray, "h w"]]
-) -> None:
+def save_predictions(folder: Path, images: Sequence[Image], predictions: Mapping[str, Int[np.ndarray, "h w"]]) -> None:
     """Write ``predictions/<stem>.png`` (16-bit label map) and ``<stem>.overlay.png`` (truth green, found yellow)."""
     from PIL import Image as Pillow
     from skimage.segmentation import find_boundaries, relabel_sequential

@@ -47,11 +47,7 @@ def overlaps(true: Int[np.ndarray, "h w"], pred: Int[np.ndarray, "h w"]) -> Over
     t_skip, p_skip = int(len(t) > 0 and t[0] == 0), int(len(p) > 0 and pred_ids[0] == 0)
     pair = (t > 0) & (p > 0)
     return Overlaps(
-        true_area[t_skip:],
-        pred_area[p_skip:],
-        true_index[pair] - t_skip,
-        pred_index[pair] - p_skip,
-        size[pair],
+        true_area[t_skip:], pred_area[p_skip:], true_index[pair] - t_skip, pred_index[pair] - p_skip, size[pair]
     )
 
 
@@ -76,9 +72,7 @@ def _checked(true: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndarray
         if array.ndim != 2:
             raise ValueError(f"the {name} map has shape {array.shape}; a label map is (h, w).")
         if array.dtype.kind == "i" and array.min(initial=0) < 0:
-            raise ValueError(
-                f"the {name} map holds the id {array.min()}; ids are 0 (background) or positive."
-            )
+            raise ValueError(f"the {name} map holds the id {array.min()}; ids are 0 (background) or positive.")
     if true.shape != pred.shape:
         raise ValueError(
             f"the true map is {true.shape} and the predicted one {pred.shape}; bring the prediction to the "
@@ -87,9 +81,7 @@ def _checked(true: np.ndarray, pred: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return true, pred
 
 
-def _runs(
-    true: Int[np.ndarray, " n"], pred: Int[np.ndarray, " n"]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _runs(true: Int[np.ndarray, " n"], pred: Int[np.ndarray, " n"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True id, predicted id and length of every run of equal pairs that is not all background."""
     change = true[1:] != true[:-1]
     change |= pred[1:] != pred[:-1]

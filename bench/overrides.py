@@ -66,16 +66,10 @@ def _assign(settings: Any, path: Sequence[str], text: str, full: str) -> Any:
         default = options[option]
         value = _parse(text, str if default is None else type(default), full)
         return replace(settings, strategy={**settings.strategy, option: value})
-    if (
-        head not in {f.name for f in fields(settings)}
-        or is_dataclass(kinds[head]) != bool(rest)
-        or head == "strategy"
-    ):
+    if head not in {f.name for f in fields(settings)} or is_dataclass(kinds[head]) != bool(rest) or head == "strategy":
         raise ValueError(unknown("setting", full, setting_names()))
     inner = getattr(settings, head)
-    return replace(
-        settings, **{head: _assign(inner, rest, text, full) if rest else _parse(text, kinds[head], full)}
-    )
+    return replace(settings, **{head: _assign(inner, rest, text, full) if rest else _parse(text, kinds[head], full)})
 
 
 def _parse(text: str, kind: Any, key: str) -> Any:

@@ -15,10 +15,16 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 LOOKS: dict[State, tuple[str, str]] = {
-    "done": ("✓", "green"), "running": ("▸", "cyan"), "queued": ("≡", "blue"), "waiting": ("○", ""),
-    "interrupted": ("‖", "yellow"), "cancelled": ("⊘", "magenta"), "lost": ("?", "red"),
-    "failed": ("✗", "red"), "skipped": ("–", "dim"),
-}  # fmt: skip
+    "done": ("✓", "green"),
+    "running": ("▸", "cyan"),
+    "queued": ("≡", "blue"),
+    "waiting": ("○", ""),
+    "interrupted": ("‖", "yellow"),
+    "cancelled": ("⊘", "magenta"),
+    "lost": ("?", "red"),
+    "failed": ("✗", "red"),
+    "skipped": ("–", "dim"),
+}
 """Symbol and colour of each state; the word always stands beside them somewhere on the page."""
 SHOWN_ID = 8
 """Digits of a run's id that are shown: `bench logs` takes any beginning that is unique."""

@@ -35,9 +35,7 @@ class Plan:
 
 def grid_names() -> tuple[str, ...]:
     """The grids that come with the program."""
-    return tuple(
-        sorted(p.stem for p in (Path(__file__).parent / "grids").glob("*.py") if p.stem != "__init__")
-    )
+    return tuple(sorted(p.stem for p in (Path(__file__).parent / "grids").glob("*.py") if p.stem != "__init__"))
 
 
 def load_grid(name: str) -> Grid:
@@ -49,9 +47,7 @@ def load_grid(name: str) -> Grid:
     if name.endswith(".py"):
         path = Path(name)
         if not path.is_file():
-            raise PlanError(
-                [f"there is no grid file {name!r}; give a path, or one of: {', '.join(grid_names())}."]
-            )
+            raise PlanError([f"there is no grid file {name!r}; give a path, or one of: {', '.join(grid_names())}."])
         try:
             namespace = runpy.run_path(str(path))
         except Exception as error:
@@ -82,9 +78,7 @@ def narrow(grid: Grid, only: Sequence[str]) -> Grid:
             allowed = grid.folds or tuple(range(1, grid.settings.folds.n_splits + 1))
             wrong = [v for v in values if not v.isdecimal() or int(v) not in allowed]
             if wrong:
-                problems.append(
-                    f"--only fold={','.join(wrong)}: this grid has folds {allowed[0]} to {allowed[-1]}."
-                )
+                problems.append(f"--only fold={','.join(wrong)}: this grid has folds {allowed[0]} to {allowed[-1]}.")
             else:
                 grid = replace(grid, folds=tuple(sorted({int(v) for v in values})))
         else:
@@ -105,9 +99,7 @@ def narrow(grid: Grid, only: Sequence[str]) -> Grid:
 def _hint(key: str, name: str) -> str:
     registered = backbones.names() if key == "backbone" else strategies.names()
     return (
-        f" {name} is registered, but not in this grid: copy the grid's file and add it."
-        if name in registered
-        else ""
+        f" {name} is registered, but not in this grid: copy the grid's file and add it." if name in registered else ""
     )
 
 
@@ -146,12 +138,21 @@ def make(grid: Grid, dataset_digest: str) -> Plan:
     if grid.classical:
         runs += [
             Run(
-                backbone=CLASSICAL, strategy=CLASSICAL, head=CLASSICAL, fold=fold, seed=0, weights="none",
-                image_size=0, scale=None, options={}, train={},
-                validation_fraction=None, **shared,
+                backbone=CLASSICAL,
+                strategy=CLASSICAL,
+                head=CLASSICAL,
+                fold=fold,
+                seed=0,
+                weights="none",
+                image_size=0,
+                scale=None,
+                options={},
+                train={},
+                validation_fraction=None,
+                **shared,
             )
             for fold in folds
-        ]  # fmt: skip
+        ]
     for backbone in grid.backbones:
         for name in grid.strategies:
             strategy = strategies.get(name)
@@ -160,11 +161,19 @@ def make(grid: Grid, dataset_digest: str) -> Plan:
             allowed = strategies.options(name)
             for fold in folds:
                 run = Run(
-                    backbone=backbone, strategy=name, head=head, fold=fold, seed=s.seed, weights=s.weights,
-                    image_size=s.image_size, scale=s.scale if heads.get(head).dense else None,
-                    options=allowed | {k: v for k, v in s.strategy.items() if k in allowed}, train=train,
-                    validation_fraction=s.folds.validation_fraction, **shared,
-                )  # fmt: skip
+                    backbone=backbone,
+                    strategy=name,
+                    head=head,
+                    fold=fold,
+                    seed=s.seed,
+                    weights=s.weights,
+                    image_size=s.image_size,
+                    scale=s.scale if heads.get(head).dense else None,
+                    options=allowed | {k: v for k, v in s.strategy.items() if k in allowed},
+                    train=train,
+                    validation_fraction=s.folds.validation_fraction,
+                    **shared,
+                )
                 why = impossible(run)
                 if why:
                     skipped.append((run, why))
@@ -187,9 +196,11 @@ def _problems(grid: Grid) -> list[str]:
     problems: list[str] = []
     s, t = grid.settings, grid.settings.train
     lookups: list[tuple[Any, tuple[str, ...]]] = [
-        (backbones.card, grid.backbones), (strategies.get, grid.strategies),
-        (heads.get, (s.head,)), (datasets.get, (s.dataset,)),
-    ]  # fmt: skip
+        (backbones.card, grid.backbones),
+        (strategies.get, grid.strategies),
+        (heads.get, (s.head,)),
+        (datasets.get, (s.dataset,)),
+    ]
     for look_up, names in lookups:
         for name in names:
             try:
@@ -197,9 +208,7 @@ def _problems(grid: Grid) -> list[str]:
             except UnknownNameError as error:
                 problems.append(str(error))
     if s.image_size <= 0 or s.image_size % 64:
-        problems.append(
-            f"image_size is {s.image_size}; it must be a positive multiple of 64, e.g. 256, 512 or 1024."
-        )
+        problems.append(f"image_size is {s.image_size}; it must be a positive multiple of 64, e.g. 256, 512 or 1024.")
     ranges: list[tuple[str, float | None, bool, str]] = [
         ("scale", s.scale, s.scale is None or 0 < s.scale <= 8, "above 0 and at most 8, or none"),
         ("folds.n_splits", s.folds.n_splits, s.folds.n_splits >= 2, "2 or more"),
@@ -225,16 +234,10 @@ def _problems(grid: Grid) -> list[str]:
     options = overrides.strategy_options()
     known = overrides.setting_names()
     problems += [unknown("setting", f"strategy.{key}", known) for key in s.strategy if key not in options]
-    numbers = (
-        (k, v) for k, v in s.strategy.items() if isinstance(v, int | float) and not isinstance(v, bool)
-    )
+    numbers = ((k, v) for k, v in s.strategy.items() if isinstance(v, int | float) and not isinstance(v, bool))
     ranges += [(f"strategy.{key}", value, value > 0, "above 0") for key, value in numbers]
     if outside := [fold for fold in grid.folds or () if not 1 <= fold <= s.folds.n_splits]:
         count = s.folds.n_splits
-        problems.append(
-            f"the grid names folds {outside}; with folds.n_splits={count} there are 1 to {count}."
-        )
-    problems += [
-        f"{name} is {value}; it must be {allowed}." for name, value, fine, allowed in ranges if not fine
-    ]
+        problems.append(f"the grid names folds {outside}; with folds.n_splits={count} there are 1 to {count}.")
+    problems += [f"{name} is {value}; it must be {allowed}." for name, value, fine, allowed in ranges if not fine]
     return problems

@@ -61,9 +61,7 @@ def pareto(sections: Sequence[Section], path_stem: Path, *, x: str = "parameters
         raise BenchError(f"unknown cost {x!r}; known: {', '.join(COSTS)}.")
     drawable = [section for section in sections if len(_points(section, x))]
     if not drawable:
-        raise BenchError(
-            f"no record has both scores and {x}; finish at least one run with `bench run` first."
-        )
+        raise BenchError(f"no record has both scores and {x}; finish at least one run with `bench run` first.")
     looks, paths = _looks(sections), []
     for section in drawable:
         figure = draw(section, x=x, looks=looks)
@@ -133,11 +131,19 @@ def _draw_points(panel: Axes, points: pd.DataFrame, score: str, axis: CostAxis, 
         colour, hollow = looks.colours[row["strategy"]], not row["complete"]
         sd = row[f"{score}_sd"]
         panel.errorbar(
-            place, 100 * row[f"{score}_mean"], yerr=None if pd.isna(sd) else 100 * sd,
-            fmt=looks.markers[row["backbone"]], markersize=6.5, color=colour, elinewidth=0.9,
-            markerfacecolor="white" if hollow else colour, markeredgecolor=colour if hollow else "white",
-            markeredgewidth=1.2 if hollow else 0.5, zorder=4, label=row["cell"],
-        )  # fmt: skip
+            place,
+            100 * row[f"{score}_mean"],
+            yerr=None if pd.isna(sd) else 100 * sd,
+            fmt=looks.markers[row["backbone"]],
+            markersize=6.5,
+            color=colour,
+            elinewidth=0.9,
+            markerfacecolor="white" if hollow else colour,
+            markeredgecolor=colour if hollow else "white",
+            markeredgewidth=1.2 if hollow else 0.5,
+            zorder=4,
+            label=row["cell"],
+        )
 
 
 def _name_twins(panel: Axes, section: Section, points: pd.DataFrame, score: str, axis: CostAxis) -> None:
@@ -225,9 +231,16 @@ def _draw_legends(figure: Figure, section: Section, points: pd.DataFrame, looks:
     groups = ((colours, "strategy", 0.03), (markers, "backbone", 0.29), (others, "reference", 0.59))
     for handles, title, left in groups:
         figure.legend(
-            handles=handles, title=title, loc="upper left", bbox_to_anchor=(left, 0.2), frameon=False,
-            ncols=2, alignment="left", title_fontproperties={"weight": "bold", "size": 8}, fontsize=7.5,
-        )  # fmt: skip
+            handles=handles,
+            title=title,
+            loc="upper left",
+            bbox_to_anchor=(left, 0.2),
+            frameon=False,
+            ncols=2,
+            alignment="left",
+            title_fontproperties={"weight": "bold", "size": 8},
+            fontsize=7.5,
+        )
 
 
 def _captions(section: Section, points: pd.DataFrame, x: str) -> list[str]:
@@ -243,14 +256,10 @@ def _captions(section: Section, points: pd.DataFrame, x: str) -> list[str]:
         lines += textwrap.wrap(text, 230)
     devices = sorted(set(points["device_name"]) - {""})
     if x != "parameters" and devices:
-        kind = (
-            " Memory is the whole process's." if x == "memory" and "rss" in set(points["memory_kind"]) else ""
-        )
+        kind = " Memory is the whole process's." if x == "memory" and "rss" in set(points["memory_kind"]) else ""
         lines.append(f"Measured on {', '.join(devices)}.{kind}")
     if (points["weights"] == "random").any():
-        lines.append(
-            "Random weights: no pre-training. Such points show that the harness works, nothing more."
-        )
+        lines.append("Random weights: no pre-training. Such points show that the harness works, nothing more.")
     return lines
 
 

@@ -36,9 +36,7 @@ class Reporter:
         path = self.folder / FILENAME
         temporary = path.with_name(f".{FILENAME}.{os.getpid()}.tmp")
         with suppress(OSError):  # a full disk must not end a run for the sake of its progress
-            temporary.write_text(
-                json.dumps({"phase": phase, "updated": now, **(values or {})}), encoding="utf-8"
-            )
+            temporary.write_text(json.dumps({"phase": phase, "updated": now, **(values or {})}), encoding="utf-8")
             temporary.replace(path)
 
     def clear(self) -> None:

@@ -15,8 +15,16 @@ from typing import Any
 from bench import claim
 
 PACKAGES = (
-    "nuclei-bench", "torch", "torchvision", "timm", "segment-anything", "peft", "numpy", "scipy", "scikit-image",
-)  # fmt: skip
+    "nuclei-bench",
+    "torch",
+    "torchvision",
+    "timm",
+    "segment-anything",
+    "peft",
+    "numpy",
+    "scipy",
+    "scikit-image",
+)
 
 
 def now() -> str:
@@ -29,19 +37,13 @@ def commit() -> tuple[str | None, bool | None]:
     """Commit of the source this process runs from, and whether the tree differs from it; None outside git."""
     root = Path(__file__).resolve().parents[1]
     questions = (
-        [
-            "ls-files",
-            "--error-unmatch",
-            "bench/provenance.py",
-        ],  # installed into another project's tree: not ours
+        ["ls-files", "--error-unmatch", "bench/provenance.py"],  # installed into another project's tree: not ours
         ["rev-parse", "HEAD"],
         ["status", "--porcelain", "--", "bench", "registry"],  # untracked files too: a strategy may be one
     )
     try:
         answers = [
-            subprocess.run(
-                ["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=20
-            ).stdout
+            subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=20).stdout
             for words in questions
         ]
     except (OSError, subprocess.SubprocessError):

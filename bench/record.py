@@ -53,9 +53,7 @@ class RunRecord:
     def failures(self) -> tuple[str, ...]:
         """Reasons of the failed attempts, oldest first, this one included."""
         attempts = [(one.get("status"), one.get("reason")) for one in self.attempts]
-        return tuple(
-            str(reason) for status, reason in [*attempts, (self.status, self.reason)] if status == "failed"
-        )
+        return tuple(str(reason) for status, reason in [*attempts, (self.status, self.reason)] if status == "failed")
 
 
 def folder(results: Path, run_id: str) -> Path:
@@ -108,9 +106,7 @@ def read(results: Path, run_id: str, *, history: bool = True) -> RunRecord | Non
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
-        raise RecordError(
-            f"{path} can't be read as a record ({error}); move it away and run again."
-        ) from error
+        raise RecordError(f"{path} can't be read as a record ({error}); move it away and run again.") from error
     return _parse(values, path)
 
 
@@ -139,9 +135,7 @@ def folders(results: Path) -> set[str]:
     return {entry.name for entry in os.scandir(runs) if entry.is_dir()} if runs.is_dir() else set()
 
 
-def read_all(
-    results: Path, unreadable: list[str] | None = None, *, history: bool = True
-) -> Iterator[RunRecord]:
+def read_all(results: Path, unreadable: list[str] | None = None, *, history: bool = True) -> Iterator[RunRecord]:
     """All records below a results folder, by id; folders without a record (unfinished runs) are passed over.
 
     Args:

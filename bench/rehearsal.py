@@ -50,9 +50,14 @@ def rehearse(
     reader = heads.get(head)
     with torch.device("meta"):
         sam = model.prepare(
-            backbone=backbone, strategy=strategy, options=options, image_size=image_size, checkpoint=None,
-            tokens=reader.channels, seed=0,
-        )  # fmt: skip
+            backbone=backbone,
+            strategy=strategy,
+            options=options,
+            image_size=image_size,
+            checkpoint=None,
+            tokens=reader.channels,
+            seed=0,
+        )
     fused = _fused_attention() if gpu else nullcontext()
     precision = torch.autocast("cpu", torch.bfloat16, enabled=gpu)
     with torch.random.fork_rng(devices=[]), FakeTensorMode():
@@ -73,8 +78,10 @@ def rehearse(
         parameters=sum(p.numel() for p in sam.parameters()),
         trainable=sum(p.numel() for p in sam.parameters() if p.requires_grad),
         train_flops=flops.get_total_flops() if trains else 0,
-        infer_flops=forward, fixed_bytes=live.fixed_peak, image_bytes=live.image_peak,
-    )  # fmt: skip
+        infer_flops=forward,
+        fixed_bytes=live.fixed_peak,
+        image_bytes=live.image_peak,
+    )
 
 
 def _fake(sam: Sam) -> None:
@@ -104,9 +111,7 @@ def _loss(head: Any, logits: Tensor, image_size: int) -> Tensor:
     import torch.nn.functional as F
 
     side = image_size // 2
-    read = F.interpolate(
-        logits[:, list(head.channels)].float(), (side, side), mode="bilinear", align_corners=False
-    )
+    read = F.interpolate(logits[:, list(head.channels)].float(), (side, side), mode="bilinear", align_corners=False)
     loss: Tensor = head.loss(read, torch.empty(1, len(head.channels), side, side))
     return loss
 
@@ -158,9 +163,7 @@ def _convolution_backward() -> dict[Any, Callable[..., int]]:
     import torch
     from torch.utils.flop_counter import conv_flop_count
 
-    def flops(
-        grad: Sequence[int], x: Sequence[int], w: Sequence[int], *rest: Any, out_shape: Any = None
-    ) -> int:
+    def flops(grad: Sequence[int], x: Sequence[int], w: Sequence[int], *rest: Any, out_shape: Any = None) -> int:
         transposed, wanted = rest[4], rest[7]
         return int(conv_flop_count(list(x), list(w), list(grad), transposed)) * sum(wanted[:2])
 

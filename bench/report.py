@@ -69,11 +69,7 @@ def table(
 
 
 def plot(
-    results: Path,
-    *,
-    x: str = "parameters",
-    output: Path | None = None,
-    baselines: Path | None = None,
+    results: Path, *, x: str = "parameters", output: Path | None = None, baselines: Path | None = None
 ) -> list[Path]:
     """Draw accuracy against cost: one figure per section, as PNG and SVG.
 

@@ -31,11 +31,7 @@ class Limits:
 
     def of(self, kind: Kind) -> int:
         """The limit for one kind of end; those without a rule are not tried again."""
-        by_kind = {
-            "lost": self.lost,
-            "timed out": self.timed_out,
-            "out of memory": self.out_of_memory,
-        }
+        by_kind = {"lost": self.lost, "timed out": self.timed_out, "out of memory": self.out_of_memory}
         return by_kind.get(kind, 0)
 
 

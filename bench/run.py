@@ -20,8 +20,12 @@ if TYPE_CHECKING:
 
 
 TIMINGS = (
-    "encoder_latency_ms", "decoder_latency_ms", "postprocessing_latency_ms", "throughput_images_per_s", "gpu_seconds",
-)  # fmt: skip
+    "encoder_latency_ms",
+    "decoder_latency_ms",
+    "postprocessing_latency_ms",
+    "throughput_images_per_s",
+    "gpu_seconds",
+)
 """Costs that are None where runs share a device."""
 
 
@@ -63,10 +67,7 @@ def split(run: Run, images: Mapping[str, data.Image]) -> Split:
     assigned = folds.assign(list(images), n_splits=run.n_splits, seed=run.fold_seed, groups=groups)
     outer = [stem for stem in images if assigned[stem] != run.fold]
     inner, held_out = folds.inner_split(
-        outer,
-        fraction=run.validation_fraction or 0.2,
-        seed=run.seed,
-        groups={stem: groups[stem] for stem in outer},
+        outer, fraction=run.validation_fraction or 0.2, seed=run.seed, groups={stem: groups[stem] for stem in outer}
     )
     test = [images[stem] for stem in images if assigned[stem] == run.fold]
     return Split([images[s] for s in inner], [images[s] for s in held_out], test)
@@ -113,9 +114,14 @@ def _model_fold(
 
     def fresh() -> Any:
         return model.prepare(
-            backbone=run.backbone, strategy=run.strategy, options=run.options, image_size=run.image_size,
-            checkpoint=place.checkpoint, tokens=head.channels, seed=run.seed,
-        ).to(device)  # fmt: skip
+            backbone=run.backbone,
+            strategy=run.strategy,
+            options=run.options,
+            image_size=run.image_size,
+            checkpoint=place.checkpoint,
+            tokens=head.channels,
+            seed=run.seed,
+        ).to(device)
 
     sam = fresh()
     cost: dict[str, Any] = {
@@ -136,18 +142,18 @@ def _model_fold(
 
     progress("choosing post-processing", {"images": len(parts.validation)})
     validation_raw = [raw(image) for image in parts.validation]
-    chosen, validation = evaluate.choose_parameters(
-        validation_raw, [i.label_map for i in parts.validation], head
-    )
+    chosen, validation = evaluate.choose_parameters(validation_raw, [i.label_map for i in parts.validation], head)
 
     def predict(pixels: Any) -> Any:
         prediction = evaluate.raw_prediction(sam, head, pixels, scale=run.scale, autocast=precision)
         return head.instances(prediction, **chosen)
 
     rows, predictions = evaluate.score_images(
-        parts.test, predict, fold=run.fold,
+        parts.test,
+        predict,
+        fold=run.fold,
         progress=lambda done: progress("evaluating", {"image": done, "images": len(parts.test)}),
-    )  # fmt: skip
+    )
     cost["evaluate_seconds"] = time.monotonic() - started
 
     progress("measuring")
@@ -157,17 +163,11 @@ def _model_fold(
     cost["postprocessing_latency_ms"] = measure.latency_ms(
         lambda: head.instances(one, **chosen), device=torch.device("cpu")
     )
-    cost["gpu_seconds"] = (
-        cost["evaluate_seconds"] + cost.get("train_seconds", 0.0) if device.type == "cuda" else None
-    )
+    cost["gpu_seconds"] = cost["evaluate_seconds"] + cost.get("train_seconds", 0.0) if device.type == "cuda" else None
     if place.is_shared:
         cost |= dict.fromkeys(TIMINGS)
     scores = {"post_processing": chosen, "validation": validation}
-    return (
-        rows,
-        predictions,
-        {"scores": scores, "cost": cost, "audit": audit},
-    )
+    return (rows, predictions, {"scores": scores, "cost": cost, "audit": audit})
 
 
 def _train(
@@ -185,10 +185,17 @@ def _train(
 
     def batches(first_step: int) -> Any:
         return data.batches(
-            parts.train, head.targets, first_step=first_step, epochs=settings["epochs"], seed=run.seed,
-            augment=settings["augment"], stain_jitter=settings["stain_jitter"],
-            scale_jitter=settings["scale_jitter"], workers=place.loader_workers, **geometry,
-        )  # fmt: skip
+            parts.train,
+            head.targets,
+            first_step=first_step,
+            epochs=settings["epochs"],
+            seed=run.seed,
+            augment=settings["augment"],
+            stain_jitter=settings["stain_jitter"],
+            scale_jitter=settings["scale_jitter"],
+            workers=place.loader_workers,
+            **geometry,
+        )
 
     def logits(images: torch.Tensor) -> torch.Tensor:
         low_resolution, _ = sam.decode(sam.encode(images))
@@ -198,9 +205,7 @@ def _train(
         import torch.nn.functional as F
 
         size = tuple(targets.shape[-2:])
-        return head.loss(
-            F.interpolate(low_resolution.float(), size, mode="bilinear", align_corners=False), targets
-        )
+        return head.loss(F.interpolate(low_resolution.float(), size, mode="bilinear", align_corners=False), targets)
 
     def validate() -> dict[str, float]:
         sam.eval()
@@ -214,28 +219,51 @@ def _train(
     optimizer = train.make_optimizer(sam, lr=settings["lr"], weight_decay=settings["weight_decay"])
     model.set_training_mode(sam)
     audit = model.audit(
-        sam, batch=next(batches(0)), logits=logits, loss=loss, optimizer=optimizer, fresh=fresh,
-        strategy=run.strategy, autocast=partial(train.autocast, device), seed=run.seed,
-    )  # fmt: skip
+        sam,
+        batch=next(batches(0)),
+        logits=logits,
+        loss=loss,
+        optimizer=optimizer,
+        fresh=fresh,
+        strategy=run.strategy,
+        autocast=partial(train.autocast, device),
+        seed=run.seed,
+    )
     measure.reset_peak(device)
     state = train.fit(
-        sam, optimizer, logits=logits, loss=loss, batches=batches, validate=validate,
+        sam,
+        optimizer,
+        logits=logits,
+        loss=loss,
+        batches=batches,
+        validate=validate,
         steps_per_epoch=data.steps_per_epoch(parts.train, **geometry),
-        epochs=settings["epochs"], lr=settings["lr"], warmup_steps=settings["warmup_steps"],
-        schedule=settings["schedule"], clip_norm=settings["clip_norm"], validate_every=settings["validate_every"],
-        patience=settings["patience"], batch_size=settings["batch_size"],
+        epochs=settings["epochs"],
+        lr=settings["lr"],
+        warmup_steps=settings["warmup_steps"],
+        schedule=settings["schedule"],
+        clip_norm=settings["clip_norm"],
+        validate_every=settings["validate_every"],
+        patience=settings["patience"],
+        batch_size=settings["batch_size"],
         micro_batch=max(1, settings["batch_size"] >> place.micro_batch_halvings),
         state_path=folder(place.results, run.id) / "state.pt",
         enter_training=lambda: model.set_training_mode(sam),
-        progress=lambda values: progress("training", values), should_stop=should_stop,
-        seed=run.seed, peak_bytes=lambda: measure.peak_bytes(device), reset_peak=lambda: measure.reset_peak(device),
-    )  # fmt: skip
+        progress=lambda values: progress("training", values),
+        should_stop=should_stop,
+        seed=run.seed,
+        peak_bytes=lambda: measure.peak_bytes(device),
+        reset_peak=lambda: measure.reset_peak(device),
+    )
     return audit, {
-        "train_seconds": state.seconds, "train_steps": state.step, "best_step": state.best_step,
+        "train_seconds": state.seconds,
+        "train_steps": state.step,
+        "best_step": state.best_step,
         "micro_batch": state.micro_batch,
         "micro_batch_halvings": (settings["batch_size"] // state.micro_batch).bit_length() - 1,
-        "train_peak_bytes": state.peak_bytes, "history": state.history,
-    }  # fmt: skip
+        "train_peak_bytes": state.peak_bytes,
+        "history": state.history,
+    }
 
 
 def _leave_untrained(
@@ -244,9 +272,15 @@ def _leave_untrained(
     """Audit that nothing asks for a gradient; training costs nothing."""
     batch = data.plain_batch(parts.train[0], image_size=run.image_size)
     audit = model.audit(
-        sam, batch=batch, logits=lambda images: sam.decode(sam.encode(images))[0], loss=lambda low, _: low.sum(),
-        optimizer=None, fresh=fresh, strategy=run.strategy, seed=run.seed,
-    )  # fmt: skip
+        sam,
+        batch=batch,
+        logits=lambda images: sam.decode(sam.encode(images))[0],
+        loss=lambda low, _: low.sum(),
+        optimizer=None,
+        fresh=fresh,
+        strategy=run.strategy,
+        seed=run.seed,
+    )
     return audit, {}
 
 
@@ -257,19 +291,20 @@ def _classical_fold(
 
     cpu, started = torch.device("cpu"), time.monotonic()
     rows, predictions = evaluate.score_images(
-        parts.test, classical.segment, fold=run.fold,
+        parts.test,
+        classical.segment,
+        fold=run.fold,
         progress=lambda done: progress("evaluating", {"image": done, "images": len(parts.test)}),
-    )  # fmt: skip
+    )
     seconds = time.monotonic() - started
     one = parts.test[0].pixels
     cost = {
-        "parameters_total": 0, "parameters_trainable": 0, "evaluate_seconds": seconds, "device": "cpu",
+        "parameters_total": 0,
+        "parameters_trainable": 0,
+        "evaluate_seconds": seconds,
+        "device": "cpu",
         "postprocessing_latency_ms": measure.latency_ms(lambda: classical.segment(one), device=cpu),
-    }  # fmt: skip
+    }
     if place.is_shared:
         cost["postprocessing_latency_ms"] = None
-    return (
-        rows,
-        predictions,
-        {"scores": {}, "cost": cost, "audit": None},
-    )
+    return (rows, predictions, {"scores": {}, "cost": cost, "audit": None})

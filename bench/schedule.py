@@ -45,9 +45,7 @@ def choose(kind: str, profile: str = "default") -> Kind:
             )
         return "local"
     if kind == "slurm" and not slurm.installed():
-        raise ClusterError(
-            "--cluster slurm: there is no sbatch on this machine; use --cluster local or inline."
-        )
+        raise ClusterError("--cluster slurm: there is no sbatch on this machine; use --cluster local or inline.")
     for known in KINDS:
         if kind == known:
             return known
@@ -76,9 +74,7 @@ def start_workers(
     # Processes started here ignore the terminal's SIGINT: `stop` tells them, once, and leaves them time to save.
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        return [
-            executor.submit(replace(one, gpu=gpus[i % len(gpus)] if gpus else None)) for i in range(count)
-        ]
+        return [executor.submit(replace(one, gpu=gpus[i % len(gpus)] if gpus else None)) for i in range(count)]
     finally:
         signal.signal(signal.SIGINT, previous)
 
@@ -100,9 +96,11 @@ def submit(
         places = replace(places, device="cuda")  # a job that has a GPU and can't use it had better say so
     for array, parallelism in zip(arrays, shares(arrays, profile.array_parallelism), strict=True):
         note = ledger.intend(
-            places.results, [[run.id for run in runs] for runs in array.jobs],
-            submitted=provenance.now(), owner=slurm.owner(),
-        )  # fmt: skip
+            places.results,
+            [[run.id for run in runs] for runs in array.jobs],
+            submitted=provenance.now(),
+            owner=slurm.owner(),
+        )
         try:
             executor = _executor(array, replace(profile, array_parallelism=parallelism), note)
             with _outside_of_jobs():
@@ -125,9 +123,7 @@ def submit(
 def _outside_of_jobs() -> Iterator[None]:
     """Submit from within a job as from outside: its number and restarts are not those of its children."""
     kept = ("SLURM_CONF",) if "SLURM_JOB_ID" in os.environ else tuple(os.environ)
-    mine = {
-        key: os.environ.pop(key) for key in list(os.environ) if key.startswith("SLURM_") and key not in kept
-    }
+    mine = {key: os.environ.pop(key) for key in list(os.environ) if key.startswith("SLURM_") and key not in kept}
     try:
         yield
     finally:
@@ -165,9 +161,7 @@ def result(reference: ledger.JobRef) -> JobResult | None:
     paths = JobPaths(reference.submission.folder, job_id=str(reference.job_id))
     try:
         outcome, value = pickle_load(paths.result_pickle)
-    except (
-        Exception
-    ):  # absent, torn, or of another version: pickle fails in many ways, and it tells nothing then
+    except Exception:  # absent, torn, or of another version: pickle fails in many ways, and it tells nothing then
         return None
     return value if outcome == "success" else JobResult(error=str(value).strip().rpartition("\n")[2])
 
@@ -209,26 +203,26 @@ def _jobs(array: Array, places: Places, profile: ClusterProfile, forgiven: Mappi
 def _executor(array: Array, profile: ClusterProfile, note: ledger.Submission) -> submitit.AutoExecutor:
     import submitit
 
-    executor = submitit.AutoExecutor(
-        folder=note.folder, cluster="slurm", slurm_max_num_timeout=profile.timeout_retries
-    )
+    executor = submitit.AutoExecutor(folder=note.folder, cluster="slurm", slurm_max_num_timeout=profile.timeout_retries)
     asked = asdict(profile)
     more: dict[str, Any] = {
-        f"slurm_{key}": asked[key]
-        for key in ("partition", "account", "qos", "constraint")
-        if asked[key] is not None
+        f"slurm_{key}": asked[key] for key in ("partition", "account", "qos", "constraint") if asked[key] is not None
     }
     if profile.gpus and profile.gpu:
         more["slurm_gres"] = f"gpu:{profile.gpu}:1"
     elif profile.gpus:
         more["gpus_per_node"] = 1
     executor.update_parameters(
-        name=note.job_name, cpus_per_task=profile.cpus_per_gpu, mem_gb=profile.memory_gb_per_gpu,
-        timeout_min=array.time_limit_min, slurm_array_parallelism=profile.array_parallelism,
-        slurm_signal_delay_s=profile.signal_delay_s, slurm_setup=list(profile.setup),
+        name=note.job_name,
+        cpus_per_task=profile.cpus_per_gpu,
+        mem_gb=profile.memory_gb_per_gpu,
+        timeout_min=array.time_limit_min,
+        slurm_array_parallelism=profile.array_parallelism,
+        slurm_signal_delay_s=profile.signal_delay_s,
+        slurm_setup=list(profile.setup),
         slurm_additional_parameters={"requeue" if profile.requeue else "no-requeue": True, **profile.extra},
         **more,
-    )  # fmt: skip
+    )
     return executor
 
 

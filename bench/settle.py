@@ -41,12 +41,7 @@ class Settled:
 
 
 def settle(
-    book: Ledger,
-    queue: slurm.Queue,
-    *,
-    places: Places,
-    known: Mapping[str, Run],
-    waited: Collection[str] = (),
+    book: Ledger, queue: slurm.Queue, *, places: Places, known: Mapping[str, Run], waited: Collection[str] = ()
 ) -> Settled:
     """Account for every task that is over; call with the ledger locked.
 
@@ -95,9 +90,7 @@ def settle(
             if run_id in known:
                 lost(known[run_id], why)
         if state == "CANCELLED":
-            seen.cancelled |= {
-                (str(one.job_id), run_id) for run_id in run_ids if not _is_done(results, run_id)
-            }
+            seen.cancelled |= {(str(one.job_id), run_id) for run_id in run_ids if not _is_done(results, run_id)}
         told_why = came is not None and (came.stopped or came.error is not None)
         if held or told_why or state in MEANT or _worked(results, run_ids, str(one.job_id), book.cancelled):
             seen.began = True

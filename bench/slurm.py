@@ -15,10 +15,18 @@ from bench.errors import ClusterError
 
 OVER = frozenset(
     (
-        "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
-        "REVOKED", "TIMEOUT",
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "REVOKED",
+        "TIMEOUT",
     )
-)  # fmt: skip
+)
 """States that a job does not leave by itself; every other one waits, runs, or is about to."""
 DEFAULT_MAX_ARRAY_SIZE = 1001
 FORMAT = "%i|%T|%N|%M|%L|%r|%j"  # the name last: it alone may hold a bar
@@ -89,8 +97,7 @@ def answers() -> bool:
 def queue() -> Queue | None:
     """One `squeue` call; None where SLURM is not there or does not answer, which says nothing about the jobs."""
     text = _ask(
-        ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--format={FORMAT}"],
-        limit_s=20,
+        ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--format={FORMAT}"], limit_s=20
     )
     if text is None:
         return None
@@ -100,13 +107,7 @@ def queue() -> Queue | None:
             continue  # a headline of several clusters, say
         job_id, state, node, elapsed, left, reason, name = line.split("|", 6)
         jobs[job_id] = QueuedJob(
-            job_id,
-            name,
-            state,
-            "" if reason == "None" else reason,
-            node,
-            seconds(elapsed) or 0.0,
-            seconds(left),
+            job_id, name, state, "" if reason == "None" else reason, node, seconds(elapsed) or 0.0, seconds(left)
         )
     try:
         return Queue(jobs, owner())

@@ -26,12 +26,18 @@ from bench.index import Entry
 from bench.ledger import JobRef
 from bench.slurm import Queue, QueuedJob
 
-State = Literal[
-    "done", "running", "queued", "waiting", "interrupted", "cancelled", "lost", "failed", "skipped"
-]
+State = Literal["done", "running", "queued", "waiting", "interrupted", "cancelled", "lost", "failed", "skipped"]
 STATES: tuple[State, ...] = (
-    "done", "running", "queued", "waiting", "interrupted", "cancelled", "lost", "failed", "skipped",
-)  # fmt: skip
+    "done",
+    "running",
+    "queued",
+    "waiting",
+    "interrupted",
+    "cancelled",
+    "lost",
+    "failed",
+    "skipped",
+)
 TRIED = "to be tried again after"
 """How the detail of a run begins that failed and waits."""
 AT_WORK = frozenset(
@@ -169,10 +175,14 @@ def _judge(
     holder = claim.held(folder) if folder else None
     if folder and holder is not None and not look.is_stale(holder.get("job")):
         return replace(
-            one, state="running", job=holder.get("job"), node=holder.get("node") or holder.get("host"),
-            told=progress.read(folder) or {}, job_left_s=look.line.left_s if look.line else None,
+            one,
+            state="running",
+            job=holder.get("job"),
+            node=holder.get("node") or holder.get("host"),
+            told=progress.read(folder) or {},
+            job_left_s=look.line.left_s if look.line else None,
             restarts=int(holder.get("restarts") or 0),
-        )  # fmt: skip
+        )
     owed = look.owed
     one = replace(one, job=look.ref.job_id if look.ref else None)
     failed = entry if entry and entry.status == "failed" else None

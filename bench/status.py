@@ -106,14 +106,18 @@ def collect(
     runs = {run.id: (run, one.profile) for one in asked for run in one.runs}
     skipped = {run.id: (run, why) for one in asked for run, why in one.skipped if run.id not in runs}
     states = judge(
-        [run for run, _ in runs.values()], results=results, entries=index.entries, jobs=ledger.latest(),
-        cancelled=ledger.cancelled, queue=queue, is_final=lambda entry: is_final(entry, *runs[entry.id]),
-    )  # fmt: skip
+        [run for run, _ in runs.values()],
+        results=results,
+        entries=index.entries,
+        jobs=ledger.latest(),
+        cancelled=ledger.cancelled,
+        queue=queue,
+        is_final=lambda entry: is_final(entry, *runs[entry.id]),
+    )
     if queue is not None:
         states = _with_ends(states, ended)
     states += [
-        RunState(run.id, run.backbone, run.strategy, run.fold, "skipped", why, run=run)
-        for run, why in skipped.values()
+        RunState(run.id, run.backbone, run.strategy, run.fold, "skipped", why, run=run) for run, why in skipped.values()
     ]
     planned = {run.id for one in manifests for run in (*one.runs, *(skipped for skipped, _ in one.skipped))}
     others = [entry for name, entry in index.entries.items() if name not in planned]
@@ -137,9 +141,7 @@ def is_final(entry: Entry, run: Run, profile: str) -> bool:
     return not retry.is_due(entry, run, limits=_limits(profile))
 
 
-def _with_ends(
-    states: Sequence[RunState], ended: Callable[[Collection[str]], Mapping[str, str]]
-) -> list[RunState]:
+def _with_ends(states: Sequence[RunState], ended: Callable[[Collection[str]], Mapping[str, str]]) -> list[RunState]:
     """Add how jobs ended that the queue has forgotten."""
 
     def is_open(one: RunState) -> bool:
@@ -163,9 +165,16 @@ def _with_ends(
 def _unplanned(entry: Entry) -> RunState:
     state: State = "done" if entry.status == "ok" else "failed" if entry.status == "failed" else "skipped"
     return RunState(
-        entry.id, entry.backbone, entry.strategy, entry.fold, state, entry.reason or "", entry.job, entry.node,
+        entry.id,
+        entry.backbone,
+        entry.strategy,
+        entry.fold,
+        state,
+        entry.reason or "",
+        entry.job,
+        entry.node,
         pq=entry.pq,
-    )  # fmt: skip
+    )
 
 
 @cache  # asked for every failed run

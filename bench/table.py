@@ -73,10 +73,7 @@ def markdown(blocks: Iterable[Block]) -> str:
     texts = []
     for block in blocks:
         cells = [
-            [
-                f"**{_escape(cell)}**" if i in column.bold else _escape(cell)
-                for i, cell in enumerate(column.cells)
-            ]
+            [f"**{_escape(cell)}**" if i in column.bold else _escape(cell) for i, cell in enumerate(column.cells)]
             for column in block.columns
         ]
         table = tabulate(

@@ -136,33 +136,22 @@ def fit(
     first_step, resumed, saved, saving_s = state.step, time.monotonic(), time.monotonic(), 0.0
     enter_training()
     for batch in batches(state.step) if not state.stopped else ():
-        rate = learning_rate(
-            state.step, peak=lr, total_steps=total, warmup_steps=warmup_steps, schedule=schedule
-        )
+        rate = learning_rate(state.step, peak=lr, total_steps=total, warmup_steps=warmup_steps, schedule=schedule)
         for group in optimizer.param_groups:
             group["lr"] = rate
         torch.manual_seed(seed * 1_000_003 + state.step)
         value = _step(model, optimizer, batch, logits, loss, device, clip_norm, state, reset_peak)
         state.step += 1
         speed = (state.step - first_step) * batch_size / (time.monotonic() - resumed)
-        told = {
-            "step": state.step,
-            "steps": total,
-            "epoch": (state.step - 1) // steps_per_epoch + 1,
-            "epochs": epochs,
-        }
-        progress(
-            {**told, "loss": value, "images_per_s": speed, "eta_s": (total - state.step) * batch_size / speed}
-        )
+        told = {"step": state.step, "steps": total, "epoch": (state.step - 1) // steps_per_epoch + 1, "epochs": epochs}
+        progress({**told, "loss": value, "images_per_s": speed, "eta_s": (total - state.step) * batch_size / speed})
         epoch, left = divmod(state.step, steps_per_epoch)
         if left == 0 and (epoch % validate_every == 0 or epoch == epochs):
             scores = validate()
             state.history.append({"epoch": epoch, "loss": value, **scores})
             score = (scores["pq"], scores["aji"], scores["dice"])
             improved = state.best_score is None or score > state.best_score
-            if (
-                improved or score == state.best_score
-            ):  # early on all scores are 0: keep what has trained longer
+            if improved or score == state.best_score:  # early on all scores are 0: keep what has trained longer
                 state.best_score, state.best_step = score, state.step
                 # Not on the GPU, where it would count as memory that training needs.
                 best = {name: p.detach().to("cpu", copy=True) for name, p in trained.items()}
@@ -181,9 +170,7 @@ def fit(
             saved = time.monotonic()
             saving_s = saved - begun
         if interrupted:
-            raise InterruptedRunError(
-                f"asked to stop after step {state.step} of {total}; the state is saved."
-            )
+            raise InterruptedRunError(f"asked to stop after step {state.step} of {total}; the state is saved.")
         if state.stopped:
             break
     with torch.no_grad():

@@ -28,10 +28,20 @@ def _key(run: Run) -> str:
     """All settings in one text; much cheaper than a digest, of which a page of ten thousand runs needs as many."""
     return repr(
         (
-            run.head, run.dataset, run.dataset_digest, run.n_splits, run.fold_seed, run.validation_fraction,
-            run.seed, run.weights, run.image_size, run.scale, run.options, run.train,
+            run.head,
+            run.dataset,
+            run.dataset_digest,
+            run.n_splits,
+            run.fold_seed,
+            run.validation_fraction,
+            run.seed,
+            run.weights,
+            run.image_size,
+            run.scale,
+            run.options,
+            run.train,
         )
-    )  # fmt: skip
+    )
 
 
 def _settings(run: Run) -> dict[str, Any]:

@@ -84,11 +84,7 @@ def work(runs: Sequence[Run], places: Places, *, forgiven: Mapping[str, int] | N
                 if flag():
                     break
             # Cancelled when their turn came, and wanted again since: nobody else would do them.
-            left = [
-                run
-                for run in left
-                if done.get(run.id) == "cancelled" and not is_cancelled(places.results, run.id)
-            ]
+            left = [run for run in left if done.get(run.id) == "cancelled" and not is_cancelled(places.results, run.id)]
         return Worked(done, stopped=flag())
 
 
@@ -134,12 +130,7 @@ def give_up(run: Run, places: Places, why: str) -> bool:
 
 
 def _attempt(
-    run: Run,
-    images: Mapping[str, Image],
-    places: Places,
-    earlier: RunRecord | None,
-    taken: claim.Claim,
-    stop: Stop,
+    run: Run, images: Mapping[str, Image], places: Places, earlier: RunRecord | None, taken: claim.Claim, stop: Stop
 ) -> str:
     """One attempt, whose record is written last; returns its status."""
     import torch
@@ -177,16 +168,12 @@ def _attempt(
             results=places.results,
             checkpoint=Path(origin["checkpoint"]) if origin["checkpoint"] else None,
             device=device,
-            loader_workers=_loader_workers(device)
-            if places.loader_workers is None
-            else places.loader_workers,
+            loader_workers=_loader_workers(device) if places.loader_workers is None else places.loader_workers,
             is_shared=places.runs_at_once > 1,
             micro_batch_halvings=retry.halvings(earlier.failures) if earlier else 0,
         )
         result = execute(run, images, place, progress=told, should_stop=stop)
-        result = replace(
-            result, provenance={**origin, **(result.provenance or {}), "ended": provenance.now()}
-        )
+        result = replace(result, provenance={**origin, **(result.provenance or {}), "ended": provenance.now()})
     except InterruptedRunError as error:
         log(f"{stop.why}: {error}")
         return str(stop.why)  # neither done nor failed: its state waits for whoever does it next

@@ -25,23 +25,10 @@ def test_ten_thousand_runs_in_ten_seconds(tmp_path):
     path.write_text(GRID)
     runs = len(plan.make(plan.load_grid(str(path)), "d").runs)
     assert runs == 10_080
-    command = [
-        sys.executable,
-        "-m",
-        "bench.cli",
-        "plan",
-        "--grid",
-        str(path),
-        "--results",
-        str(tmp_path / "results"),
-    ]
+    command = [sys.executable, "-m", "bench.cli", "plan", "--grid", str(path), "--results", str(tmp_path / "results")]
     start = time.perf_counter()
     done = subprocess.run(
-        command,
-        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
+        command, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)}, capture_output=True, text=True, check=False
     )
     seconds = time.perf_counter() - start
     assert done.returncode == 0, done.stderr

@@ -50,8 +50,11 @@ def measured(results: Path, statements: str) -> dict[str, float]:
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", MEASURED % statements, str(results)],
-        capture_output=True, text=True, cwd=ROOT, check=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=True,
+    )
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     found["process"] = time.perf_counter() - start
     print("\n" + ", ".join(f"{name} {value:.3g}" for name, value in found.items()))

@@ -27,28 +27,34 @@ from bench.manifest import Manifest
 from bench.record import RunRecord
 
 ROOT = Path(__file__).parents[1]
-BACKBONES = (
-    "mobile_sam",
-    "tiny_sam",
-    "efficient_sam_ti",
-    "efficient_sam_s",
-    "sam_vit_b",
-    "sam_vit_l",
-    "sam_vit_h",
-)
+BACKBONES = ("mobile_sam", "tiny_sam", "efficient_sam_ti", "efficient_sam_s", "sam_vit_b", "sam_vit_l", "sam_vit_h")
 STRATEGIES = ("zero_shot", "decoder_only", "full", "lora_qv", "lora_all_linear", "adapter")
-TRAIN = {
-    "epochs": 60,
-    "batch_size": 8,
-    "lr": 0.005,
-    "weight_decay": 0.1,
-    "warmup_steps": 250,
-    "schedule": "cosine",
-}
-HISTORY = json.dumps({"": {"history": [
-    {"epoch": n, "loss": 3 / n, "dice": 0.8, "aji": 0.6, "pq": 0.5, "sq": 0.7, "dq": 0.7, "f1": 0.7, "precision": 0.7}
-    for n in range(1, 61)
-]}}, indent=1).partition("{\n  ")[2].rpartition("\n }")[0]  # fmt: skip
+TRAIN = {"epochs": 60, "batch_size": 8, "lr": 0.005, "weight_decay": 0.1, "warmup_steps": 250, "schedule": "cosine"}
+HISTORY = (
+    json.dumps(
+        {
+            "": {
+                "history": [
+                    {
+                        "epoch": n,
+                        "loss": 3 / n,
+                        "dice": 0.8,
+                        "aji": 0.6,
+                        "pq": 0.5,
+                        "sq": 0.7,
+                        "dq": 0.7,
+                        "f1": 0.7,
+                        "precision": 0.7,
+                    }
+                    for n in range(1, 61)
+                ]
+            }
+        },
+        indent=1,
+    )
+    .partition("{\n  ")[2]
+    .rpartition("\n }")[0]
+)
 """As it stands in a record; made once, since it is nine tenths of it."""
 STATUS = """
 import resource, sys
@@ -67,20 +73,30 @@ def runs(count: int) -> list[Run]:
     """Runs as a grid of all backbones and strategies over several seeds plans them."""
     return [
         Run(
-            backbone=BACKBONES[n // 5 % 7], strategy=STRATEGIES[n // 35 % 6], head="distance", dataset="nuinsseg",
-            dataset_digest="0123456789abcdef", fold=n % 5 + 1, n_splits=5, fold_seed=19, validation_fraction=0.2,
-            seed=n // 210, weights="official", image_size=1024, scale=None, options={"rank": 4}, train=TRAIN,
+            backbone=BACKBONES[n // 5 % 7],
+            strategy=STRATEGIES[n // 35 % 6],
+            head="distance",
+            dataset="nuinsseg",
+            dataset_digest="0123456789abcdef",
+            fold=n % 5 + 1,
+            n_splits=5,
+            fold_seed=19,
+            validation_fraction=0.2,
+            seed=n // 210,
+            weights="official",
+            image_size=1024,
+            scale=None,
+            options={"rank": 4},
+            train=TRAIN,
         )
         for n in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def fill(results: Path, count: int) -> list[Run]:
     """Make a folder up: of every 100 runs 90 are done, 3 failed, 2 run, the others queue."""
     planned = runs(count)
-    plan = Manifest(
-        "large", "2026-01-01", tuple(planned), (), Path("/data"), None, "auto", "slurm", "default"
-    )
+    plan = Manifest("large", "2026-01-01", tuple(planned), (), Path("/data"), None, "auto", "slurm", "default")
     manifest.write(results, plan)
     origin = {
         "ended": "2026-01-02T00:00:00+00:00",
@@ -94,40 +110,33 @@ def fill(results: Path, count: int) -> list[Run]:
         scores = {"pq": 0.5, "aji": 0.6, "dice": 0.8}
         found = RunRecord(run.id, "ok", run.as_dict(), scores=scores, cost=cost, provenance=origin)
         if n % 100 >= 97:
-            found = replace(
-                found, status="failed", reason="diverged: the loss became nan", scores=None, cost=None
-            )
+            found = replace(found, status="failed", reason="diverged: the loss became nan", scores=None, cost=None)
         if n % 100 not in range(90, 97):
             folder.mkdir(parents=True)
             text = json.dumps({"schema_version": 1, **asdict(found)}, indent=1)
             (folder / record.FILENAME).write_text(text.replace('"history": null', HISTORY))
         elif n % 100 < 92:
             folder.mkdir(parents=True)
-            holder = {
-                "token": "t",
-                "host": "far",
-                "pid": 1,
-                "born": "x",
-                "job": None,
-                "node": "gpu-01",
-                "limit_s": 1e9,
-            }
+            holder = {"token": "t", "host": "far", "pid": 1, "born": "x", "job": None, "node": "gpu-01", "limit_s": 1e9}
             (folder / claim.FILENAME).write_text(json.dumps(holder))
-            told = {
-                "phase": "training",
-                "epoch": 3,
-                "epochs": 60,
-                "loss": 0.5,
-                "images_per_s": 12.0,
-                "eta_s": 900.0,
-            }
+            told = {"phase": "training", "epoch": 3, "epochs": 60, "loss": 0.5, "images_per_s": 12.0, "eta_s": 900.0}
             (folder / "progress.json").write_text(json.dumps(told))
     share = count // 10
     for number in range(10):
         tasks = tuple((run.id,) for run in planned[number * share : (number + 1) * share])
-        ledger._write(results, Submission(
-            f"2026{number}", f"bench-{number}", str(number), tasks, str(results / "jobs" / "%j"), "2026", True, OWNER,
-        ))  # fmt: skip
+        ledger._write(
+            results,
+            Submission(
+                f"2026{number}",
+                f"bench-{number}",
+                str(number),
+                tasks,
+                str(results / "jobs" / "%j"),
+                "2026",
+                True,
+                OWNER,
+            ),
+        )
     return planned
 
 
@@ -143,11 +152,7 @@ def commands(folder: Path, planned: list[Run]) -> dict[str, str]:
         if n % 100 in range(92, 97)
     ]
     (folder / "queue").write_text("\n".join(lines) + "\n")
-    for name, does in (
-        ("squeue", f"cat {folder}/queue"),
-        ("scontrol", "echo ClusterName = test"),
-        ("sacct", "true"),
-    ):
+    for name, does in (("squeue", f"cat {folder}/queue"), ("scontrol", "echo ClusterName = test"), ("sacct", "true")):
         (folder / name).write_text(f"#!/bin/sh\n{does}\n")
         (folder / name).chmod(0o755)
     return {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
@@ -161,9 +166,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Run]]:
 
 
 @pytest.mark.parametrize(("count", "limit_s", "limit_mb"), [(200, 1.0, 500), (10_000, 3.0, 500)])
-def test_bench_status(
-    tmp_path: Path, large: tuple[Path, list[Run]], count: int, limit_s: float, limit_mb: int
-) -> None:
+def test_bench_status(tmp_path: Path, large: tuple[Path, list[Run]], count: int, limit_s: float, limit_mb: int) -> None:
     results, planned = large if count == 10_000 else (tmp_path / "results", fill(tmp_path / "results", count))
     (tmp_path / "bin").mkdir()
     environment = commands(tmp_path / "bin", planned)
@@ -172,8 +175,12 @@ def test_bench_status(
         start = time.perf_counter()
         done = subprocess.run(
             [sys.executable, "-c", STATUS, str(results)],
-            capture_output=True, text=True, cwd=ROOT, env=environment, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=environment,
+            check=True,
+        )
         wall.append(time.perf_counter() - start)
         counts, last = done.stderr.strip().splitlines()[-2:]
         seconds, memory_mb = last.split()
@@ -185,14 +192,10 @@ def test_bench_status(
 
 
 @pytest.mark.parametrize("done", [True, False])
-def test_the_live_view_when_nothing_changed(
-    tmp_path: Path, large: tuple[Path, list[Run]], done: bool
-) -> None:
+def test_the_live_view_when_nothing_changed(tmp_path: Path, large: tuple[Path, list[Run]], done: bool) -> None:
     results, planned = large if done else (tmp_path, large[1])
     console = Console(file=StringIO(), width=120)
-    view = live.View(
-        results=tmp_path, runs=planned, is_final=lambda one: one.status == "failed", console=console
-    )
+    view = live.View(results=tmp_path, runs=planned, is_final=lambda one: one.status == "failed", console=console)
     view.ledger = ledger.read(results)
     looks, draws = [], []
     for _ in range(7):

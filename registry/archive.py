@@ -18,12 +18,7 @@ _RESERVE_BYTES = 64 * 2**20  # never fill a disk to the last byte
 
 
 def fetch(
-    url: str,
-    path: Path,
-    *,
-    size_bytes: int | None = None,
-    sha256: str | None = None,
-    progress: bool = True,
+    url: str, path: Path, *, size_bytes: int | None = None, sha256: str | None = None, progress: bool = True
 ) -> Path:
     """Download `url` to `path`, unless a whole file stands there already.
 
@@ -82,9 +77,7 @@ def unpack(archive: Path, target: Path, keep: Callable[[PurePosixPath], bool]) -
                 raise DataError(f"{archive} holds none of the wanted files; is it the right archive?")
             target.parent.mkdir(parents=True, exist_ok=True)
             _require_space(target.parent, sum(entry.file_size for entry, _ in wanted), f"unpack {archive}")
-            temporary = Path(
-                tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
-            )
+            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
             try:
                 for entry, path in wanted:
                     _write(source, entry, temporary / path)
@@ -93,9 +86,7 @@ def unpack(archive: Path, target: Path, keep: Callable[[PurePosixPath], bool]) -
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: unknown method
-        raise DataError(
-            f"{archive} is damaged or no zip archive ({error}); remove it and fetch it again."
-        ) from error
+        raise DataError(f"{archive} is damaged or no zip archive ({error}); remove it and fetch it again.") from error
     except OSError as error:
         raise DataError(f"{archive} could not be unpacked to {target}: {error}.") from error
     return len(wanted)

@@ -43,8 +43,7 @@ def submodules(sam: Sam, path: str) -> dict[str, nn.Module]:
         except AttributeError as error:
             below = ", ".join(n for n, _ in sam.get_submodule(block).named_modules() if n)
             raise StrategyError(
-                f"{name!r}, which the card of {sam.card.name!r} names, does not exist; "
-                f"below the block are: {below}."
+                f"{name!r}, which the card of {sam.card.name!r} names, does not exist; below the block are: {below}."
             ) from error
     return found
 

@@ -46,9 +46,7 @@ def download(url: str, part: Path, *, progress: bool = True) -> None:
         )
         raise WeightsError(f"the download of {url} broke off: {error}.{kept}") from error
     except OSError as error:
-        raise WeightsError(
-            f"{part} could not be written: {error}. Make room, then run the same again."
-        ) from error
+        raise WeightsError(f"{part} could not be written: {error}. Make room, then run the same again.") from error
 
 
 def _continue(url: str, file: IO[bytes], *, progress: bool) -> bool:
@@ -86,22 +84,13 @@ def _locked(part: Path) -> Iterator[IO[bytes]]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise WeightsError(
-                f"another process is writing {part}; wait for it, then run the same again."
-            ) from error
+            raise WeightsError(f"another process is writing {part}; wait for it, then run the same again.") from error
         yield file
 
 
 @contextmanager
 def _bar(url: str, have: int, expected: int, *, shown: bool) -> Iterator[tuple[Progress, TaskID]]:
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (
         TextColumn("{task.description}"),

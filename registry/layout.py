@@ -64,9 +64,7 @@ def scan(root: Path, *, obtain: str) -> tuple[tuple[Sample, ...], tuple[Problem,
     found = [sample for organ in organs for sample in _pairs(organ, problems)]
     found = _unique(found, problems)
     groups = _groups(base, {sample.stem for sample in found}, problems)
-    grouped = (
-        Sample(s.stem, s.organ, s.image_path, s.label_path, group=groups.get(s.stem) or s.stem) for s in found
-    )
+    grouped = (Sample(s.stem, s.organ, s.image_path, s.label_path, group=groups.get(s.stem) or s.stem) for s in found)
     return tuple(sorted(grouped, key=lambda sample: sample.stem)), tuple(problems)
 
 
@@ -105,14 +103,11 @@ def _organ_folders(root: Path, problems: list[Problem]) -> tuple[Path, list[Path
     below = {
         top: organs
         for top in entries
-        if top.is_dir()
-        and (organs := [entry for entry in _entries(top, problems) if _is_organ(entry, problems)])
+        if top.is_dir() and (organs := [entry for entry in _entries(top, problems) if _is_organ(entry, problems)])
     }
     if len(below) > 1:
         names = ", ".join(repr(top.name) for top in below)
-        problems.append(
-            Problem(None, f"{root} holds several datasets: {names}; name one of them with --data.")
-        )
+        problems.append(Problem(None, f"{root} holds several datasets: {names}; name one of them with --data."))
         return root, []
     return next(iter(below.items()), (root, []))
 
@@ -124,9 +119,7 @@ def _files(organ: Path, name: str, problems: list[Problem]) -> dict[str, Path]:
         hint = ""
         if name == LABELS and (organ / RAW_LABELS).is_dir():
             hint = f" (the '{RAW_LABELS}' that is there sums overlaps into new values and can't stand in)"
-        problems.append(
-            Problem(organ.name, f"{organ} has no folder '{name}'{hint}; restore it from the release.")
-        )
+        problems.append(Problem(organ.name, f"{organ} has no folder '{name}'{hint}; restore it from the release."))
         return {}
     entries = _entries(folder, problems, organ.name)
     files: dict[str, Path] = {}
@@ -134,9 +127,7 @@ def _files(organ: Path, name: str, problems: list[Problem]) -> dict[str, Path]:
         if path.suffix.lower() not in suffixes:
             continue
         if path.is_symlink() and not path.exists():
-            problems.append(
-                Problem(organ.name, f"{path} is a broken link to {path.readlink()}; mend or remove it.")
-            )
+            problems.append(Problem(organ.name, f"{path} is a broken link to {path.readlink()}; mend or remove it."))
         if path.stem in files:
             text = f"{folder} holds both {files[path.stem].name} and {path.name}; remove one of them."
             problems.append(Problem(organ.name, text))
@@ -159,9 +150,7 @@ def _pairs(organ: Path, problems: list[Problem]) -> list[Sample]:
             text = f"label without image: {labels[stem]} needs '{IMAGES}/{stem}.png' beside it."
             problems.append(Problem(organ.name, text))
         if not images and not labels:
-            problems.append(
-                Problem(organ.name, f"{organ} is empty: no .png in '{IMAGES}', no .tif in '{LABELS}'.")
-            )
+            problems.append(Problem(organ.name, f"{organ} is empty: no .png in '{IMAGES}', no .tif in '{LABELS}'."))
     return [
         Sample(stem, organ.name, images[stem], labels[stem], group=stem)
         for stem in sorted(images.keys() & labels.keys())
@@ -201,11 +190,7 @@ def _groups(base: Path, stems: set[str], problems: list[Problem]) -> dict[str, s
     times = Counter(row["id"] for row in rows)
     for what, ids, remedy in (
         ("has more than one row for", [name for name, n in times.items() if n > 1], "keep one of each"),
-        (
-            "names ids that have no complete sample:",
-            sorted(times.keys() - stems),
-            "remove the rows or add the files",
-        ),
+        ("names ids that have no complete sample:", sorted(times.keys() - stems), "remove the rows or add the files"),
         # Without a row an image would be its own group, and could leak from training into the test fold.
         ("has no row for", sorted(stems - times.keys()), "add them, or remove the manifest"),
     ):

@@ -29,8 +29,7 @@ def check_rank(rank: int, layers: Mapping[str, tuple[int, int]]) -> None:
     name, width = min(((name, min(sides)) for name, sides in layers.items()), key=lambda item: item[1])
     if not 1 <= rank <= width:
         raise StrategyError(
-            f"rank {rank} is not possible: the narrowest layer, {name!r}, has width {width}; "
-            f"choose 1 to {width}."
+            f"rank {rank} is not possible: the narrowest layer, {name!r}, has width {width}; choose 1 to {width}."
         )
 
 

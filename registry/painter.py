@@ -97,9 +97,7 @@ def paint(
     return (np.clip(light, 0, 1) * 255).round().astype(np.uint8), _compact(label_map)
 
 
-def _noise(
-    rng: np.random.Generator, size: int, sigma: float | tuple[float, float]
-) -> Float32[np.ndarray, "s s"]:
+def _noise(rng: np.random.Generator, size: int, sigma: float | tuple[float, float]) -> Float32[np.ndarray, "s s"]:
     """Smooth noise with zero mean and unit variance."""
     field = ndimage.gaussian_filter(rng.standard_normal((size, size), np.float32), sigma, mode="wrap")
     return (field - field.mean()) / (field.std() + 1e-6)
@@ -167,17 +165,13 @@ def _nucleus(
     dx, dy = dx - x, dy - y
     along, across = dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
     polar = np.arctan2(across, along)
-    outline = 1 + sum(
-        rng.normal(0, 0.09 / k) * np.cos(k * polar + rng.uniform(0, 2 * np.pi)) for k in (1, 2, 3, 4)
-    )
+    outline = 1 + sum(rng.normal(0, 0.09 / k) * np.cos(k * polar + rng.uniform(0, 2 * np.pi)) for k in (1, 2, 3, 4))
     inside = radius * (1 - np.hypot(along * np.sqrt(aspect), across / np.sqrt(aspect)) / (radius * outline))
     cover = 1 / (1 + np.exp(-np.clip(inside / (2.0 if blurred else 0.55), -30, 30)))
     strength = look.haematoxylin * rng.uniform(0.8, 1.2) * (0.35 if faint else 1.0)
     chromatin = _noise(rng, 2 * reach + 1, 1.2)[: cover.shape[0], : cover.shape[1]]
     rim = np.exp(-((inside - 1.2) ** 2) / 2.0)
-    interior = (
-        (0.72 if pale else 1.0) + (0.08 if blurred else 0.2) * chromatin + (0.4 if pale else 0.12) * rim
-    )
+    interior = (0.72 if pale else 1.0) + (0.08 if blurred else 0.2) * chromatin + (0.4 if pale else 0.12) * rim
     haematoxylin[rows, columns] += strength * cover * np.clip(interior, 0.3, None)
     # Nuclei take little eosin; the cytoplasm around them takes more than the ground.
     cytoplasm = 1 / (1 + np.exp(-np.clip((inside + 4) / 1.5, -30, 30)))

@@ -96,9 +96,7 @@ def read_label(path: Path) -> tuple[LabelMap, tuple[str, ...]]:
             label_map = np.array(image).astype(np.int32)
     except UnidentifiedImageError as error:
         kind = _tiff_dtype(path)
-        raise DataError(
-            _not_integer(path, kind) if kind else _unreadable(path, "TIFF label map", error)
-        ) from error
+        raise DataError(_not_integer(path, kind) if kind else _unreadable(path, "TIFF label map", error)) from error
     except _DAMAGE as error:
         raise DataError(_unreadable(path, "TIFF label map", error)) from error
     if label_map.min() < 0:
@@ -148,6 +146,4 @@ def _unreadable(path: Path, what: str, error: BaseException) -> str:
         reason = error.strerror
     else:
         reason = str(error) or type(error).__name__
-    return (
-        f"{path} can't be read as a {what}: {reason}. Restore the file from the release, or remove the pair."
-    )
+    return f"{path} can't be read as a {what}: {reason}. Restore the file from the release, or remove the pair."

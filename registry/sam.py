@@ -101,9 +101,7 @@ class Sam(nn.Module):
         # Without mask prompts all rows of `dense` are the same; one of them keeps a single embedding single.
         return _predict(self.mask_decoder, embeddings + dense[:1], positions, sparse.expand(rows, -1, -1))
 
-    def _check(
-        self, embeddings: Tensor, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None
-    ) -> int:
+    def _check(self, embeddings: Tensor, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None) -> int:
         """Number of rows to decode; raises where shapes do not fit."""
         side = self.image_size // 16
         if embeddings.ndim != 4 or tuple(embeddings.shape[1:]) != (256, side, side):
@@ -132,9 +130,7 @@ class Sam(nn.Module):
             raise ValueError(f"points and boxes must have as many rows; they have {sorted(rows)}.")
         (n,) = rows
         if batch not in (1, n):
-            raise ValueError(
-                f"{n} rows of prompts do not fit {batch} embeddings; give one for all rows, or one each."
-            )
+            raise ValueError(f"{n} rows of prompts do not fit {batch} embeddings; give one for all rows, or one each.")
         return n
 
 
@@ -153,8 +149,6 @@ def _predict(
     tokens = torch.cat([tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)
     states, source_tokens = decoder.transformer(source, positions, tokens)
     upscaled = decoder.output_upscaling(source_tokens.transpose(1, 2).unflatten(2, source.shape[-2:]))
-    weights = torch.stack(
-        [mlp(states[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1
-    )
+    weights = torch.stack([mlp(states[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1)
     logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
     return logits, decoder.iou_prediction_head(states[:, 0])

@@ -56,14 +56,11 @@ def save(sam: Sam, strategy: str, folder: str | Path) -> int:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = _put(
-        folder / OTHERS,
-        lambda path: save_file(_plain(others), path, metadata={MARK: json.dumps(mark, sort_keys=True)}),
+        folder / OTHERS, lambda path: save_file(_plain(others), path, metadata={MARK: json.dumps(mark, sort_keys=True)})
     )
     if lora:
         prefixed = {PEFT_PREFIX + name: tensor for name, tensor in _plain(lora).items()}
-        written += _put(
-            folder / LORA_WEIGHTS, lambda path: save_file(prefixed, path, metadata={"format": "pt"})
-        )
+        written += _put(folder / LORA_WEIGHTS, lambda path: save_file(prefixed, path, metadata={"format": "pt"}))
         # The configuration comes last: where it stands, the weights do.
         written += _put(folder / LORA_CONFIG, lambda path: _write_config(sam, path))
     return written
@@ -124,9 +121,7 @@ def _mark(sam: Sam, strategy: str) -> dict[str, Any]:
     applied = strategies.applied(sam)
     if applied is None or applied.name != strategy:
         carried = "no strategy" if applied is None else repr(applied.name)
-        raise WeightsError(
-            f"the model carries {carried}, not {strategy!r}; save it under the strategy it carries."
-        )
+        raise WeightsError(f"the model carries {carried}, not {strategy!r}; save it under the strategy it carries.")
     return {
         "backbone": sam.card.name,
         "strategy": strategy,
@@ -138,9 +133,7 @@ def _mark(sam: Sam, strategy: str) -> dict[str, Any]:
 def _compare_marks(path: Path, sam: Sam) -> None:
     applied = strategies.applied(sam)
     if applied is None:
-        raise WeightsError(
-            f"{path} can't be loaded: the model carries no strategy; apply the one it was saved with."
-        )
+        raise WeightsError(f"{path} can't be loaded: the model carries no strategy; apply the one it was saved with.")
     try:
         with safe_open(path, framework="pt") as file:
             found = json.loads((file.metadata() or {}).get(MARK, "{}"))

@@ -52,17 +52,11 @@ def test_the_complete_files_of_the_readme_work(tmp_path, name):
     module = Path(name).stem
     (tmp_path / f"{module}.py").write_text(FILES[name])
     script = USE.format(folder=str(tmp_path), module=module)
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.strip().splitlines()
     assert len(lines) == (6 if module == "sam_micro" else 1)
-    assert (
-        lines[-1] == "sam_micro zero_shot 0"
-        if module == "sam_micro"
-        else lines[-1].startswith("sam_nano bitfit ")
-    )
+    assert lines[-1] == "sam_micro zero_shot 0" if module == "sam_micro" else lines[-1].startswith("sam_nano bitfit ")
 
 
 def help_of(command: str) -> subprocess.CompletedProcess[str]:
@@ -72,20 +66,7 @@ def help_of(command: str) -> subprocess.CompletedProcess[str]:
 
 def test_every_command_of_the_readme_exists():
     commands = set(re.findall(r"^\s*(?:\$ )?bench (\w+)", README, re.MULTILINE))
-    shown = {
-        "run",
-        "plan",
-        "status",
-        "logs",
-        "cancel",
-        "retry",
-        "table",
-        "plot",
-        "list",
-        "show",
-        "data",
-        "weights",
-    }
+    shown = {"run", "plan", "status", "logs", "cancel", "retry", "table", "plot", "list", "show", "data", "weights"}
     assert shown <= commands
     for command in commands:
         assert help_of(command).returncode == 0, command

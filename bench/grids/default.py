@@ -12,15 +12,7 @@ from bench.grid import Grid, Settings
 
 GRID = Grid(
     name="default",
-    backbones=(
-        "sam_vit_b",
-        "sam_vit_l",
-        "sam_vit_h",
-        "mobile_sam",
-        "efficient_sam_ti",
-        "efficient_sam_s",
-        "tiny_sam",
-    ),
+    backbones=("sam_vit_b", "sam_vit_l", "sam_vit_h", "mobile_sam", "efficient_sam_ti", "efficient_sam_s", "tiny_sam"),
     strategies=("zero_shot", "decoder_only", "lora_qv", "lora_all_linear", "adapter", "full"),
     settings=Settings(dataset="nuinsseg", head="distance", weights="official", image_size=1024),
 )

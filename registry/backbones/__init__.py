@@ -62,9 +62,7 @@ def build(name: str, image_size: int | None = None, checkpoint: str | Path | Non
     entry = get(name)
     size = entry.card.native_image_size if image_size is None else image_size
     if size <= 0 or size % 64:
-        raise ValueError(
-            f"image_size {size} is not a positive multiple of 64; try {max(64, round(size / 64) * 64)}."
-        )
+        raise ValueError(f"image_size {size} is not a positive multiple of 64; try {max(64, round(size / 64) * 64)}.")
     sam = entry.build(size)
     if checkpoint is not None:
         from registry import weights

@@ -17,9 +17,7 @@ def _card(size: str, *, encoder_parameters: int, head_dim: int, filename: str, s
         title=f"SAM ViT-{size}",
         parameters=Parameters(encoder=encoder_parameters, prompt_encoder=6_220, decoder=4_058_340),
         checkpoint=Checkpoint(
-            url=f"https://dl.fbaipublicfiles.com/segment_anything/{filename}",
-            filename=filename,
-            sha256=sha256,
+            url=f"https://dl.fbaipublicfiles.com/segment_anything/{filename}", filename=filename, sha256=sha256
         ),
         licence="Apache-2.0",
         paper="Kirillov et al. 2023, Segment Anything, arXiv:2304.02643",
@@ -83,9 +81,7 @@ def build_vit_h(image_size: int) -> Sam:
     return _build(VIT_H, image_size, width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31))
 
 
-def _build(
-    card: Card, image_size: int, *, width: int, depth: int, heads: int, global_blocks: tuple[int, ...]
-) -> Sam:
+def _build(card: Card, image_size: int, *, width: int, depth: int, heads: int, global_blocks: tuple[int, ...]) -> Sam:
     from registry.modules.decoder import mask_decoder, prompt_encoder
     from registry.modules.sam_vit import sam_vit
     from registry.sam import Sam

@@ -54,12 +54,10 @@ TINY_SAM = Card(
     title="TinySAM",
     parameters=_PARAMETERS,
     checkpoint=Checkpoint(
-        url="https://github.com/xinghaochen/TinySAM/releases/download/3.0/tinysam_42.3.pth",
-        filename="tinysam_42.3.pth",
+        url="https://github.com/xinghaochen/TinySAM/releases/download/3.0/tinysam_42.3.pth", filename="tinysam_42.3.pth"
     ),
     licence="Apache-2.0",
-    paper="Shu et al. 2023, TinySAM: Pushing the Envelope for Efficient Segment Anything Model, "
-    "arXiv:2312.13789",
+    paper="Shu et al. 2023, TinySAM: Pushing the Envelope for Efficient Segment Anything Model, arXiv:2312.13789",
     repository="https://github.com/xinghaochen/TinySAM",
     native_image_size=1024,
     pixel_mean=(0.485, 0.456, 0.406),
@@ -79,9 +77,7 @@ def _rename(key: str) -> str:
         return key
     key = re.sub(r"layers\.(\d)\.downsample", lambda m: f"stages.{int(m[1]) + 1}.downsample", key)
     key = key.replace("image_encoder.layers.", "image_encoder.stages.").replace(".c.weight", ".conv.weight")
-    return key.replace("patch_embed.seq.0.", "patch_embed.conv1.").replace(
-        "patch_embed.seq.2.", "patch_embed.conv2."
-    )
+    return key.replace("patch_embed.seq.0.", "patch_embed.conv1.").replace("patch_embed.seq.2.", "patch_embed.conv2.")
 
 
 @register(MOBILE_SAM, convert)

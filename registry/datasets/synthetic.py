@@ -100,9 +100,7 @@ def write(
         raise DataError(f"the images could not be written to {root}: {error}.") from error
 
 
-def _write_sample(
-    folder: Path, organ: int, number: int, image_size: int, seed: int, nuclei: tuple[int, int]
-) -> None:
+def _write_sample(folder: Path, organ: int, number: int, image_size: int, seed: int, nuclei: tuple[int, int]) -> None:
     from registry import painter  # SciPy would slow every command that only lists what is there
 
     look = painter.tissue(np.random.default_rng([seed, organ]))

@@ -17,14 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _DEFAULTS = MappingProxyType(
-    {
-        "seed": 0.35,
-        "foreground": 0.5,
-        "smoothing": 0.06,
-        "boundary": 1.0,
-        "min_seed": 0.015,
-        "min_area": 0.02,
-    }
+    {"seed": 0.35, "foreground": 0.5, "smoothing": 0.06, "boundary": 1.0, "min_seed": 0.015, "min_area": 0.02}
 )
 _SEARCH = MappingProxyType(
     {
@@ -65,9 +58,7 @@ class Distance:
         """Foreground, interior distance and inner boundary of a label map, float32 in [0, 1]."""
         from registry.modules.instance_targets import inner_boundary, interior_distance
 
-        return np.stack([label_map > 0, interior_distance(label_map), inner_boundary(label_map)]).astype(
-            np.float32
-        )
+        return np.stack([label_map > 0, interior_distance(label_map), inner_boundary(label_map)]).astype(np.float32)
 
     def loss(self, logits: Float[Tensor, "b 3 h w"], targets: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
         """BCE + Dice on foreground and boundary, squared error on the distance; in float32.

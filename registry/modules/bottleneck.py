@@ -37,9 +37,7 @@ def after(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
     return output + adapter(output)
 
 
-def beside(
-    module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, *, scale: float, norm: str
-) -> Tensor:
+def beside(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, *, scale: float, norm: str) -> Tensor:
     """Forward hook: the module's `adapter`, in parallel to it.
 
     Args:

@@ -30,9 +30,7 @@ def read(path: Path, card: Card) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
-        raise WeightsError(
-            f"{path} {found}; give the file, or fetch it with `bench weights fetch {card.name}`."
-        )
+        raise WeightsError(f"{path} {found}; give the file, or fetch it with `bench weights fetch {card.name}`.")
     try:
         file = _open(path, card)
         # Mapped, a file that another run of this node read already costs no copy, and a large one no memory of its own.
@@ -51,9 +49,7 @@ def read(path: Path, card: Card) -> dict[str, Tensor]:
         content = content[nested]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         keys = (
-            ", ".join(map(str, list(content)[:SHOWN_KEYS]))
-            if isinstance(content, Mapping)
-            else type(content).__name__
+            ", ".join(map(str, list(content)[:SHOWN_KEYS])) if isinstance(content, Mapping) else type(content).__name__
         )
         where = f"under the key {nested!r}" if nested else "at the top level"
         raise WeightsError(f"{path} holds no state dict {where}; it holds: {keys}.")
@@ -82,9 +78,7 @@ def mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
 
 def suggest(official: Mapping[str, Tensor]) -> str:
     """A sentence that names the backbones whose tensors these are; empty where there are none."""
-    fitting = [
-        name for name in backbones.names() if backbones.card(name).checkpoint and _fits(name, official)
-    ]
+    fitting = [name for name in backbones.names() if backbones.card(name).checkpoint and _fits(name, official)]
     return f" It looks like the checkpoint of {' or '.join(fitting)}." if fitting else ""
 
 

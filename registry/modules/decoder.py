@@ -9,10 +9,7 @@ def prompt_encoder(image_size: int) -> PromptEncoder:
     """SAM's prompt encoder for square inputs of `image_size` pixels (6,220 parameters)."""
     grid = image_size // 16
     return PromptEncoder(
-        embed_dim=256,
-        image_embedding_size=(grid, grid),
-        input_image_size=(image_size, image_size),
-        mask_in_chans=16,
+        embed_dim=256, image_embedding_size=(grid, grid), input_image_size=(image_size, image_size), mask_in_chans=16
     )
 
 

@@ -26,9 +26,7 @@ PADDING, BACKGROUND, FOREGROUND, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
 def plain_vit(*, width: int, heads: int) -> PlainVit:
     """The 12 blocks of EfficientSAM-Ti (192, 3 heads) or EfficientSAM-S (384, 6 heads)."""
     return PlainVit(
-        VisionTransformer(
-            img_size=224, patch_size=16, embed_dim=width, depth=12, num_heads=heads, num_classes=0
-        )
+        VisionTransformer(img_size=224, patch_size=16, embed_dim=width, depth=12, num_heads=heads, num_classes=0)
     )
 
 
@@ -114,18 +112,12 @@ class PointEncoder(nn.Module):
         n = coordinates[0].shape[0] if coordinates else 1
         given = sum(c.shape[1] for c in coordinates)
         if given > MAX_POINTS:
-            raise ValueError(
-                f"{given} points were given (a box counts as two); EfficientSAM takes up to {MAX_POINTS}."
-            )
+            raise ValueError(f"{given} points were given (a box counts as two); EfficientSAM takes up to {MAX_POINTS}.")
         coordinates.append(weight.new_full((n, MAX_POINTS - given, 2), PADDING))
         labels.append(torch.full((n, MAX_POINTS - given), PADDING, device=weight.device))
-        return self._embed(torch.cat(coordinates, dim=1), torch.cat(labels, dim=1)), weight.new_zeros(
-            1, 256, 1, 1
-        )
+        return self._embed(torch.cat(coordinates, dim=1), torch.cat(labels, dim=1)), weight.new_zeros(1, 256, 1, 1)
 
-    def _embed(
-        self, coordinates: Float[Tensor, "n 6 2"], labels: Int[Tensor, "n 6"]
-    ) -> Float[Tensor, "n 6 256"]:
+    def _embed(self, coordinates: Float[Tensor, "n 6 2"], labels: Int[Tensor, "n 6"]) -> Float[Tensor, "n 6 256"]:
         kinds = labels.unsqueeze(-1)
         coordinates = torch.where(kinds == PADDING, torch.full_like(coordinates, PADDING), coordinates)
         size = (self.image_size, self.image_size)
@@ -200,9 +192,7 @@ class TwoWayBlock(nn.Module):
             queries = queries + query_pe
         queries = self.norm1(queries + self.self_attn(q=queries, k=queries, v=queries))
         located = keys + key_pe
-        queries = self.norm2(
-            queries + self.cross_attn_token_to_image(q=queries + query_pe, k=located, v=keys)
-        )
+        queries = self.norm2(queries + self.cross_attn_token_to_image(q=queries + query_pe, k=located, v=keys))
         queries = self.norm3(queries + self.mlp(queries))
         keys = self.norm4(keys + self.cross_attn_image_to_token(q=located, k=queries + query_pe, v=queries))
         return queries, keys

@@ -109,9 +109,7 @@ def collect(
         logits, iou, stability, area = logits[good], iou[good], stability[good], area[good]
         boxes = batched_mask_to_box(logits > 0).cpu().numpy()
         quantised = (logits * _STEPS).floor().add(_ZERO).clamp(0, 255).to(torch.uint8).cpu().numpy()
-        for mask, box, *numbers in zip(
-            quantised, boxes, iou.tolist(), stability.tolist(), area.tolist(), strict=True
-        ):
+        for mask, box, *numbers in zip(quantised, boxes, iou.tolist(), stability.tolist(), area.tolist(), strict=True):
             x0, y0, x1, y1 = box
             patch = mask[max(0, y0 - 1) : y1 + 2, max(0, x0 - 1) : x1 + 2].copy()
             kept.append((*numbers, box, patch))
@@ -131,9 +129,7 @@ def collect(
     )
 
 
-def suppress(
-    boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"], threshold: float
-) -> np.ndarray:
+def suppress(boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"], threshold: float) -> np.ndarray:
     """Indices that survive non-maximum suppression of boxes, best score first."""
     return nms(torch.from_numpy(boxes).float(), torch.from_numpy(scores).float(), threshold).numpy()
 
@@ -151,9 +147,7 @@ def paint(candidates: Candidates, order: Int[np.ndarray, " k"], *, visible: floa
     for index in order:
         patch = candidates.patches[index]
         rows, y, y_share = _positions(len(patch), candidates.corners[index, 0], candidates.stride[0], height)
-        columns, x, x_share = _positions(
-            len(patch[0]), candidates.corners[index, 1], candidates.stride[1], width
-        )
+        columns, x, x_share = _positions(len(patch[0]), candidates.corners[index, 1], candidates.stride[1], width)
         tall = patch[y] * (1 - y_share[:, None]) + patch[y + 1 - (y + 1 == len(patch))] * y_share[:, None]
         fine = tall[:, x] * (1 - x_share) + tall[:, x + 1 - (x + 1 == len(patch[0]))] * x_share
         mask = fine > _ZERO - 0.5

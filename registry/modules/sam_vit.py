@@ -14,9 +14,7 @@ from torch import Tensor, nn
 WINDOW = 14
 
 
-def sam_vit(
-    *, width: int, depth: int, heads: int, global_blocks: tuple[int, ...], trained_size: int = 1024
-) -> SamVit:
+def sam_vit(*, width: int, depth: int, heads: int, global_blocks: tuple[int, ...], trained_size: int = 1024) -> SamVit:
     """SAM's ViT with `global_blocks` attending globally and the others in windows of 14 × 14 patches.
 
     Args:

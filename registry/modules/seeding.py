@@ -21,8 +21,7 @@ def probabilities(logits: Any, channels: int) -> Float[np.ndarray, "c h w"]:
     logits = np.asarray(logits, dtype=np.float32)
     if logits.ndim != 3 or logits.shape[0] != channels:
         raise ValueError(
-            f"logits of shape {logits.shape} given; this head reads ({channels}, h, w): one image "
-            "without batch."
+            f"logits of shape {logits.shape} given; this head reads ({channels}, h, w): one image without batch."
         )
     return 1 / (1 + np.exp(-np.clip(logits, -60, 60)))
 

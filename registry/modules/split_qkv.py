@@ -41,9 +41,7 @@ class SplitQkv(nn.Module):
             part = tensor.detach().unflatten(0, (self.groups, 3, -1))[:, index].flatten(0, 1)
             return nn.Parameter(part.clone(), requires_grad=tensor.requires_grad)
 
-        part = nn.Linear(
-            fused.in_features, fused.out_features // 3, bias=fused.bias is not None, device="meta"
-        )
+        part = nn.Linear(fused.in_features, fused.out_features // 3, bias=fused.bias is not None, device="meta")
         part.weight = rows(fused.weight)
         if fused.bias is not None:
             part.bias = rows(fused.bias)

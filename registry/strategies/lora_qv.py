@@ -33,9 +33,7 @@ def lora_qv(sam: Sam, *, tokens: tuple[int, ...], rank: int = 4) -> None:
 
     targets = sam.card.targets
     fused = blocks.linears(sam, targets.qkv)
-    lora.check_rank(
-        rank, {name: (layer.in_features, layer.out_features // 3) for name, layer in fused.items()}
-    )
+    lora.check_rank(rank, {name: (layer.in_features, layer.out_features // 3) for name, layer in fused.items()})
     split = {name: SplitQkv(layer, targets.qkv_layout, targets.head_dim) for name, layer in fused.items()}
     for name, module in split.items():
         sam.set_submodule(name, module)

@@ -44,22 +44,26 @@ class Place:
     def finish(self, name: str, pq: float = 0.5, **changes: Any) -> None:
         run = self.runs[name]
         values: dict[str, Any] = {
-            "status": "ok", "scores": {"pq": pq, "aji": 0.6, "dice": 0.8},
+            "status": "ok",
+            "scores": {"pq": pq, "aji": 0.6, "dice": 0.8},
             "cost": {"train_seconds": 3000.0, "evaluate_seconds": 60.0},
             "provenance": {"ended": "2026-01-02T00:00:00+00:00", "node": "gpu-03", "job": "41_0"},
-        }  # fmt: skip
+        }
         found = RunRecord(id=run.id, run=run.as_dict(), **(values | changes))
         text = json.dumps({"schema_version": 1, **asdict(found)}, indent=1)
-        (self.folder(name) / record.FILENAME).write_text(
-            text
-        )  # not synced: hundreds of them would take seconds
+        (self.folder(name) / record.FILENAME).write_text(text)  # not synced: hundreds of them would take seconds
 
-    def fail(
-        self, name: str, reason: str, attempts: int = 1, ended: str = "2026-01-02T00:00:00+00:00"
-    ) -> None:
+    def fail(self, name: str, reason: str, attempts: int = 1, ended: str = "2026-01-02T00:00:00+00:00") -> None:
         earlier = [{"status": "failed", "reason": reason}] * (attempts - 1)
-        self.finish(name, status="failed", reason=reason, scores=None, cost=None, attempts=earlier,
-                    provenance={"ended": ended, "node": "gpu-03"})  # fmt: skip
+        self.finish(
+            name,
+            status="failed",
+            reason=reason,
+            scores=None,
+            cost=None,
+            attempts=earlier,
+            provenance={"ended": ended, "node": "gpu-03"},
+        )
 
     def claim(self, name: str, job: str | None, told: dict[str, Any] | None, **changes: Any) -> None:
         holder = {"token": "t", **FAR, "job": job, "node": "gpu-07", "restarts": 0} | changes
@@ -72,11 +76,15 @@ class Place:
 
     def submit(self, job_id: str | None, *tasks: tuple[str, ...], **changes: Any) -> Submission:
         values: dict[str, Any] = {
-            "token": f"20260101-0000{int(job_id or 99):02d}", "job_name": f"bench-{job_id}", "job_id": job_id,
-            "tasks": tuple(tuple(self.id(name) for name in one) for one in tasks), "array": len(tasks) > 1,
-            "folder": str(self.results / "jobs" / f"s{job_id}" / "%j"), "owner": OWNER,
+            "token": f"20260101-0000{int(job_id or 99):02d}",
+            "job_name": f"bench-{job_id}",
+            "job_id": job_id,
+            "tasks": tuple(tuple(self.id(name) for name in one) for one in tasks),
+            "array": len(tasks) > 1,
+            "folder": str(self.results / "jobs" / f"s{job_id}" / "%j"),
+            "owner": OWNER,
             "submitted": "2026-01-01T12:00:00+00:00",
-        }  # fmt: skip
+        }
         submission = Submission(**(values | changes))
         ledger._write(self.results, submission)
         return submission
@@ -94,9 +102,16 @@ def planned(results: Path, backbones: tuple[str, ...], strategies: tuple[str, ..
     """A folder in which a grid was planned and nothing has happened."""
     made = plan.make(Grid("default", backbones, strategies, Settings(), classical=False), "0123456789abcdef")
     values: dict[str, Any] = {
-        "grid": "default", "planned": "2026-01-01T00:00:00+00:00", "runs": made.runs, "skipped": made.skipped,
-        "data": Path("/data"), "weights": None, "device": "auto", "kind": "slurm", "profile": "default",
-    }  # fmt: skip
+        "grid": "default",
+        "planned": "2026-01-01T00:00:00+00:00",
+        "runs": made.runs,
+        "skipped": made.skipped,
+        "data": Path("/data"),
+        "weights": None,
+        "device": "auto",
+        "kind": "slurm",
+        "profile": "default",
+    }
     manifest.write(results, Manifest(**(values | changes)))
     return Place(results, {f"{run.backbone}/{run.strategy}/{run.fold}": run for run in made.runs})
 
@@ -116,39 +131,35 @@ def queue(*jobs: tuple[str, str, str]) -> Queue:
 def everything(results: Path) -> tuple[Place, Queue]:
     """60 runs: 12 rows, every state at least once."""
     place = planned(
-        results,
-        ("mobile_sam", "efficient_sam_ti", "sam_vit_h"),
-        ("zero_shot", "decoder_only", "lora_qv", "full"),
+        results, ("mobile_sam", "efficient_sam_ti", "sam_vit_h"), ("zero_shot", "decoder_only", "lora_qv", "full")
     )
     names = list(place.runs)
     for number, name in enumerate(names[:21]):
         place.finish(name, pq=0.45 + number / 200)
-    place.fail(
-        names[21], "diverged: the loss became nan at step 120 of 3990; the learning rate may be too high."
-    )
+    place.fail(names[21], "diverged: the loss became nan at step 120 of 3990; the learning rate may be too high.")
     place.fail(names[22], "out of memory: CUDA out of memory. Tried to allocate 2.5 GiB.", attempts=4)
     place.fail(names[23], "lost: the node failed under job 40_2.")
     place.submit("40", *((name,) for name in names[24:50]))
     lines = []
     for number, name in enumerate(names[24:30]):
         job = f"40_{number}"
-        told = {"phase": "training", "epoch": 3 + 9 * number, "epochs": 60, "loss": 0.812 / (number + 1),
-                "images_per_s": 12.5 - number, "eta_s": 900.0 * (number + 1) ** 2}  # fmt: skip
+        told = {
+            "phase": "training",
+            "epoch": 3 + 9 * number,
+            "epochs": 60,
+            "loss": 0.812 / (number + 1),
+            "images_per_s": 12.5 - number,
+            "eta_s": 900.0 * (number + 1) ** 2,
+        }
         if number == 4:
             told = {"phase": "evaluating", "image": 12, "images": 133}
-        place.claim(
-            name, job, None if number == 5 else told, node=f"gpu-{number + 5:02d}", restarts=number % 2
-        )
+        place.claim(name, job, None if number == 5 else told, node=f"gpu-{number + 5:02d}", restarts=number % 2)
         lines.append((job, "RUNNING", ""))
     for number, name in enumerate(names[30:44], start=6):
         if number == 8:
             place.save(name)
         lines.append(
-            (
-                f"40_{number}",
-                "PENDING",
-                "BeginTime" if number == 8 else "Resources" if number % 5 else "Priority",
-            )
+            (f"40_{number}", "PENDING", "BeginTime" if number == 8 else "Resources" if number % 5 else "Priority")
         )
     place.save(names[44])
     lines += [("40_20", "PREEMPTED", ""), ("40_21", "NODE_FAIL", ""), ("40_22", "CANCELLED", "")]

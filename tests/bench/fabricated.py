@@ -25,22 +25,26 @@ ENCODERS = {
 DECODER = 4_058_340
 
 
-def run(
-    backbone: str = "mobile_sam",
-    strategy: str = "lora_qv",
-    fold: int = 1,
-    **changes: Any,
-) -> dict[str, Any]:
+def run(backbone: str = "mobile_sam", strategy: str = "lora_qv", fold: int = 1, **changes: Any) -> dict[str, Any]:
     """A run's block; `changes` override single keys."""
     untrained = strategy in ("zero_shot", CLASSICAL)
     return {
-        "backbone": backbone, "strategy": strategy, "head": "everything" if untrained else "distance",
-        "dataset": "nuinsseg", "dataset_digest": "0123456789ab", "fold": fold, "n_splits": 5, "fold_seed": 19,
-        "seed": 0, "weights": "official", "image_size": 1024, "scale": None,
+        "backbone": backbone,
+        "strategy": strategy,
+        "head": "everything" if untrained else "distance",
+        "dataset": "nuinsseg",
+        "dataset_digest": "0123456789ab",
+        "fold": fold,
+        "n_splits": 5,
+        "fold_seed": 19,
+        "seed": 0,
+        "weights": "official",
+        "image_size": 1024,
+        "scale": None,
         "options": {"rank": 4} if strategy.startswith("lora") else {},
         "train": {} if untrained else dict(TRAIN),
         **changes,
-    }  # fmt: skip
+    }
 
 
 def record(
@@ -58,23 +62,30 @@ def record(
     data = {"n_images": 665 if official else 19, "n_organs": 31, "official": official, "root": "/data/images"}
     if status != "ok":
         return RunRecord(
-            id=digest(asked),
-            status=status,
-            reason=reason,
-            run=asked,
-            provenance={"dataset": data, "gpu": None},
+            id=digest(asked), status=status, reason=reason, run=asked, provenance={"dataset": data, "gpu": None}
         )
     scores = {
-        "dice": dice, "aji": aji, "aji_plus": aji, "pq": pq, "sq": 0.75, "dq": pq / 0.75, "f1": pq / 0.75,
-        "precision": 0.7, "recall": 0.7, "n_images": 133, "n_true": 6000, "n_pred": 5900, "n_both_empty": 0,
-        "pooled_pq": pq - 0.01, "weighted_pq": pq + 0.01, "post_processing": {"threshold": 0.5},
+        "dice": dice,
+        "aji": aji,
+        "aji_plus": aji,
+        "pq": pq,
+        "sq": 0.75,
+        "dq": pq / 0.75,
+        "f1": pq / 0.75,
+        "precision": 0.7,
+        "recall": 0.7,
+        "n_images": 133,
+        "n_true": 6000,
+        "n_pred": 5900,
+        "n_both_empty": 0,
+        "pooled_pq": pq - 0.01,
+        "weighted_pq": pq + 0.01,
+        "post_processing": {"threshold": 0.5},
         "validation": {"pq": pq, "aji": aji},
-    }  # fmt: skip
+    }
     provenance = {"commit": "c0ffee", "dirty": False, "gpu": "NVIDIA A100", "dataset": data}
     cost = default_cost(asked) if cost is None else cost
-    return RunRecord(
-        id=digest(asked), status="ok", run=asked, scores=scores, cost=cost, provenance=provenance
-    )
+    return RunRecord(id=digest(asked), status="ok", run=asked, scores=scores, cost=cost, provenance=provenance)
 
 
 def default_cost(asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,16 +99,27 @@ def default_cost(asked: Mapping[str, Any]) -> dict[str, Any]:
     trainable = {"zero_shot": 0, "full": DECODER + encoder}.get(asked["strategy"], trainable)
     training = None if asked["strategy"] == "zero_shot" else 4 * 2**30 + trainable * 40 + encoder * 300
     return {
-        "parameters_total": encoder + 6_220 + DECODER, "parameters_trainable": trainable,
-        "parameters_encoder": encoder, "parameters_decoder": DECODER, "parameters_added": 0,
-        "adapter_bytes": trainable * 4, "flops": encoder * 4000,
+        "parameters_total": encoder + 6_220 + DECODER,
+        "parameters_trainable": trainable,
+        "parameters_encoder": encoder,
+        "parameters_decoder": DECODER,
+        "parameters_added": 0,
+        "adapter_bytes": trainable * 4,
+        "flops": encoder * 4000,
         "encoder_latency_ms": {"median": encoder / 1e6, "p95": encoder / 0.9e6},
         "decoder_latency_ms": {"median": 6.0, "p95": 7.0},
         "postprocessing_latency_ms": {"median": 30.0, "p95": 35.0},
-        "throughput_images_per_s": 10.0, "train_peak_bytes": training,
-        "inference_peak_bytes": 2**30 + encoder * 10, "memory_kind": "cuda", "train_seconds": 3000.0,
-        "evaluate_seconds": 60.0, "gpu_seconds": 3060.0, "device": "cuda", "micro_batch": 8, "history": [],
-    }  # fmt: skip
+        "throughput_images_per_s": 10.0,
+        "train_peak_bytes": training,
+        "inference_peak_bytes": 2**30 + encoder * 10,
+        "memory_kind": "cuda",
+        "train_seconds": 3000.0,
+        "evaluate_seconds": 60.0,
+        "gpu_seconds": 3060.0,
+        "device": "cuda",
+        "micro_batch": 8,
+        "history": [],
+    }
 
 
 def many(cells: int = 2_000, folds: int = 5) -> Iterator[RunRecord]:
@@ -113,10 +135,17 @@ def many(cells: int = 2_000, folds: int = 5) -> Iterator[RunRecord]:
     spread = dict.fromkeys(("weighted_dice", "weighted_aji", "weighted_sq", "weighted_f1"))
     audit = {"n_asked": 120, "n_received": 120, "n_held": 120, "names_sha256": "ab" * 32, "ok": True}
     origin = {
-        "started": "2026-01-01T10:00:00+00:00", "ended": "2026-01-01T10:51:00+00:00", "host": "gpu-012",
-        "device": "cuda", "slurm_job_id": "4711", "checkpoint_digest": "cd" * 32, "folds_digest": "ef" * 32,
-        "versions": {f"package-{i}": "1.2.3" for i in range(10)}, "cpu_threads": 8, "cuda": "12.6",
-    }  # fmt: skip
+        "started": "2026-01-01T10:00:00+00:00",
+        "ended": "2026-01-01T10:51:00+00:00",
+        "host": "gpu-012",
+        "device": "cuda",
+        "slurm_job_id": "4711",
+        "checkpoint_digest": "cd" * 32,
+        "folds_digest": "ef" * 32,
+        "versions": {f"package-{i}": "1.2.3" for i in range(10)},
+        "cpu_threads": 8,
+        "cuda": "12.6",
+    }
     number = 0
     for cell in range(cells):
         backbone, strategy = list(ENCODERS)[cell % 7], trained[cell // 7 % 7]
@@ -127,27 +156,23 @@ def many(cells: int = 2_000, folds: int = 5) -> Iterator[RunRecord]:
             asked = run(backbone, strategy, fold, n_splits=folds, seed=cell // 49)
             pq = round(0.3 + (cell * 37 % 1000) / 4000 + fold / 1000, 4)
             if number % 40 == 0:
-                one = record(
-                    asked, status="failed", reason=f"diverged: the loss became nan at step {number}."
-                )
+                one = record(asked, status="failed", reason=f"diverged: the loss became nan at step {number}.")
             else:
                 one = record(asked, dice=pq + 0.25, aji=pq + 0.1, pq=pq)
                 history = [] if strategy == "zero_shot" else _history(pq)
                 one = replace(
-                    one, audit=audit, scores={**(one.scores or {}), **spread},
+                    one,
+                    audit=audit,
+                    scores={**(one.scores or {}), **spread},
                     cost={**(one.cost or {}), "history": history},
-                )  # fmt: skip
+                )
             yield replace(one, provenance={**(one.provenance or {}), **origin})
 
 
 def _history(pq: float) -> list[dict[str, float]]:
     names = ("dice", "aji", "pq", "sq", "dq", "f1", "precision", "recall")
     return [
-        {
-            "epoch": epoch,
-            "loss": 3 / epoch,
-            **{name: pq * (1 - 1 / (epoch + 7 + i)) for i, name in enumerate(names)},
-        }
+        {"epoch": epoch, "loss": 3 / epoch, **{name: pq * (1 - 1 / (epoch + 7 + i)) for i, name in enumerate(names)}}
         for epoch in range(1, 61)
     ]
 

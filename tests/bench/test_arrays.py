@@ -13,10 +13,22 @@ from bench.grid import Run
 from bench.need import Need, unknown
 
 RUN = Run(
-    backbone="sam_nano", strategy="lora_qv", head="distance", dataset="synthetic", dataset_digest="0", fold=1,
-    n_splits=5, fold_seed=19, validation_fraction=0.2, seed=0, weights="random", image_size=64, scale=None,
-    options={}, train={"epochs": 1, "batch_size": 8},
-)  # fmt: skip
+    backbone="sam_nano",
+    strategy="lora_qv",
+    head="distance",
+    dataset="synthetic",
+    dataset_digest="0",
+    fold=1,
+    n_splits=5,
+    fold_seed=19,
+    validation_fraction=0.2,
+    seed=0,
+    weights="random",
+    image_size=64,
+    scale=None,
+    options={},
+    train={"epochs": 1, "batch_size": 8},
+)
 GB = 2**30
 
 
@@ -99,9 +111,7 @@ def test_the_smallest_group_joins_one_that_covers_it():
 
 
 def test_a_group_is_split_at_the_largest_array():
-    assert shapes(arranged([need(1)] * 5, ClusterProfile(), size=2)) == [
-        (60, 1, [1, 1]), (60, 1, [1, 1]), (60, 1, [1]),
-    ]  # fmt: skip
+    assert shapes(arranged([need(1)] * 5, ClusterProfile(), size=2)) == [(60, 1, [1, 1]), (60, 1, [1, 1]), (60, 1, [1])]
 
 
 def test_nothing_to_do():
@@ -113,9 +123,13 @@ NEEDS = st.one_of(
     st.builds(need, st.floats(0, 2000), st.one_of(st.none(), st.floats(0, 120)), st.sampled_from([1.5, 3.0])),
 )
 PROFILES = st.builds(
-    ClusterProfile, time_limit_min=st.integers(5, 3000), runs_per_job=st.integers(1, 9),
-    runs_per_gpu=st.integers(1, 9), gpu_memory_gb=st.integers(4, 141), gpus=st.sampled_from([0, 1]),
-)  # fmt: skip
+    ClusterProfile,
+    time_limit_min=st.integers(5, 3000),
+    runs_per_job=st.integers(1, 9),
+    runs_per_gpu=st.integers(1, 9),
+    gpu_memory_gb=st.integers(4, 141),
+    gpus=st.sampled_from([0, 1]),
+)
 MANY = runs(1000)
 IDS = [run.id for run in MANY]
 
@@ -135,9 +149,7 @@ def test_a_thousand_runs_need_at_most_five_sbatch_calls(kinds, count, profile):
         assert 1 <= array.runs_at_once <= profile.runs_per_gpu
         assert len(job) <= max(profile.runs_per_job, array.runs_at_once)
         granted = sum(bound_min(needed[run.id]) for run in job)
-        assert granted <= array.time_limit_min or (
-            len(job) == 1 and array.time_limit_min == profile.time_limit_min
-        )
+        assert granted <= array.time_limit_min or (len(job) == 1 and array.time_limit_min == profile.time_limit_min)
         memory = [needed[run.id].gpu_memory_bytes for run in job]
         if array.runs_at_once > 1:
             assert max(memory) * array.runs_at_once <= profile.gpu_memory_gb * GB * 0.9

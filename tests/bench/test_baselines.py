@@ -39,16 +39,15 @@ def test_every_published_row_is_there_with_its_numbers(baselines: pd.DataFrame) 
 
 def test_only_rows_of_the_official_folds_are_comparable(baselines: pd.DataFrame) -> None:
     assert baselines.index[baselines["comparable"]].tolist() == list(PUBLISHED)[:9]
-    assert set(baselines.loc[~baselines["comparable"], "protocol"]) == {
-        "KFold(random_state=42)",
-        "not stated",
-    }
+    assert set(baselines.loc[~baselines["comparable"], "protocol"]) == {"KFold(random_state=42)", "not stated"}
 
 
 def test_corrected_pq_stands_apart(baselines: pd.DataFrame) -> None:
     assert baselines["pq_corrected"].dropna().to_dict() == {
-        "HoVer-Net": 64.07, "HoVer-NeXt": 64.92, "CellViT-256": 68.44,
-    }  # fmt: skip
+        "HoVer-Net": 64.07,
+        "HoVer-NeXt": 64.92,
+        "CellViT-256": 68.44,
+    }
 
 
 def test_parameters_from_memory_are_marked_unverified(baselines: pd.DataFrame) -> None:

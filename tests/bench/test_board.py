@@ -14,9 +14,13 @@ from bench.columns import Column, chosen, fitted
 
 def look(place, now=None):
     return status.collect(
-        place.results, manifests=manifest.read_all(place.results), index=place.index(), ledger=place.ledger(),
-        queue=now, ended=lambda _: {},
-    )  # fmt: skip
+        place.results,
+        manifests=manifest.read_all(place.results),
+        index=place.index(),
+        ledger=place.ledger(),
+        queue=now,
+        ended=lambda _: {},
+    )
 
 
 def page(found, width=120, **values) -> list[str]:
@@ -64,9 +68,7 @@ def test_narrow_terminals_get_symbols_and_no_broken_lines(full):
 def test_what_runs_is_shown_with_job_node_epoch_loss_speed_and_times(full):
     first = next(one for one in full.runs if one.state == "running")
     (line,) = [line for line in page(full) if line.startswith(first.id[:8])]
-    assert (
-        line.split("  ")[1:3] == ["efficient_sam_ti zero_shot ", ""] or "efficient_sam_ti zero_shot" in line
-    )
+    assert line.split("  ")[1:3] == ["efficient_sam_ti zero_shot ", ""] or "efficient_sam_ti zero_shot" in line
     assert line.endswith("5  40_0  gpu-05  training 3/60      0.812   12.5      15 min  1 h 00 min")
     assert any("evaluating 12/133" in line for line in page(full))
     assert any("40_5  gpu-10  starting" in line for line in page(full))
@@ -122,9 +124,11 @@ def test_rows_of_one_pair_with_several_settings_are_told_apart(tmp_path):
     other = replace(runs[0], options={"rank": 8}, seed=1)
     labels = variant.labels([*runs, other, place.runs["mobile_sam/full/1"]])
     assert labels == {
-        runs[0].id: "seed=0, rank=4", runs[1].id: "seed=0, rank=4", other.id: "seed=1, rank=8",
+        runs[0].id: "seed=0, rank=4",
+        runs[1].id: "seed=0, rank=4",
+        other.id: "seed=1, rank=8",
         place.runs["mobile_sam/full/1"].id: "",
-    }  # fmt: skip
+    }
 
 
 def test_skipped_pairs_say_why_once(tmp_path):

@@ -12,8 +12,10 @@ import pytest
 def bench(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "bench.cli", *map(str, arguments)],
-        capture_output=True, text=True, env={**os.environ, "COLUMNS": "160", "NO_COLOR": "1", **environment},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "160", "NO_COLOR": "1", **environment},
+    )
 
 
 def test_help_teaches():
@@ -27,16 +29,23 @@ def test_help_teaches():
 
 def test_a_bad_plan_is_told_whole_with_exit_code_2(tmp_path):
     done = bench(
-        "run", "--grid", "default", "--set", "train.epoch=3", "--only", "strategy=lora", "--data", tmp_path / "gone",
-        "--results", tmp_path / "r", "--weights", tmp_path,
-    )  # fmt: skip
+        "run",
+        "--grid",
+        "default",
+        "--set",
+        "train.epoch=3",
+        "--only",
+        "strategy=lora",
+        "--data",
+        tmp_path / "gone",
+        "--results",
+        tmp_path / "r",
+        "--weights",
+        tmp_path,
+    )
     assert done.returncode == 2
     assert "error:" in done.stderr and "Traceback" not in done.stderr
-    for part in (
-        "Did you mean 'train.epochs'?",
-        "grid 'default': unknown strategy 'lora'",
-        str(tmp_path / "gone"),
-    ):
+    for part in ("Did you mean 'train.epochs'?", "grid 'default': unknown strategy 'lora'", str(tmp_path / "gone")):
         assert part in done.stderr, part
     assert not (tmp_path / "r").exists()
 
@@ -49,10 +58,14 @@ def test_unknown_options_are_refused():
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("backbones", "mobile_sam"), ("strategies", "lora_qv"), ("heads", "distance"), ("datasets", "nuinsseg"),
-        ("grids", "quick"), ("settings", "passes over the training images at most"),
+        ("backbones", "mobile_sam"),
+        ("strategies", "lora_qv"),
+        ("heads", "distance"),
+        ("datasets", "nuinsseg"),
+        ("grids", "quick"),
+        ("settings", "passes over the training images at most"),
     ],
-)  # fmt: skip
+)
 def test_list(kind, expected):
     done = bench("list", kind)
     assert done.returncode == 0 and expected in done.stdout
@@ -61,9 +74,7 @@ def test_list(kind, expected):
 def test_show_marks_what_is_trained():
     done = bench("show", "sam_nano", "lora_qv")
     assert done.returncode == 0, done.stderr
-    assert (
-        "8.2 k trained" in done.stdout and "patch_embed PatchEmbed" in done.stdout and "frozen" in done.stdout
-    )
+    assert "8.2 k trained" in done.stdout and "patch_embed PatchEmbed" in done.stdout and "frozen" in done.stdout
 
 
 def test_show_suggests_the_nearest_name():
@@ -114,15 +125,7 @@ def test_a_gpu_that_is_not_there_is_a_problem_of_the_plan(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     done = bench(
-        "run",
-        "--grid",
-        "quick",
-        "--device",
-        "cuda",
-        "--cluster",
-        "local",
-        "--dry-run",
-        XDG_CACHE_HOME=str(tmp_path),
+        "run", "--grid", "quick", "--device", "cuda", "--cluster", "local", "--dry-run", XDG_CACHE_HOME=str(tmp_path)
     )
     assert done.returncode == 2 and "--device cuda: no GPU is usable here" in done.stderr
 
@@ -133,9 +136,6 @@ def test_a_mistyped_results_folder_is_noticed(tmp_path):
     done = bench("retry", "--results", tmp_path)
     assert done.returncode == 2 and "nothing was run there yet. Start with `bench run`" in done.stderr
     done = bench("cancel", "--results", tmp_path)
-    assert (
-        done.returncode == 2
-        and "name runs (their ids, or BACKBONE/STRATEGY/FOLD), or pass --all" in done.stderr
-    )
+    assert done.returncode == 2 and "name runs (their ids, or BACKBONE/STRATEGY/FOLD), or pass --all" in done.stderr
     done = bench("cancel", "--all", "--results", tmp_path)
     assert done.returncode == 2 and "nothing was planned there" in done.stderr

@@ -44,17 +44,13 @@ def test_an_unknown_profile_names_the_nearest():
 
 def test_the_readme_explains_every_key():
     text = (cluster.FOLDER / "README.md").read_text()
-    explained = {
-        key for line in text.splitlines() if line.startswith("| `") for key in re.findall(r"`(\w+)`", line)
-    }
+    explained = {key for line in text.splitlines() if line.startswith("| `") for key in re.findall(r"`(\w+)`", line)}
     assert {f.name for f in fields(cluster.ClusterProfile)} <= explained
 
 
 def test_values_out_of_range_are_told_at_once(tmp_path):
     path = tmp_path / "bad.toml"
-    path.write_text(
-        "gpus = 2\nutilisation = 1.5\ntime_limit_min = 1\nruns_per_job = 0\nextra = { a = [1] }\n"
-    )
+    path.write_text("gpus = 2\nutilisation = 1.5\ntime_limit_min = 1\nruns_per_job = 0\nextra = { a = [1] }\n")
     with pytest.raises(ClusterError) as caught:
         cluster.load(str(path))
     text = str(caught.value)

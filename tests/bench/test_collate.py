@@ -154,12 +154,8 @@ def test_rows_stand_in_the_order_of_their_first_records_whatever_lies_between() 
 def test_counts_of_complete_rows_are_whole_numbers() -> None:
     records = [record(run(fold=fold, n_splits=2)) for fold in (1, 2)]
     board = collate.leaderboard(collate.frame(records))
-    kinds = {
-        name: board[name].dtype.kind for name in ("n_images", "n_true", "parameters_total", "n_ok", "pq_mean")
-    }
-    assert kinds == {
-        "n_images": "i", "n_true": "i", "parameters_total": "i", "n_ok": "i", "pq_mean": "f",
-    }  # fmt: skip
+    kinds = {name: board[name].dtype.kind for name in ("n_images", "n_true", "parameters_total", "n_ok", "pq_mean")}
+    assert kinds == {"n_images": "i", "n_true": "i", "parameters_total": "i", "n_ok": "i", "pq_mean": "f"}
 
 
 def test_a_cell_without_any_score_stays_in_the_leaderboard() -> None:
@@ -180,14 +176,9 @@ def test_a_score_missing_in_one_fold_is_missing_in_the_mean() -> None:
 
 def test_organs_pools_images_over_folds(tmp_path: Path) -> None:
     records = [record(run(fold=fold, n_splits=2)) for fold in (1, 2)]
-    images = [
-        [("a", "liver", 0.2, 10), ("b", "liver", 0.4, 20), ("c", "brain", 0.9, 5)],
-        [("d", "liver", 0.9, 30)],
-    ]
+    images = [[("a", "liver", 0.2, 10), ("b", "liver", 0.4, 20), ("c", "brain", 0.9, 5)], [("d", "liver", 0.9, 30)]]
     for one, rows in zip(records, images, strict=True):
-        table = pd.DataFrame(rows, columns=["stem", "organ", "pq", "n_true"]).assign(
-            dice=0.8, aji=0.6, fold=1
-        )
+        table = pd.DataFrame(rows, columns=["stem", "organ", "pq", "n_true"]).assign(dice=0.8, aji=0.6, fold=1)
         target = tmp_path / "runs" / one.id
         target.mkdir(parents=True)
         table.to_parquet(target / "scores.parquet")
@@ -199,7 +190,5 @@ def test_organs_pools_images_over_folds(tmp_path: Path) -> None:
 
 def test_organs_names_the_scores_that_are_gone(tmp_path: Path) -> None:
     one = record(run())
-    with pytest.raises(
-        RecordError, match=rf"{one.id}.scores\.parquet is missing, .* copy it beside its record"
-    ):
+    with pytest.raises(RecordError, match=rf"{one.id}.scores\.parquet is missing, .* copy it beside its record"):
         collate.organs(tmp_path, collate.frame([one]))

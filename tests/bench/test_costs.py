@@ -21,10 +21,22 @@ from bench.need import Need, unknown
 from bench.plan import Plan
 
 RUN = Run(
-    backbone="sam_nano", strategy="full", head="distance", dataset="nuinsseg", dataset_digest="0", fold=1,
-    n_splits=5, fold_seed=19, validation_fraction=0.2, seed=0, weights="random", image_size=64, scale=None,
-    options={}, train={"epochs": 1, "batch_size": 8},
-)  # fmt: skip
+    backbone="sam_nano",
+    strategy="full",
+    head="distance",
+    dataset="nuinsseg",
+    dataset_digest="0",
+    fold=1,
+    n_splits=5,
+    fold_seed=19,
+    validation_fraction=0.2,
+    seed=0,
+    weights="random",
+    image_size=64,
+    scale=None,
+    options={},
+    train={"epochs": 1, "batch_size": 8},
+)
 FOLDS = [replace(RUN, fold=fold) for fold in (1, 2, 3)]
 LORA = [replace(run, strategy="lora_qv") for run in FOLDS]
 CLASSIC = replace(RUN, backbone=CLASSICAL, strategy=CLASSICAL, head=CLASSICAL, train={})
@@ -83,15 +95,7 @@ def test_when_the_last_job_ends(durations, places, expected):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [
-        (0.001, "1 min"),
-        (0.5, "30 min"),
-        (0.996, "60 min"),
-        (1, "1 h"),
-        (1.25, "1.2 h"),
-        (12, "12 h"),
-        (12.4, "12 h"),
-    ],
+    [(0.001, "1 min"), (0.5, "30 min"), (0.996, "60 min"), (1, "1 h"), (1.25, "1.2 h"), (12, "12 h"), (12.4, "12 h")],
 )
 def test_hours_read_like_hours(value, text):
     assert bill.hours(value) == text
@@ -148,17 +152,20 @@ def test_a_disk_that_is_too_small_is_warned_of():
 def printed(tmp_path, monkeypatch):
     """What `show` prints, on a terminal of 100 columns without colour."""
 
-    def call(
-        runs, needs, *, done=(), skipped=(), profile=None, results=tmp_path / "results", free=10**12
-    ) -> str:
+    def call(runs, needs, *, done=(), skipped=(), profile=None, results=tmp_path / "results", free=10**12) -> str:
         usage = namedtuple("usage", "total used free")
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2 * free, free, free))
         monkeypatch.setattr(costs.estimate, "needs", lambda *_, **__: needs)
         plan = Plan(Grid("tiny", (), (), Settings()), tuple(runs), tuple(skipped))
         prepared = Prepared(
-            plan=plan, data=tmp_path, samples=(), dataset_digest="0", done=tuple(done), index=Index(tmp_path),
+            plan=plan,
+            data=tmp_path,
+            samples=(),
+            dataset_digest="0",
+            done=tuple(done),
+            index=Index(tmp_path),
             n_images=665,
-        )  # fmt: skip
+        )
         text = StringIO()
         costs.show(prepared, profile or ClusterProfile(), results, Console(file=text, width=100))
         lines = [line.rstrip() for line in text.getvalue().splitlines()]

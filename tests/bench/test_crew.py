@@ -83,9 +83,7 @@ def test_a_time_out_from_before_the_command_is_forgiven_by_it(crew, monkeypatch)
     ledger.confirm(crew.places.results, note, "7")
     from bench.job import JobResult
 
-    monkeypatch.setattr(
-        settle.schedule, "result", lambda _: JobResult(stopped=True, left=(run.id,), out_of_time=True)
-    )
+    monkeypatch.setattr(settle.schedule, "result", lambda _: JobResult(stopped=True, left=(run.id,), out_of_time=True))
     monkeypatch.setattr(room.manifest, "read_all", lambda _: [FakePlan(tuple(crew.due.values()))])
     crew.act()
     assert crew.forgiven == {run.id: 2}  # told by both tasks

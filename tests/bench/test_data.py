@@ -17,9 +17,7 @@ def image(height: int = 48, width: int = 64, stem: str = "a") -> data.Image:
 
 
 def sample(seed: int = 0, **changes):
-    arguments = {
-        "image_size": 64, "scale": None, "augment": False, "stain_strength": 0.1, "scale_strength": 0.2,
-    }  # fmt: skip
+    arguments = {"image_size": 64, "scale": None, "augment": False, "stain_strength": 0.1, "scale_strength": 0.2}
     return data.training_sample(image(), rng=np.random.default_rng(seed), **(arguments | changes))
 
 
@@ -47,9 +45,7 @@ def test_training_sees_the_magnification_that_evaluation_sees(scale, expected):
 
 
 def test_scale_augmentation_goes_both_ways():
-    widths = [
-        np.flatnonzero((sample(seed, augment=True, scale=0.5)[1] == 300).any(0)).size for seed in range(60)
-    ]
+    widths = [np.flatnonzero((sample(seed, augment=True, scale=0.5)[1] == 300).any(0)).size for seed in range(60)]
     seen = [w for w in widths if w]
     assert min(seen) < 5 and max(seen) > 5
 
@@ -87,9 +83,15 @@ def test_every_epoch_has_another_order_of_the_same_images():
 def test_batches_continue_where_training_stopped(workers):
     images = [image(stem=s) for s in "abcde"]
     arguments = {
-        "epochs": 2, "batch_size": 2, "image_size": 64, "scale": None, "seed": 0, "augment": True,
-        "stain_jitter": 0.1, "scale_jitter": 0.2,
-    }  # fmt: skip
+        "epochs": 2,
+        "batch_size": 2,
+        "image_size": 64,
+        "scale": None,
+        "seed": 0,
+        "augment": True,
+        "stain_jitter": 0.1,
+        "scale_jitter": 0.2,
+    }
 
     def targets(label_map):
         return (label_map > 0)[None].astype(np.float32)

@@ -15,19 +15,25 @@ from bench.grid import CLASSICAL, Run
 PROFILE = ClusterProfile(gpu_tflops=100.0, utilisation=0.25, gpu_memory_gb=40)
 TRAIN = {"epochs": 10, "batch_size": 8, "lr": 1e-3, "validate_every": 2}
 RUN = Run(
-    backbone="sam_nano", strategy="lora_qv", head="distance", dataset="synthetic", dataset_digest="0", fold=1,
-    n_splits=5, fold_seed=19, validation_fraction=0.2, seed=0, weights="random", image_size=64, scale=None,
-    options={"rank": 4}, train=TRAIN,
-)  # fmt: skip
+    backbone="sam_nano",
+    strategy="lora_qv",
+    head="distance",
+    dataset="synthetic",
+    dataset_digest="0",
+    fold=1,
+    n_splits=5,
+    fold_seed=19,
+    validation_fraction=0.2,
+    seed=0,
+    weights="random",
+    image_size=64,
+    scale=None,
+    options={"rank": 4},
+    train=TRAIN,
+)
 ZERO_SHOT = replace(RUN, strategy="zero_shot", head="everything", options={}, train={})
 CLASSIC = replace(
-    RUN,
-    backbone=CLASSICAL,
-    strategy=CLASSICAL,
-    head=CLASSICAL,
-    options={},
-    train={},
-    validation_fraction=None,
+    RUN, backbone=CLASSICAL, strategy=CLASSICAL, head=CLASSICAL, options={}, train={}, validation_fraction=None
 )
 GB = 2**30
 
@@ -40,9 +46,16 @@ def cache(tmp_path, monkeypatch):
 
 def finished(run: Run = RUN, **cost: object):
     values = {
-        "device": "cuda", "memory_kind": "cuda", "gpu_seconds": 600.0, "train_peak_bytes": 8 * GB, "micro_batch": 8,
-        "inference_peak_bytes": 2 * GB, "parameters_trainable": 1000, "adapter_bytes": 4000, "train_steps": 80,
-    }  # fmt: skip
+        "device": "cuda",
+        "memory_kind": "cuda",
+        "gpu_seconds": 600.0,
+        "train_peak_bytes": 8 * GB,
+        "micro_batch": 8,
+        "inference_peak_bytes": 2 * GB,
+        "parameters_trainable": 1000,
+        "adapter_bytes": 4000,
+        "train_steps": 80,
+    }
     return record(run.as_dict(), cost={**values, **cost})
 
 
@@ -103,9 +116,7 @@ def test_other_work_tells_nothing(change):
 
 
 def test_runs_on_a_cpu_tell_nothing_of_gpus_and_the_other_way_round():
-    on_cpu = finished(
-        device="cpu", memory_kind="rss", gpu_seconds=None, train_seconds=100.0, evaluate_seconds=20.0
-    )
+    on_cpu = finished(device="cpu", memory_kind="rss", gpu_seconds=None, train_seconds=100.0, evaluate_seconds=20.0)
     assert needs_of(records=[on_cpu]).kind == "FLOPs"
     found = needs_of(records=[on_cpu], profile=replace(PROFILE, gpus=0))
     assert (found.minutes, found.gpu_memory_bytes) == (2, None)
@@ -120,9 +131,13 @@ def test_the_classical_pipeline_needs_no_gpu():
 
 def test_minutes_and_memory_by_hand():
     one = Count(
-        parameters=100 * 10**6, trainable=10**6, train_flops=10**12, infer_flops=10**11, fixed_bytes=GB,
+        parameters=100 * 10**6,
+        trainable=10**6,
+        train_flops=10**12,
+        infer_flops=10**11,
+        fixed_bytes=GB,
         image_bytes=10 * GB,
-    )  # fmt: skip
+    )
     amount = need.Work(trained=1000, predicted=500, post_processed=100, tested=20)
     found = estimate.counted(RUN, one, PROFILE, amount)
     # (1000 × 1 + 500 × 0.1) TFLOP at a quarter of 100 TFLOP/s, and 100 × 40 ms.

@@ -34,9 +34,7 @@ class Threshold:
     """A head whose label map is 'above the threshold', for hand-made expectations."""
 
     defaults: Mapping[str, float] = field(default_factory=lambda: {"above": 0.9, "unused": 1.0})
-    search: Mapping[str, tuple[float, ...]] = field(
-        default_factory=lambda: {"above": (0.5, 0.9), "unused": (1.0, 2.0)}
-    )
+    search: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: {"above": (0.5, 0.9), "unused": (1.0, 2.0)})
     channels: tuple[int, ...] = (1, 2, 3)
     dense: bool = True
 

@@ -71,14 +71,12 @@ def test_groups_stay_together_as_mapping_or_sequence() -> None:
         (
             ["a", "b", "c"],
             {},
-            "3 images in 3 groups can't fill 5 folds: "
-            "set folds.n_splits to 3 or less, or add images of other groups.",
+            "3 images in 3 groups can't fill 5 folds: set folds.n_splits to 3 or less, or add images of other groups.",
         ),
         (
             ["a", "b", "c", "d"],
             {"n_splits": 3, "groups": ["x", "x", "y", "y"]},
-            "4 images in 2 groups can't fill 3 folds: "
-            "set folds.n_splits to 2 or less, or add images of other groups.",
+            "4 images in 2 groups can't fill 3 folds: set folds.n_splits to 2 or less, or add images of other groups.",
         ),
         (["a", "b"], {"groups": ["x"]}, "1 groups were given for 2 images; one for each is needed."),
         (["a", "b"], {"groups": {"a": "x"}}, "1 images have no group, the first is 'b'."),
@@ -130,10 +128,7 @@ def test_inner_split_that_is_impossible() -> None:
 
 def test_manifest_is_what_its_digest_says(tmp_path: Path) -> None:
     here = Path()
-    samples = [
-        Sample("b", "human brain, left", here, here, "g"),
-        Sample("a", "human bladder", here, here, "a"),
-    ]
+    samples = [Sample("b", "human brain, left", here, here, "g"), Sample("a", "human bladder", here, here, "a")]
     path = tmp_path / "results" / "folds.csv"
     digest = folds.write_manifest(path, {"b": 2, "a": 1}, samples)
     assert path.read_text() == 'stem,organ,group,fold\na,human bladder,a,1\nb,"human brain, left",g,2\n'

@@ -12,9 +12,7 @@ from bench.foldwise import Foldwise
 
 NAN = float("nan")
 CELLS = np.array([0, 1, 0, 2, 0, 3])
-OK = np.array(
-    [True, True, True, True, False, False]
-)  # cell 0 has rows 0 and 2, cells 1 and 2 one each, cell 3 none
+OK = np.array([True, True, True, True, False, False])  # cell 0 has rows 0 and 2, cells 1 and 2 one each, cell 3 none
 
 
 def folds() -> Foldwise:

@@ -32,8 +32,11 @@ def test_what_sbatch_refuses_is_told_in_a_sentence(tmp_path, plan, monkeypatch):
     commands(tmp_path / "bin", monkeypatch, sbatch=refuse, srun="exit 0")
     with pytest.raises(ClusterError, match=r"sbatch refused the jobs: .*invalid partition specified: gpuu"):
         follow.on_slurm(
-            plan.runs, Places(results=tmp_path, data=tmp_path), profile=cluster.ClusterProfile(), forgiven={},
+            plan.runs,
+            Places(results=tmp_path, data=tmp_path),
+            profile=cluster.ClusterProfile(),
+            forgiven={},
             arrange=lambda due: [Array(10, 1, tuple((run,) for run in due))],
-        )  # fmt: skip
+        )
     book = ledger.read(tmp_path)
     assert book.open == () and len(book.closed) == 1  # noted, and accounted for: nothing was submitted

@@ -12,13 +12,53 @@ import pytest
 ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "torchvision", "timm", "peft", "segment_anything", "submitit"}
 LIGHT = (
-    "cli", "errors", "grid", "plan", "cluster", "folds", "record", "collate", "section", "leaderboard", "axis", "table",
-    "plot", "report", "live", "claim", "progress", "index", "foldwise", "ledger", "manifest", "slurm", "retry",
+    "cli",
+    "errors",
+    "grid",
+    "plan",
+    "cluster",
+    "folds",
+    "record",
+    "collate",
+    "section",
+    "leaderboard",
+    "axis",
+    "table",
+    "plot",
+    "report",
+    "live",
+    "claim",
+    "progress",
+    "index",
+    "foldwise",
+    "ledger",
+    "manifest",
+    "slurm",
+    "retry",
     "status",
-    "state", "board", "panel", "columns", "variant", "logs", "cancel", "campaign", "launch", "arrays", "estimate",
+    "state",
+    "board",
+    "panel",
+    "columns",
+    "variant",
+    "logs",
+    "cancel",
+    "campaign",
+    "launch",
+    "arrays",
+    "estimate",
     "costs",
-    "bill", "need", "measured", "count", "rehearsal", "cli_jobs", "cli_files", "terminal", "runlog", "stop",
-)  # fmt: skip
+    "bill",
+    "need",
+    "measured",
+    "count",
+    "rehearsal",
+    "cli_jobs",
+    "cli_files",
+    "terminal",
+    "runlog",
+    "stop",
+)
 SIDE_BY_SIDE = ("data", "model", "train", "evaluate", "measure")
 
 
@@ -78,15 +118,7 @@ def test_registered_files_import_nothing_heavy_at_their_top(package):
 
 
 def test_reporting_and_running_share_records_only():
-    running = {
-        "bench.run",
-        "bench.work",
-        "bench.schedule",
-        "bench.launch",
-        "bench.train",
-        "bench.model",
-        "bench.data",
-    }
+    running = {"bench.run", "bench.work", "bench.schedule", "bench.launch", "bench.train", "bench.model", "bench.data"}
     for name in ("collate", "table", "plot", "report", "section", "foldwise"):
         assert not imports(ROOT / "bench" / f"{name}.py") & running
 

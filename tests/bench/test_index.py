@@ -40,26 +40,37 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_an_entry_says_what_the_record_says(tmp_path: Path) -> None:
     asked = run(fold=3)
     origin = {
-        "gpu": "NVIDIA A100", "host": "login", "node": "gpu-7", "slurm_job_id": "12_3",
-        "started": "2026-01-01T10:00:00+00:00", "ended": "2026-01-01T11:00:00+00:00",
-    }  # fmt: skip
-    attempts = [
-        {"status": "failed", "reason": "lost: node gpu-3 failed"},
-        {"status": "skipped", "reason": "x"},
-    ]
+        "gpu": "NVIDIA A100",
+        "host": "login",
+        "node": "gpu-7",
+        "slurm_job_id": "12_3",
+        "started": "2026-01-01T10:00:00+00:00",
+        "ended": "2026-01-01T11:00:00+00:00",
+    }
+    attempts = [{"status": "failed", "reason": "lost: node gpu-3 failed"}, {"status": "skipped", "reason": "x"}]
     written(tmp_path, replace(record(asked, pq=0.5), provenance=origin, attempts=attempts))
     (entry,) = Index(tmp_path).refresh()
     assert entry == Entry(
-        id=record(asked).id, status="ok", reason=None, failures=("lost: node gpu-3 failed",),
-        backbone="mobile_sam", strategy="lora_qv", fold=3, ended="2026-01-01T11:00:00+00:00", seconds=3060.0,
-        pq=0.5, aji=0.6, dice=0.8, node="gpu-7", job="12_3",
-    )  # fmt: skip
+        id=record(asked).id,
+        status="ok",
+        reason=None,
+        failures=("lost: node gpu-3 failed",),
+        backbone="mobile_sam",
+        strategy="lora_qv",
+        fold=3,
+        ended="2026-01-01T11:00:00+00:00",
+        seconds=3060.0,
+        pq=0.5,
+        aji=0.6,
+        dice=0.8,
+        node="gpu-7",
+        job="12_3",
+    )
 
 
 def test_attempts_are_the_reasons_of_all_failures_with_this_one_last(tmp_path: Path) -> None:
     failed = replace(
-        record(run(), status="failed", reason="error: second"),
-        attempts=[{"status": "failed", "reason": "lost: first"}],
+        record(run(), status="failed", reason="error: second"), attempts=[{"status": "failed", "reason": "lost: first"}]
     )
     written(tmp_path, failed)
     (entry,) = Index(tmp_path).refresh()
@@ -97,9 +108,7 @@ def test_a_run_that_is_ok_is_never_looked_at_again(tmp_path: Path, monkeypatch: 
     summary, looked = Index(tmp_path), []
     summary.refresh()
     stat = Path.stat
-    monkeypatch.setattr(
-        Path, "stat", lambda path, **how: looked.append(path.parent.name) or stat(path, **how)
-    )
+    monkeypatch.setattr(Path, "stat", lambda path, **how: looked.append(path.parent.name) or stat(path, **how))
     summary.refresh()
     summary.refresh([ok.id, failed.id])
     assert [name for name in looked if name in (ok.id, failed.id)] == [failed.id, failed.id]
@@ -147,11 +156,15 @@ def test_no_results_and_unfinished_runs_make_no_entries(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "{", "[1]", '{"schema_version": 1, "id": 3}',
+        "",
+        "{",
+        "[1]",
+        '{"schema_version": 1, "id": 3}',
         '{"schema_version": 99, "id": "x", "status": "ok", "run": {}}',
-        '{"id": "x", "status": "ok", "run": {}}', '{\n "schema_version": 1,\n "cost": {\n  "history": [\n',
+        '{"id": "x", "status": "ok", "run": {}}',
+        '{\n "schema_version": 1,\n "cost": {\n  "history": [\n',
     ],
-)  # fmt: skip
+)
 def test_the_unreadable_are_told_as_elsewhere_and_noticed_when_mended(tmp_path: Path, text: str) -> None:
     one = record(run())
     path = written(tmp_path, one)
@@ -174,9 +187,7 @@ def test_a_record_without_a_backbone_is_told(tmp_path: Path) -> None:
     assert summary.unreadable == {"x": sentence}
 
 
-@pytest.mark.parametrize(
-    "how", [{"indent": 1}, {"indent": 2}, {"indent": "\t"}, {}, {"separators": (",", ":")}]
-)
+@pytest.mark.parametrize("how", [{"indent": 1}, {"indent": 2}, {"indent": "\t"}, {}, {"separators": (",", ":")}])
 @pytest.mark.parametrize("history", [[], [1], [[1], [2]], [{"epoch": 1, "scores": [1]}, {"epoch": 2}]])
 @pytest.mark.parametrize("last", [True, False])
 def test_leaving_the_history_out_changes_nothing_else(how: Any, history: list[Any], last: bool) -> None:

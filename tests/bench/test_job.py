@@ -45,9 +45,7 @@ def test_several_processes_share_a_gpu_and_do_every_run_once(tmp_path, tiny_grid
     job = Job(prepared.plan.runs, Places(tmp_path, tiny_data, device="cpu"), {}, at_once=2, threads=1)
     assert job() == JobResult()
     found = list(record.read_all(tmp_path))
-    assert (
-        {one.status for one in found} == {"ok"} and len(found) == 2 and not any(one.attempts for one in found)
-    )
+    assert {one.status for one in found} == {"ok"} and len(found) == 2 and not any(one.attempts for one in found)
 
 
 def test_what_keeps_processes_that_share_a_gpu_from_working_comes_back(tmp_path):

@@ -23,9 +23,15 @@ def finished(tmp_path_factory, tiny_data, tiny_grid):
     prepared = launch.prepare(str(tiny_grid), data=tiny_data, weights_folder=None, results=results)
     printed = StringIO()
     code = launch.run(
-        prepared, results=results, weights_folder=None, console=Console(file=printed, width=200),
-        kind="inline", workers=0, device="cpu", profile="default",
-    )  # fmt: skip
+        prepared,
+        results=results,
+        weights_folder=None,
+        console=Console(file=printed, width=200),
+        kind="inline",
+        workers=0,
+        device="cpu",
+        profile="default",
+    )
     return results, code, printed.getvalue()
 
 
@@ -41,10 +47,7 @@ def test_every_run_leaves_a_record(finished):
 def test_a_record_holds_all_blocks(finished):
     found = next(r for r in record.read_all(finished[0]) if r.run["strategy"] == "lora_qv")
     assert (
-        found.scores is not None
-        and found.cost is not None
-        and found.audit is not None
-        and found.provenance is not None
+        found.scores is not None and found.cost is not None and found.audit is not None and found.provenance is not None
     )
     assert found.scores["n_images"] == 3
     assert found.scores["aji"] <= found.scores["dice"] + 1e-12
@@ -180,18 +183,20 @@ def test_a_full_disk_is_told_and_nothing_is_torn(tmp_path, bench_run, monkeypatc
 
 def test_an_unwritable_results_folder_is_refused_first(tmp_path, bench_run):
     (tmp_path / "results").write_text("a file")
-    with pytest.raises(
-        BenchError, match=r"can't write to the results folder .*; choose another with --results DIR"
-    ):
+    with pytest.raises(BenchError, match=r"can't write to the results folder .*; choose another with --results DIR"):
         bench_run(tmp_path / "results")
 
 
 def test_everything_that_is_wrong_is_told_at_once(tmp_path):
     with pytest.raises(PlanError) as caught:
         launch.prepare(
-            "default", assignments=["train.epoch=3"], only=["backbone=mobilesam"], data=tmp_path / "gone",
-            weights_folder=tmp_path, results=tmp_path,
-        )  # fmt: skip
+            "default",
+            assignments=["train.epoch=3"],
+            only=["backbone=mobilesam"],
+            data=tmp_path / "gone",
+            weights_folder=tmp_path,
+            results=tmp_path,
+        )
     text = str(caught.value)
     assert "Did you mean 'train.epochs'?" in text
     assert "Did you mean 'mobile_sam'?" in text
@@ -200,19 +205,13 @@ def test_everything_that_is_wrong_is_told_at_once(tmp_path):
 
 
 def test_more_folds_than_groups_are_refused(tmp_path, bench_run):
-    with pytest.raises(
-        PlanError, match=r"folds\.n_splits is 7, but .* holds only 6 groups of images; set fewer folds"
-    ):
+    with pytest.raises(PlanError, match=r"folds\.n_splits is 7, but .* holds only 6 groups of images; set fewer folds"):
         bench_run(tmp_path, assignments=["folds.n_splits=7"])
 
 
 def test_a_dry_run_shows_the_plan_and_runs_nothing(tmp_path, tiny_grid, tiny_data):
     prepared = launch.prepare(
-        str(tiny_grid),
-        assignments=["weights=official"],
-        data=tiny_data,
-        weights_folder=None,
-        results=tmp_path,
+        str(tiny_grid), assignments=["weights=official"], data=tiny_data, weights_folder=None, results=tmp_path
     )
     printed = StringIO()
     launch.dry_run(
@@ -250,9 +249,7 @@ def test_images_that_changed_since_the_plan_are_refused(tmp_path, tiny_grid):
     prepared = launch.prepare(str(tiny_grid), data=tmp_path / "data", weights_folder=None, results=tmp_path)
     image = next((tmp_path / "data").rglob("*.png"))
     Image.open(image).rotate(90).save(image)
-    with pytest.raises(
-        DataError, match=r"the images in .* have changed: .*Run the same command again to plan anew"
-    ):
+    with pytest.raises(DataError, match=r"the images in .* have changed: .*Run the same command again to plan anew"):
         work(prepared.plan.runs, Places(tmp_path, tmp_path / "data", device="cpu"))
 
 
@@ -271,14 +268,12 @@ def test_timings_are_left_out_where_runs_share_a_device(tmp_path, tiny_grid, tin
 
     prepared = launch.prepare(
         str(tiny_grid), only=["strategy=decoder_only", "fold=1"], data=tiny_data, weights_folder=None, results=tmp_path
-    )  # fmt: skip
+    )
     work(prepared.plan.runs, Places(tmp_path, tiny_data, device="cpu", runs_at_once=2))
     for found in record.read_all(tmp_path):
         assert found.status == "ok" and found.cost is not None and found.provenance is not None
         assert found.provenance["runs_at_once"] == 2
-        assert (
-            found.cost["postprocessing_latency_ms"] is None and found.cost.get("encoder_latency_ms") is None
-        )
+        assert found.cost["postprocessing_latency_ms"] is None and found.cost.get("encoder_latency_ms") is None
         assert found.cost.get("flops", 1) > 0
 
 

@@ -29,9 +29,7 @@ def small(**changes: object) -> list[RunRecord]:
         record(run(CLASSICAL, CLASSICAL, 1, **n), dice=0.80, aji=0.48, pq=0.44, official=False),
         record(run(CLASSICAL, CLASSICAL, 2, **n), dice=0.84, aji=0.50, pq=0.46, official=False),
         record(run(strategy="full", fold=1, **n), dice=0.9, aji=0.7, pq=0.6, official=False),
-        record(
-            run(strategy="full", fold=2, **n), status="failed", reason="diverged: loss nan", official=False
-        ),
+        record(run(strategy="full", fold=2, **n), status="failed", reason="diverged: loss nan", official=False),
     ]
 
 
@@ -55,8 +53,7 @@ def test_small_leaderboard() -> None:
     assert "weights" not in shown
     failed = small()[-1].id
     assert (
-        f"† mobile_sam full: 1 of 2 folds, not ranked. fold 2: failed (diverged: loss nan; run {failed})."
-        in own.notes
+        f"† mobile_sam full: 1 of 2 folds, not ranked. fold 2: failed (diverged: loss nan; run {failed})." in own.notes
     )
     assert published.title.endswith("on other images than above: for orientation only, not ranked")
 
@@ -84,8 +81,7 @@ def test_published_rows_carry_source_and_protocol() -> None:
     assert row == ["51.3", "55.9", "79.4", "3.5 M?", "official", "[2]"]
     assert shown["trainable"].note == "?: not checked against the source."
     assert published.notes[1] == (
-        "[2] Mahbod et al., Scientific Data 11:295 (2024), Table 3. "
-        "Protocol: official five folds, mean over folds."
+        "[2] Mahbod et al., Scientific Data 11:295 (2024), Table 3. Protocol: official five folds, mean over folds."
     )
     assert set(shown["#"].cells) == {"–"}
 
@@ -111,9 +107,13 @@ def test_costs_of_different_devices_are_not_to_be_compared() -> None:
     records = small()
     other = record(run(strategy="adapter", n_splits=1), official=False)
     other = RunRecord(
-        id=other.id, status="ok", run=other.run, scores=other.scores, cost=other.cost,
+        id=other.id,
+        status="ok",
+        run=other.run,
+        scores=other.scores,
+        cost=other.cost,
         provenance={**(other.provenance or {}), "gpu": "NVIDIA H200"},
-    )  # fmt: skip
+    )
     same_section = [RunRecord(**{**vars(other), "run": run(strategy="adapter", n_splits=2)})]
     notes = leaderboard.blocks(found(records + same_section))[0].notes
     assert "Costs were measured on NVIDIA A100, NVIDIA H200: compare them within one device only." in notes
@@ -123,16 +123,23 @@ def test_published_rows_stand_once() -> None:
     records = small() + [record(run(fold=f), pq=0.5) for f in range(1, 6)]
     blocks = leaderboard.blocks(found(records))
     assert [block.title.split(":")[0] for block in blocks] == [
-        "nuinsseg", "Published on NuInsSeg", "images (layout of nuinsseg)",
-    ]  # fmt: skip
+        "nuinsseg",
+        "Published on NuInsSeg",
+        "images (layout of nuinsseg)",
+    ]
 
 
 def test_markdown_of_a_row() -> None:
     text = markdown(leaderboard.blocks(found(small())))
     row = next(line for line in text.splitlines() if "lora_qv" in line)
     assert [cell.strip() for cell in row.split("|")[1:7]] == [
-        "1", "mobile_sam", "lora_qv", "**52.0 ± 2.8**", "**56.0 ± 1.4**", "**81.0 ± 1.4**",
-    ]  # fmt: skip
+        "1",
+        "mobile_sam",
+        "lora_qv",
+        "**52.0 ± 2.8**",
+        "**56.0 ± 1.4**",
+        "**81.0 ± 1.4**",
+    ]
 
 
 def test_csv_round_trip() -> None:
@@ -176,8 +183,6 @@ def test_a_peak_at_a_smaller_micro_batch_is_marked() -> None:
     assert one.cost is not None
     halved = replace(one, cost={**one.cost, "micro_batch": 2, "micro_batch_halvings": 2})
     (own, *_) = leaderboard.blocks(found([halved, record(run(fold=2, n_splits=2), official=False)]))
-    expected = (
-        "These trained in micro-batches that fitted, and their peak is of these: mobile_sam lora_qv (2 of 8)."
-    )
+    expected = "These trained in micro-batches that fitted, and their peak is of these: mobile_sam lora_qv (2 of 8)."
     assert expected in own.notes
     assert not any("micro-batches" in note for note in leaderboard.blocks(found(small()))[0].notes)

@@ -42,8 +42,11 @@ def test_an_array_has_a_job_per_task_and_a_single_job_none(tmp_path):
     assert not single.array and single.job_of(0) == "124"
     found = ledger.read(tmp_path)
     assert {run: reference.job_id for run, reference in found.assigned().items()} == {
-        "aa": "123_0", "bb": "123_0", "cc": "123_1", "dd": "124",
-    }  # fmt: skip
+        "aa": "123_0",
+        "bb": "123_0",
+        "cc": "123_1",
+        "dd": "124",
+    }
 
 
 def test_the_queues_id_of_a_task_confirms_the_array(tmp_path):
@@ -62,8 +65,10 @@ def test_settled_tasks_free_their_runs_and_the_last_one_closes(tmp_path):
     found = ledger.read(tmp_path)
     assert found.open == () and found.closed == (whole,) and found.assigned() == {}
     assert {run: reference.job_id for run, reference in found.latest().items()} == {
-        "aa": "123_0", "bb": "123_0", "cc": "123_1",
-    }  # fmt: skip
+        "aa": "123_0",
+        "bb": "123_0",
+        "cc": "123_1",
+    }
     assert not list((tmp_path / "ledger" / "open").iterdir())
 
 
@@ -72,9 +77,7 @@ def test_the_newest_job_of_a_run_counts(tmp_path):
     first, second = (ledger.confirm(tmp_path, intended(tmp_path, ("aa",)), number) for number in ("1", "2"))
     for one, token in zip((first, second), ids, strict=True):
         path = tmp_path / "ledger" / "open" / f"{one.token}.json"
-        path.with_name(f"{token}.json").write_text(
-            json.dumps({**json.loads(path.read_text()), "token": token})
-        )
+        path.with_name(f"{token}.json").write_text(json.dumps({**json.loads(path.read_text()), "token": token}))
         path.unlink()
     assert ledger.read(tmp_path).latest()["aa"].job_id == "2"
     newest = ledger.read(tmp_path).open[1]

@@ -22,9 +22,7 @@ def runs():
 
 @pytest.fixture
 def view(tmp_path, runs):
-    return live.View(
-        results=tmp_path, runs=runs, is_final=is_final, console=Console(file=StringIO(), width=120)
-    )
+    return live.View(results=tmp_path, runs=runs, is_final=is_final, console=Console(file=StringIO(), width=120))
 
 
 def is_final(entry):
@@ -38,8 +36,11 @@ def drawn(view: live.View) -> str:
 
 
 def finish(results, run, **values):
-    values = {"status": "ok", "scores": {"pq": 0.5, "aji": 0.25, "dice": 0.75},
-              "cost": {"train_seconds": 60.0, "evaluate_seconds": 5.0}} | values  # fmt: skip
+    values = {
+        "status": "ok",
+        "scores": {"pq": 0.5, "aji": 0.25, "dice": 0.75},
+        "cost": {"train_seconds": 60.0, "evaluate_seconds": 5.0},
+    } | values
     record.write(results, RunRecord(id=run.id, run=run.as_dict(), **values))
 
 
@@ -76,11 +77,11 @@ def test_what_was_done_before_is_counted_but_not_told_again(tmp_path, runs):
 
 def test_queued_runs_are_told_with_slurms_reasons(runs, view):
     ids = tuple((run.id,) for run in runs)
-    view.ledger = Ledger(
-        (Submission("t", "bench-t", "7", ids[:3], "jobs/%j", "2026", True, "me"),), (), frozenset()
-    )
-    pending = [QueuedJob(f"7_{i}", "bench-t", "PENDING", why, "", 0.0, None)
-               for i, why in enumerate(("Priority", "Priority", "Resources"))]  # fmt: skip
+    view.ledger = Ledger((Submission("t", "bench-t", "7", ids[:3], "jobs/%j", "2026", True, "me"),), (), frozenset())
+    pending = [
+        QueuedJob(f"7_{i}", "bench-t", "PENDING", why, "", 0.0, None)
+        for i, why in enumerate(("Priority", "Priority", "Resources"))
+    ]
     view.queue = Queue({job.id: job for job in pending}, "me")
     text = drawn(view)
     assert "▸ 0 running · ≡ 3 queued · ○ 1 waiting" in text
@@ -114,9 +115,7 @@ def test_elsewhere_each_finished_run_is_one_line(tmp_path, runs, view):
     assert told == "[1/4] ok     sam_nano full fold 2: PQ 0.500  AJI 0.250  Dice 0.750  (65 s)\n"
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0, "0 s"), (99, "99 s"), (600, "10 min"), (11100, "3 h 05 min")]
-)
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (99, "99 s"), (600, "10 min"), (11100, "3 h 05 min")])
 def test_durations_read_as_people_write_them(seconds, text):
     assert live.span(seconds) == text
 

@@ -39,9 +39,7 @@ def test_a_run_is_found_by_its_id_its_beginning_and_its_name(place):
 
 
 def test_an_unknown_run_is_refused_with_the_nearest(place):
-    with pytest.raises(
-        BenchError, match=r"no run 'mobile_sam/lora_qv/9' in .*Did you mean mobile_sam/lora_qv/\d or"
-    ):
+    with pytest.raises(BenchError, match=r"no run 'mobile_sam/lora_qv/9' in .*Did you mean mobile_sam/lora_qv/\d or"):
         logs.find(place.results, "mobile_sam/lora_qv/9")
     wrong = place.id(ONE)[:-1] + "x"
     with pytest.raises(BenchError) as refused:
@@ -121,8 +119,11 @@ def test_following_goes_on_until_the_run_is_done(place):
 
     text, code = shown(place, follow=True, poll_s=2.0, pause=pause)
     assert [line[20:] if line[:2] == "20" else line for line in text.splitlines()] == [
-        "starts", "training: epoch 1/2", "training: epoch 2/2", "done",
-    ]  # fmt: skip
+        "starts",
+        "training: epoch 1/2",
+        "training: epoch 2/2",
+        "done",
+    ]
     assert code == 0 and polled == [2.0] * len(polled) and len(polled) == 3
 
 

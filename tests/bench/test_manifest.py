@@ -16,9 +16,16 @@ def planned(*folds: int, **changes: object) -> manifest.Manifest:
     runs = tuple(Run(**{"validation_fraction": 0.2, **run(fold=fold)}) for fold in folds)
     impossible = Run(**{"validation_fraction": None, **run("sam_nano", "adapter", 9)})
     made = manifest.Manifest(
-        grid="default", planned="2026-01-01T10:00:00+00:00", runs=runs, skipped=((impossible, "no blocks"),),
-        data=Path("/data/images"), weights=None, device="auto", kind="slurm", profile="my_cluster",
-    )  # fmt: skip
+        grid="default",
+        planned="2026-01-01T10:00:00+00:00",
+        runs=runs,
+        skipped=((impossible, "no blocks"),),
+        data=Path("/data/images"),
+        weights=None,
+        device="auto",
+        kind="slurm",
+        profile="my_cluster",
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 

@@ -53,9 +53,7 @@ def reference(true: np.ndarray, pred: np.ndarray) -> dict[str, float]:
         if overlapping:
             greedy.append((a, -max(overlapping)[2]))
     rows, columns = linear_sum_assignment(iou, maximize=True)
-    matches = [
-        (len(a & b), len(a | b)) for a in t.values() for b in p.values() if 2 * len(a & b) > len(a | b)
-    ]
+    matches = [(len(a & b), len(a | b)) for a in t.values() for b in p.values() if 2 * len(a & b) > len(a | b)]
     tp = len(matches)
     sq = sum(i / u for i, u in matches) / tp if tp else 0.0
     dq = tp / (tp + (len(t) - tp) / 2 + (len(p) - tp) / 2)
@@ -64,11 +62,7 @@ def reference(true: np.ndarray, pred: np.ndarray) -> dict[str, float]:
         "dice": 2 * len(all_t & all_p) / (len(all_t) + len(all_p)),
         "aji": ratio(greedy),
         "aji_plus": ratio(
-            [
-                (names_t[r], names_p[c])
-                for r, c in zip(rows, columns, strict=True)
-                if t[names_t[r]] & p[names_p[c]]
-            ]
+            [(names_t[r], names_p[c]) for r, c in zip(rows, columns, strict=True) if t[names_t[r]] & p[names_p[c]]]
         ),
         "assigned_iou": iou[rows, columns].sum(),
         "pq": dq * sq,
@@ -155,9 +149,7 @@ def test_golden_pairs_within_1e_9(golden):
 
 def test_pooling_the_golden_pairs(golden):
     values, maps = golden
-    pooled = metrics.pool(
-        metrics.score(maps[f"{p['name']}__gt"], maps[f"{p['name']}__pred"]) for p in values["pairs"]
-    )
+    pooled = metrics.pool(metrics.score(maps[f"{p['name']}__gt"], maps[f"{p['name']}__pred"]) for p in values["pairs"])
     assert pooled["pooled_pq"] == pytest.approx(values["dataset"]["pooled"]["pq"], abs=1e-9)
     for name, value in values["dataset"]["weighted_by_n_gt"].items():
         assert pooled[f"weighted_{name}"] == pytest.approx(value, abs=1e-9)
@@ -204,11 +196,7 @@ def test_large_ids_with_gaps(top):
     [
         (np.zeros((2, 2)), np.zeros((2, 2), int), "the true map is float64; a label map holds integers"),
         (np.zeros((2, 2), int), np.zeros((2, 2), bool), "the predicted map is bool"),
-        (
-            np.zeros((2, 2), int),
-            np.zeros((2, 3), int),
-            r"true map is \(2, 2\) and the predicted one \(2, 3\)",
-        ),
+        (np.zeros((2, 2), int), np.zeros((2, 3), int), r"true map is \(2, 2\) and the predicted one \(2, 3\)"),
         (np.zeros(4, int), np.zeros(4, int), r"shape \(4,\); a label map is \(h, w\)"),
         (np.zeros((2, 2), int), np.full((2, 2), -3), "the predicted map holds the id -3"),
     ],

@@ -27,9 +27,7 @@ TOKENS = (1, 2, 3)
 class Case:
     """One model on its way into training, as a run puts it together."""
 
-    def __init__(
-        self, backbone: str, strategy: str, tokens: tuple[int, ...] = TOKENS, size: int = 64
-    ) -> None:
+    def __init__(self, backbone: str, strategy: str, tokens: tuple[int, ...] = TOKENS, size: int = 64) -> None:
         self.backbone, self.strategy, self.tokens, self.size = backbone, strategy, tokens, size
         self.sam = self.fresh()
         model.set_training_mode(self.sam)
@@ -236,8 +234,7 @@ def test_a_lora_that_was_frozen_after_the_optimiser_was_made() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "name"),
-    [("lora_qv", LORA_B), ("adapter", "image_encoder.blocks.0.mlp.adapter.down.weight")],
+    ("strategy", "name"), [("lora_qv", LORA_B), ("adapter", "image_encoder.blocks.0.mlp.adapter.down.weight")]
 )
 def test_a_strategy_that_forgets_to_train_what_it_adds(strategy: str, name: str) -> None:
     """The optimiser agrees, and so does a fresh model: only that the parameter was added tells."""
@@ -260,10 +257,7 @@ def test_a_parameter_that_asks_but_can_receive_nothing() -> None:
     case.optimizer = torch.optim.AdamW([p for p in case.sam.parameters() if p.requires_grad])
     with pytest.raises(AuditError) as raised:
         case.audit(fresh=lambda: fresh)
-    assert (
-        str(raised.value)
-        == f"the trainability audit failed. asks for a gradient but receives nothing: {IOU}."
-    )
+    assert str(raised.value) == f"the trainability audit failed. asks for a gradient but receives nothing: {IOU}."
 
 
 def test_a_gradient_of_zeros_counts_as_none() -> None:
@@ -273,10 +267,7 @@ def test_a_gradient_of_zeros_counts_as_none() -> None:
     with pytest.raises(AuditError) as raised:
         case.audit(fresh=Case("sam_nano", "decoder_only").fresh)
     text = str(raised.value)
-    assert (
-        "asks for a gradient but receives nothing: mask_decoder.output_hypernetworks_mlps.3.layers.0.bias, "
-        in text
-    )
+    assert "asks for a gradient but receives nothing: mask_decoder.output_hypernetworks_mlps.3.layers.0.bias, " in text
     assert "output_hypernetworks_mlps.2" not in text
 
 

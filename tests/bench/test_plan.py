@@ -62,10 +62,7 @@ def test_what_a_strategy_does_not_have_does_not_change_its_id():
 
 def test_training_settings_do_not_change_what_is_not_trained():
     longer = overrides.apply(grid().settings, ["train.epochs=7"])
-    ids = [
-        {r.strategy: r.id for r in plan.make(grid(settings=s), DIGEST).runs}
-        for s in (grid().settings, longer)
-    ]
+    ids = [{r.strategy: r.id for r in plan.make(grid(settings=s), DIGEST).runs} for s in (grid().settings, longer)]
     assert ids[0]["zero_shot"] == ids[1]["zero_shot"]
     assert ids[0]["lora_qv"] != ids[1]["lora_qv"]
 
@@ -95,10 +92,7 @@ def test_the_strategys_own_learning_rate_is_resolved_in_the_plan():
 def test_impossible_pairs_are_skipped_with_a_reason():
     official = plan.make(grid(settings=replace(grid().settings, weights="official")), DIGEST)
     assert [run.backbone for run in official.runs] == ["classical", "classical"]
-    assert (
-        official.skipped[0][1]
-        == "sam_nano has no official checkpoint; it runs with --set weights=random only"
-    )
+    assert official.skipped[0][1] == "sam_nano has no official checkpoint; it runs with --set weights=random only"
     prompting = plan.make(grid(settings=replace(grid().settings, head="everything")), DIGEST)
     assert {run.strategy for run in prompting.runs} == {"classical", "zero_shot"}
     assert "can't be trained" in prompting.skipped[0][1]
@@ -108,19 +102,37 @@ def test_set_reaches_every_documented_key():
     changed = overrides.apply(
         Settings(),
         [
-            "dataset=synthetic", "head=watershed", "weights=random", "image_size=512", "scale=1.5", "seed=3",
-            "folds.n_splits=3", "folds.seed=7", "train.epochs=2", "train.batch_size=2", "train.lr=1e-4",
-            "train.weight_decay=0", "train.warmup_steps=10", "train.schedule=polynomial", "train.augment=false",
+            "dataset=synthetic",
+            "head=watershed",
+            "weights=random",
+            "image_size=512",
+            "scale=1.5",
+            "seed=3",
+            "folds.n_splits=3",
+            "folds.seed=7",
+            "train.epochs=2",
+            "train.batch_size=2",
+            "train.lr=1e-4",
+            "train.weight_decay=0",
+            "train.warmup_steps=10",
+            "train.schedule=polynomial",
+            "train.augment=false",
             "strategy.rank=8",
         ],
-    )  # fmt: skip
+    )
     assert changed == Settings(
-        dataset="synthetic", head="watershed", weights="random", image_size=512, scale=1.5, seed=3,
-        folds=FoldSettings(3, 7), strategy={"rank": 8},
+        dataset="synthetic",
+        head="watershed",
+        weights="random",
+        image_size=512,
+        scale=1.5,
+        seed=3,
+        folds=FoldSettings(3, 7),
+        strategy={"rank": 8},
         train=TrainSettings(
             epochs=2, batch_size=2, lr=1e-4, weight_decay=0.0, warmup_steps=10, schedule="polynomial", augment=False
         ),
-    )  # fmt: skip
+    )
     assert overrides.apply(changed, ["scale=none"]).scale is None
 
 
@@ -176,20 +188,14 @@ def test_all_problems_are_reported_at_once():
 def test_only_narrows_and_refuses_what_the_grid_does_not_have():
     default = plan.load_grid("default")
     narrowed = plan.narrow(default, ["backbone=mobile_sam,tiny_sam", "strategy=full", "fold=2,5"])
-    assert (narrowed.backbones, narrowed.strategies, narrowed.folds) == (
-        ("mobile_sam", "tiny_sam"),
-        ("full",),
-        (2, 5),
-    )
+    assert (narrowed.backbones, narrowed.strategies, narrowed.folds) == (("mobile_sam", "tiny_sam"), ("full",), (2, 5))
     with pytest.raises(PlanError) as caught:
         plan.narrow(default, ["backbone=mobilesam", "fold=9", "organ=liver"])
     assert [p.split(";")[0] for p in caught.value.problems][1:] == [
         "--only fold=9: this grid has folds 1 to 5.",
         "--only 'organ=liver': write backbone=A,B or strategy=A,B or fold=1,2.",
     ]
-    assert (
-        "grid 'default': unknown backbone 'mobilesam'. Did you mean 'mobile_sam'?" in caught.value.problems[0]
-    )
+    assert "grid 'default': unknown backbone 'mobilesam'. Did you mean 'mobile_sam'?" in caught.value.problems[0]
 
 
 def test_a_grid_of_ones_own_is_read_from_its_file(tmp_path):
@@ -202,9 +208,7 @@ def test_a_grid_of_ones_own_is_read_from_its_file(tmp_path):
     path.write_text("X = 1")
     with pytest.raises(PlanError, match="defines no GRID; write GRID = Grid"):
         plan.load_grid(str(path))
-    with pytest.raises(
-        PlanError, match=r"there is no grid file '.*gone\.py'; give a path, or one of: default, quick"
-    ):
+    with pytest.raises(PlanError, match=r"there is no grid file '.*gone\.py'; give a path, or one of: default, quick"):
         plan.load_grid(str(tmp_path / "gone.py"))
     with pytest.raises(PlanError, match=r"unknown grid 'defualt'\. Did you mean 'default'"):
         plan.load_grid("defualt")
@@ -213,8 +217,7 @@ def test_a_grid_of_ones_own_is_read_from_its_file(tmp_path):
 def test_what_a_grid_file_gets_wrong_is_told_too(tmp_path):
     with pytest.raises(PlanError) as caught:
         plan.make(
-            grid(folds=(1, 7), settings=replace(grid().settings, strategy={"rnak": 8, "rank": 0}, scale=0.0)),
-            DIGEST,
+            grid(folds=(1, 7), settings=replace(grid().settings, strategy={"rnak": 8, "rank": 0}, scale=0.0)), DIGEST
         )
     text = str(caught.value)
     assert "unknown setting 'strategy.rnak'. Did you mean 'strategy.rank'?" in text

@@ -158,9 +158,7 @@ def test_rows_that_cannot_be_drawn_are_named() -> None:
 
 def test_points_that_look_alike_get_their_settings_written() -> None:
     twins = [
-        record(run(fold=fold, n_splits=2, options={"rank": rank}), official=False)
-        for rank in (4, 8)
-        for fold in (1, 2)
+        record(run(fold=fold, n_splits=2, options={"rank": rank}), official=False) for rank in (4, 8) for fold in (1, 2)
     ]
     (section,) = found(twins)
     texts = [text.get_text() for text in plot.draw(section).axes[0].texts]

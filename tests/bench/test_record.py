@@ -63,10 +63,7 @@ def test_missing_record_is_none(tmp_path):
     [
         ("{", r"record\.json can't be read as a record .*move it away and run again"),
         ("[]", r"is not a run record \(no schema_version\)"),
-        (
-            '{"schema_version": 99, "id": "abc"}',
-            "has schema 99, this version reads up to 1; update nuclei-bench",
-        ),
+        ('{"schema_version": 99, "id": "abc"}', "has schema 99, this version reads up to 1; update nuclei-bench"),
         ('{"schema_version": 1, "id": "abc", "status": "ok"}', "lacks run; move it away"),
     ],
 )

@@ -22,18 +22,28 @@ TRAINED = ("decoder_only", "lora_qv", "full")
 def counted(strategy: str, *, backbone: str = "sam_nano", image_size: int = 64, gpu: bool = True):
     trains = strategy != "zero_shot"
     return rehearse(
-        backbone=backbone, strategy=strategy, options={}, image_size=image_size,
-        head="distance" if trains else "everything", trains=trains, gpu=gpu,
-    )  # fmt: skip
+        backbone=backbone,
+        strategy=strategy,
+        options={},
+        image_size=image_size,
+        head="distance" if trains else "everything",
+        trains=trains,
+        gpu=gpu,
+    )
 
 
 def really(strategy: str, *, batch_size: int = 1, image_size: int = 64) -> tuple[int, int]:
     """FLOPs of a step on real tensors, and bytes that autograd keeps for it, parameters excluded."""
     head = heads.get("distance")
     sam = model.prepare(
-        backbone="sam_nano", strategy=strategy, options={}, image_size=image_size, checkpoint=None,
-        tokens=head.channels, seed=0,
-    )  # fmt: skip
+        backbone="sam_nano",
+        strategy=strategy,
+        options={},
+        image_size=image_size,
+        checkpoint=None,
+        tokens=head.channels,
+        seed=0,
+    )
     model.set_training_mode(sam)
     own = {p.untyped_storage().data_ptr() for p in [*sam.parameters(), *sam.buffers()]}
     saved: dict[int, torch.UntypedStorage] = {}
@@ -45,15 +55,10 @@ def really(strategy: str, *, batch_size: int = 1, image_size: int = 64) -> tuple
         return tensor
 
     half = image_size // 2
-    images, targets = (
-        torch.rand(batch_size, 3, image_size, image_size),
-        torch.zeros(batch_size, 3, half, half),
-    )
+    images, targets = (torch.rand(batch_size, 3, image_size, image_size), torch.zeros(batch_size, 3, half, half))
     with FlopCounterMode(display=False) as flops, torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
         logits = sam.decode(sam.encode(images))[0][:, [1, 2, 3]]
-        head.loss(
-            F.interpolate(logits, (half, half), mode="bilinear", align_corners=False), targets
-        ).backward()
+        head.loss(F.interpolate(logits, (half, half), mode="bilinear", align_corners=False), targets).backward()
     return flops.get_total_flops(), sum(storage.nbytes() for storage in saved.values())
 
 

@@ -66,9 +66,7 @@ def test_plots_go_to_the_results_folder(results: Path) -> None:
 
 def test_nothing_to_report_says_what_to_do(tmp_path: Path) -> None:
     for show in (report.table, report.plot):
-        with pytest.raises(
-            BenchError, match=r"no records below .*runs; run `bench run --grid quick` first\."
-        ):
+        with pytest.raises(BenchError, match=r"no records below .*runs; run `bench run --grid quick` first\."):
             show(tmp_path)
 
 

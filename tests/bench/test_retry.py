@@ -117,11 +117,7 @@ def test_memory_is_tried_with_half_the_micro_batch_down_to_one_image():
     patient = Limits(out_of_memory=99)
     short = "out of memory: 80 GB were not enough"
     assert [retry.halvings([short] * n + ["lost: a"]) for n in range(4)] == [0, 1, 2, 3]
-    assert [due(*[short] * n, limits=patient, batch_size=4) for n in (1, 2, 3)] == [
-        True,
-        True,
-        False,
-    ]  # 4 → 2 → 1
+    assert [due(*[short] * n, limits=patient, batch_size=4) for n in (1, 2, 3)] == [True, True, False]  # 4 → 2 → 1
     assert not due(short, limits=patient, batch_size=1)
     assert not due(short, limits=patient, batch_size=None)  # nothing is trained: there is no batch to halve
     assert not due(*[short] * 3, limits=LIMITS, batch_size=64)

@@ -41,9 +41,7 @@ def test_auto_is_slurm_where_a_cluster_answers(tmp_path, monkeypatch):
 
 def test_what_can_not_be_is_refused(monkeypatch):
     monkeypatch.setattr(slurm, "installed", lambda: False)
-    with pytest.raises(
-        ClusterError, match="there is no sbatch on this machine; use --cluster local or inline"
-    ):
+    with pytest.raises(ClusterError, match="there is no sbatch on this machine; use --cluster local or inline"):
         schedule.choose("slurm")
     with pytest.raises(ClusterError, match="--cluster 'pbs': use auto, inline, local, slurm"):
         schedule.choose("pbs")
@@ -62,20 +60,35 @@ def runs(count: int) -> tuple[Run, ...]:
 def test_the_sbatch_files_say_what_the_profile_says(tmp_path, monkeypatch):
     commands(tmp_path / "bin", monkeypatch, srun="exit 0")
     profile = ClusterProfile(
-        partition="gpu", account="lab", gpu="a100", cpus_per_gpu=6, memory_gb_per_gpu=30, signal_delay_s=77,
-        array_parallelism=2, setup=("module load cuda",), extra={"reservation": "night"},
-    )  # fmt: skip
+        partition="gpu",
+        account="lab",
+        gpu="a100",
+        cpus_per_gpu=6,
+        memory_gb_per_gpu=30,
+        signal_delay_s=77,
+        array_parallelism=2,
+        setup=("module load cuda",),
+        extra={"reservation": "night"},
+    )
     array = Array(time_limit_min=90, runs_at_once=1, jobs=tuple((run,) for run in runs(3)))
     (text,) = schedule.sbatch_texts([array], tmp_path, profile)
-    for line in ("--array=0-2%2", "--partition=gpu", "--account=lab", "--gres=gpu:a100:1", "--cpus-per-task=6",
-                 "--mem=30GB", "--time=90", "--signal=USR2@77", "--requeue", "--reservation=night"):  # fmt: skip
+    for line in (
+        "--array=0-2%2",
+        "--partition=gpu",
+        "--account=lab",
+        "--gres=gpu:a100:1",
+        "--cpus-per-task=6",
+        "--mem=30GB",
+        "--time=90",
+        "--signal=USR2@77",
+        "--requeue",
+        "--reservation=night",
+    ):
         assert f"#SBATCH {line}\n" in text, line
     assert "\nmodule load cuda\n" in text
     single = replace(array, jobs=array.jobs[:1])
     (text,) = schedule.sbatch_texts([single], tmp_path, replace(profile, requeue=False, gpu=None))
-    assert (
-        "--array" not in text and "#SBATCH --no-requeue\n" in text and "#SBATCH --gpus-per-node=1\n" in text
-    )
+    assert "--array" not in text and "#SBATCH --no-requeue\n" in text and "#SBATCH --gpus-per-node=1\n" in text
 
 
 def test_arrays_share_the_limit_by_their_work():

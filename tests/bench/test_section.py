@@ -30,10 +30,7 @@ def found(*records: list[RunRecord]) -> list[Section]:
 
 def test_rows_of_other_images_or_folds_make_another_section() -> None:
     split = found(
-        cell(0.5),
-        cell(0.6, dataset_digest="ffff", official=False),
-        cell(0.4, n_splits=2),
-        cell(0.4, fold_seed=1),
+        cell(0.5), cell(0.6, dataset_digest="ffff", official=False), cell(0.4, n_splits=2), cell(0.4, fold_seed=1)
     )
     assert len(split) == 4
     assert [section.official for section in split] == [True, False, False, False]
@@ -45,9 +42,16 @@ def test_runs_share_ranks_with_published_rows_on_the_official_folds_only() -> No
     # shallow .427, deep .404 | ours .40 | residual .369, attention .364
     assert official.rows["rank"].tolist() == [2, 9]
     assert official.published.set_index("model")["rank"].dropna().to_dict() == {
-        "CellViT-256": 1, "HoVer-NeXt": 3, "HoVer-Net": 4, "Dual decoder U-Net": 5, "Two-stage U-Net": 6,
-        "Shallow U-Net": 7, "Deep U-Net": 8, "Residual attention U-Net": 10, "Attention U-Net": 11,
-    }  # fmt: skip
+        "CellViT-256": 1,
+        "HoVer-NeXt": 3,
+        "HoVer-Net": 4,
+        "Dual decoder U-Net": 5,
+        "Two-stage U-Net": 6,
+        "Shallow U-Net": 7,
+        "Deep U-Net": 8,
+        "Residual attention U-Net": 10,
+        "Attention U-Net": 11,
+    }
     (other,) = found(cell(0.55, official=False), cell(0.40, strategy="adapter", official=False))
     assert other.rows["rank"].tolist() == [1, 2]
     assert other.published["rank"].isna().all()
@@ -69,9 +73,12 @@ def test_the_classical_row_is_a_reference_without_rank() -> None:
 
 def test_trained_rows_below_the_classical_one_are_found() -> None:
     (section,) = found(
-        classical(0.45), cell(0.44), cell(0.46, strategy="full"), cell(0.2, strategy="zero_shot"),
+        classical(0.45),
+        cell(0.44),
+        cell(0.46, strategy="full"),
+        cell(0.2, strategy="zero_shot"),
         cell(0.1, strategy="adapter")[:3],
-    )  # fmt: skip
+    )
     assert section.below_classical["strategy"].tolist() == ["lora_qv"]  # not what is untrained or incomplete
     (without,) = found(cell(0.1))
     assert without.below_classical.empty
@@ -79,9 +86,7 @@ def test_trained_rows_below_the_classical_one_are_found() -> None:
 
 
 def test_equal_settings_are_not_shown() -> None:
-    (section,) = found(
-        cell(0.5), cell(0.4, strategy="adapter"), cell(0.2, strategy="zero_shot"), classical(0.4)
-    )
+    (section,) = found(cell(0.5), cell(0.4, strategy="adapter"), cell(0.2, strategy="zero_shot"), classical(0.4))
     assert section.settings == ()  # nor the head that zero_shot brings, nor the rank that only LoRA has
 
 
@@ -94,8 +99,9 @@ def test_settings_that_differ_are_shown() -> None:
     (scales,) = found(cell(0.5), cell(0.4, scale=2.0))
     assert scales.settings == ("scale",)
     assert [row_name(row, scales.settings) for _, row in scales.rows.iterrows()] == [
-        "mobile_sam lora_qv scale=fit", "mobile_sam lora_qv scale=2",
-    ]  # fmt: skip
+        "mobile_sam lora_qv scale=fit",
+        "mobile_sam lora_qv scale=2",
+    ]
 
 
 def test_learning_rates_differ_by_design_between_strategies() -> None:
@@ -107,8 +113,6 @@ def test_learning_rates_differ_by_design_between_strategies() -> None:
 
 def test_the_title_tells_what_was_segmented() -> None:
     (official,) = found(cell(0.5))
-    assert official.title == (
-        "nuinsseg: 665 images, official release, digest 0123456789ab, 5 folds (seed 19)"
-    )
+    assert official.title == ("nuinsseg: 665 images, official release, digest 0123456789ab, 5 folds (seed 19)")
     (other,) = found(cell(0.5, official=False, n_splits=2))
     assert other.title == "images (layout of nuinsseg): 19 images, digest 0123456789ab, 2 folds (seed 19)"

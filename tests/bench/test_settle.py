@@ -61,10 +61,7 @@ class World:
 
     def settle(self):
         return settle.settle(
-            ledger.read(self.results),
-            self.queue(),
-            places=Places(self.results, self.results),
-            known=self.known,
+            ledger.read(self.results), self.queue(), places=Places(self.results, self.results), known=self.known
         )
 
     def reasons(self):
@@ -225,9 +222,7 @@ def test_a_run_that_used_up_its_time_outs_is_not_tried_again_by_this_command(wor
     world.states["7_0"] = "COMPLETED"
     world.leave("7_0", JobResult(stopped=True, left=(run.id,), out_of_time=True))
     world.settle()
-    assert world.reasons()[run.id].startswith(
-        "out of time: job 7_0 was requeued at its time limit as often as"
-    )
+    assert world.reasons()[run.id].startswith("out of time: job 7_0 was requeued at its time limit as often as")
     places = Places(world.results, world.results)
     assert follow.pending([run], places, {}) == []
     assert follow.pending([run], places, {run.id: 1}) == [run]  # a new command forgives it

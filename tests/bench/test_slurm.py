@@ -75,7 +75,7 @@ def test_only_jobs_that_wait_or_run_are_live(commands):
         *((state, False) for state in ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "PREEMPTED")),
         *((state, False) for state in ("OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE", "REVOKED")),
     ],
-)  # fmt: skip
+)
 def test_states_that_a_job_does_not_leave_are_over(state, live):
     assert slurm.QueuedJob("1", "bench", state, "", "", 0.0, None).live is live
 

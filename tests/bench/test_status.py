@@ -30,9 +30,14 @@ def collect(place, now=NOTHING, ended=None, **values):
         return ended or {}
 
     found = status.collect(
-        place.results, manifests=manifest.read_all(place.results), index=place.index(), ledger=place.ledger(),
-        queue=now, ended=answer, **values,
-    )  # fmt: skip
+        place.results,
+        manifests=manifest.read_all(place.results),
+        index=place.index(),
+        ledger=place.ledger(),
+        queue=now,
+        ended=answer,
+        **values,
+    )
     return found, asked
 
 
@@ -59,9 +64,14 @@ def test_a_done_run_has_its_score_and_a_failed_one_its_reason(place):
 
 @pytest.mark.parametrize(
     ("reason", "attempts", "state"),
-    [("lost: its node failed", 3, "waiting"), ("lost: its node failed", 4, "failed"),
-     ("out of memory: CUDA", 3, "waiting"), ("out of memory: CUDA", 4, "failed"), ("KeyError: 'x'", 1, "failed")],
-)  # fmt: skip
+    [
+        ("lost: its node failed", 3, "waiting"),
+        ("lost: its node failed", 4, "failed"),
+        ("out of memory: CUDA", 3, "waiting"),
+        ("out of memory: CUDA", 4, "failed"),
+        ("KeyError: 'x'", 1, "failed"),
+    ],
+)
 def test_what_is_to_be_tried_again_waits_up_to_the_limits_of_the_profile(place, reason, attempts, state):
     place.fail(ONE, reason, attempts)
     one = of(place, ONE)
@@ -73,13 +83,7 @@ def test_a_live_claim_is_a_running_run_with_its_progress_and_the_jobs_time(place
     place.submit("7", (ONE,), (TWO,))
     place.claim(ONE, "7_0", {"phase": "training", "epoch": 3, "epochs": 60}, node="gpu-02", restarts=2)
     one = of(place, ONE, queue(("7_0", "RUNNING", ""), ("7_1", "PENDING", "Priority")))
-    assert (one.state, one.job, one.node, one.restarts, one.job_left_s) == (
-        "running",
-        "7_0",
-        "gpu-02",
-        2,
-        3600.0,
-    )
+    assert (one.state, one.job, one.node, one.restarts, one.job_left_s) == ("running", "7_0", "gpu-02", 2, 3600.0)
     assert one.told == {"phase": "training", "epoch": 3, "epochs": 60}
 
 
@@ -129,9 +133,11 @@ def test_the_end_of_a_lost_job_comes_from_the_queue_and_else_from_one_call_to_th
     found, asked = collect(place, now, {"7_1": "OUT_OF_MEMORY", "7_3": "PREEMPTED"})
     told = {one.id: (one.state, one.detail) for one in found.runs}
     assert [told[place.id(name)] for name in names] == [
-        ("lost", "job 7_0: NODE_FAIL"), ("lost", "job 7_1: OUT_OF_MEMORY"),
-        ("lost", "job 7_2: over, SLURM does not say how"), ("interrupted", "job 7_3: PREEMPTED"),
-    ]  # fmt: skip
+        ("lost", "job 7_0: NODE_FAIL"),
+        ("lost", "job 7_1: OUT_OF_MEMORY"),
+        ("lost", "job 7_2: over, SLURM does not say how"),
+        ("interrupted", "job 7_3: PREEMPTED"),
+    ]
     assert asked == [["7_1", "7_2", "7_3"]] and found.exit_code == 1
 
 
@@ -225,8 +231,15 @@ def test_every_state(tmp_path):
     place, now = everything(tmp_path)
     found, _ = collect(place, now)
     assert found.counts() == {
-        "done": 21, "running": 6, "queued": 16, "waiting": 10, "interrupted": 1, "cancelled": 2, "lost": 2, "failed": 2,
-    }  # fmt: skip
+        "done": 21,
+        "running": 6,
+        "queued": 16,
+        "waiting": 10,
+        "interrupted": 1,
+        "cancelled": 2,
+        "lost": 2,
+        "failed": 2,
+    }
 
 
 def test_slurm_is_asked_only_where_jobs_may_be_there(place, monkeypatch):

@@ -42,11 +42,22 @@ def mse(logits: Tensor, targets: Tensor) -> Tensor:
 def fit(net: nn.Module, path, **changes) -> train.State:
     optimizer = changes.pop("optimizer", None) or train.make_optimizer(net, lr=0.01, weight_decay=0.1)
     arguments = {
-        "logits": net, "loss": mse, "batches": batches, "validate": lambda: {"pq": 0.0, "aji": 0.0, "dice": 0.0},
-        "steps_per_epoch": STEPS_PER_EPOCH, "epochs": EPOCHS, "lr": 0.01, "warmup_steps": 2, "schedule": "cosine",
-        "clip_norm": 1.0, "validate_every": 1, "patience": 0, "batch_size": BATCH, "state_path": path,
+        "logits": net,
+        "loss": mse,
+        "batches": batches,
+        "validate": lambda: {"pq": 0.0, "aji": 0.0, "dice": 0.0},
+        "steps_per_epoch": STEPS_PER_EPOCH,
+        "epochs": EPOCHS,
+        "lr": 0.01,
+        "warmup_steps": 2,
+        "schedule": "cosine",
+        "clip_norm": 1.0,
+        "validate_every": 1,
+        "patience": 0,
+        "batch_size": BATCH,
+        "state_path": path,
         "enter_training": net.train,
-    }  # fmt: skip
+    }
     return train.fit(net, optimizer, **(arguments | changes))
 
 
@@ -55,23 +66,16 @@ def weights(net: nn.Module) -> list[Tensor]:
 
 
 def test_learning_rate_warms_up_linearly_and_decays_to_zero():
-    rate = [
-        train.learning_rate(s, peak=1.0, total_steps=20, warmup_steps=3, schedule="cosine") for s in range(20)
-    ]
+    rate = [train.learning_rate(s, peak=1.0, total_steps=20, warmup_steps=3, schedule="cosine") for s in range(20)]
     assert rate[:4] == [0.25, 0.5, 0.75, 1.0]
     assert rate[3:] == sorted(rate[3:], reverse=True)
-    assert train.learning_rate(
-        20, peak=1.0, total_steps=20, warmup_steps=3, schedule="cosine"
-    ) == pytest.approx(0)
+    assert train.learning_rate(20, peak=1.0, total_steps=20, warmup_steps=3, schedule="cosine") == pytest.approx(0)
     half = train.learning_rate(10, peak=2.0, total_steps=20, warmup_steps=0, schedule="polynomial")
     assert half == pytest.approx(2 * 0.5**0.9)
 
 
 def test_warm_up_takes_at_most_a_fifth_of_a_short_training():
-    rates = [
-        train.learning_rate(s, peak=1.0, total_steps=10, warmup_steps=250, schedule="cosine")
-        for s in range(10)
-    ]
+    rates = [train.learning_rate(s, peak=1.0, total_steps=10, warmup_steps=250, schedule="cosine") for s in range(10)]
     assert max(rates) == rates[2] == 1.0
 
 

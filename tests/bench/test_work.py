@@ -36,9 +36,12 @@ work(prepared.plan.runs, Places(Path(results), Path(data), device="cpu"))
 
 def start(arguments: list[str]) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         env={**os.environ, "COLUMNS": "200"},
-    )  # fmt: skip
+    )
 
 
 def bench(results: Path, grid: Path, data: Path, *more: str) -> subprocess.Popen:
@@ -111,9 +114,7 @@ def test_stopping_saves_the_state_and_says_how_to_go_on(tmp_path, tiny_grid, tin
     process.send_signal(number)
     output, _ = process.communicate()
     assert process.returncode == 130 and "Traceback" not in output, output
-    assert (
-        "2 of 4 runs are done and kept. Stopped. The same command continues where this one stopped." in output
-    )
+    assert "2 of 4 runs are done and kept. Stopped. The same command continues where this one stopped." in output
     assert (folder / "state.pt").exists() and claim.held(folder) is None
 
 

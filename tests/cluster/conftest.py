@@ -67,10 +67,13 @@ def made(cache: Path, *flags: str) -> Iterator[Cluster]:
     cluster = Cluster(
         folder,
         {
-            **outside, "SLURM_CONF": str(folder / "slurm.conf"), "OMP_NUM_THREADS": "1", "COLUMNS": "200",
+            **outside,
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "200",
             "XDG_CACHE_HOME": str(cache),
         },
-    )  # fmt: skip
+    )
     try:
         done = cluster.up(*flags)
         if done.returncode == UNABLE:
@@ -130,9 +133,7 @@ def study(tmp_path: Path, images: Path) -> Iterator[Callable[..., Study]]:
     def make(cluster: Cluster, *, results: Path | None = None, profile: str = "", **grid: object) -> Study:
         folder = tmp_path / f"study-{len(studies)}"
         folder.mkdir()
-        studies.append(
-            Study.make(folder, results or folder / "results", images, cluster.env, profile, **grid)
-        )
+        studies.append(Study.make(folder, results or folder / "results", images, cluster.env, profile, **grid))
         return studies[-1]
 
     yield make

@@ -40,9 +40,7 @@ memory_gb_per_gpu = 4
 LIMIT_S = 180.0
 
 
-def wait_until(
-    what: str, condition: Callable[[], Any], explain: Callable[[], str], limit_s: float = LIMIT_S
-) -> Any:
+def wait_until(what: str, condition: Callable[[], Any], explain: Callable[[], str], limit_s: float = LIMIT_S) -> Any:
     """Look again and again until `condition` holds; returns its value, or fails with an explanation."""
     pause, deadline = threading.Event(), time.monotonic() + limit_s
     while not (value := condition()):
@@ -123,18 +121,34 @@ class Study:
         path = self.folder / f"command-{len(self.commands)}.out"
         with path.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "bench.cli", *words], env=self.env, stdin=subprocess.DEVNULL, stdout=output,
-                stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "bench.cli", *words],
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         self.commands.append(Command(process, path))
         return self.commands[-1]
 
     def run(self, *more: str, cluster: str = "slurm") -> Command:
         """Start `bench run` of the grid."""
         return self.start(
-            "run", "--grid", str(self.folder / "small.py"), "--data", str(self.images), "--results", str(self.results),
-            "--cluster", cluster, "--profile", str(self.folder / "dev.toml"), "--device", "cpu", *more,
-        )  # fmt: skip
+            "run",
+            "--grid",
+            str(self.folder / "small.py"),
+            "--data",
+            str(self.images),
+            "--results",
+            str(self.results),
+            "--cluster",
+            cluster,
+            "--profile",
+            str(self.folder / "dev.toml"),
+            "--device",
+            "cpu",
+            *more,
+        )
 
     def do(self, verb: str, *words: str, expect: int | None = 0) -> str:
         """Run `bench VERB` about the results folder to its end; returns what it printed."""
@@ -238,9 +252,7 @@ class Study:
 
     def _output(self, *command: str) -> str:
         try:
-            done = subprocess.run(
-                command, env=self.env, capture_output=True, text=True, timeout=60, check=False
-            )
+            done = subprocess.run(command, env=self.env, capture_output=True, text=True, timeout=60, check=False)
         except subprocess.TimeoutExpired:
             return "no answer in 60 s"
         return done.stdout + done.stderr

@@ -51,8 +51,7 @@ def test_runs_outlive_commands_and_end_when_they_are_told_to(cluster, study):
 
     output = one.do("cancel", "--all")
     assert (
-        output.startswith("Cancelled ")
-        and f"`bench retry --results {one.results}` makes them wanted again." in output
+        output.startswith("Cancelled ") and f"`bench retry --results {one.results}` makes them wanted again." in output
     )
     one.until("the end of all jobs", lambda: not one.live_jobs())
     assert one.at_work() == {}

@@ -35,9 +35,7 @@ def done_once(one: Study) -> None:
     assert one.given() == dict.fromkeys(records, 1)
     book = ledger.read(one.results)
     assert book.open == ()
-    noted = {
-        str(submission.job_of(task)) for submission in book.closed for task in range(len(submission.tasks))
-    }
+    noted = {str(submission.job_of(task)) for submission in book.closed for task in range(len(submission.tasks))}
     ours = {job.id for job in one.queue().values() if job.name.startswith("bench-")}
     assert {str((found.provenance or {})["slurm_job_id"]) for found in records.values()} <= noted
     assert noted == {job for job in ours if job.partition("_")[0] in {one.partition("_")[0] for one in noted}}
@@ -99,8 +97,6 @@ def test_jobs_of_a_command_killed_before_it_noted_them_are_adopted(cluster, stud
     one.finish(one.run("--detach"))
     (submission,) = ledger.read(one.results).open
     path = ledger.path(one.results, submission)
-    path.write_text(
-        json.dumps({**json.loads(path.read_text()), "job_id": None})
-    )  # as a crash would have left it
+    path.write_text(json.dumps({**json.loads(path.read_text()), "job_id": None}))  # as a crash would have left it
     assert f"{RUNS} of {RUNS} runs are done, 0 failed" in one.finish(one.run())
     done_once(one)

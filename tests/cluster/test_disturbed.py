@@ -8,12 +8,7 @@ from typing import Any
 
 from study import Command, Study, leftovers, tensors
 
-GRID: dict[str, Any] = {
-    "strategies": ("lora_qv", "adapter"),
-    "folds": (1, 2),
-    "epochs": 40,
-    "image_size": 128,
-}
+GRID: dict[str, Any] = {"strategies": ("lora_qv", "adapter"), "folds": (1, 2), "epochs": 40, "image_size": 128}
 # SLURM warns a job when it looks, every 30 s, and sees that 10 + 30 s or less are left: 20 to 50 s after its start.
 PROFILE = "time_limit_min = 1\nsignal_delay_s = 10\nruns_per_job = 1\n"
 
@@ -21,8 +16,7 @@ PROFILE = "time_limit_min = 1\nsignal_delay_s = 10\nruns_per_job = 1\n"
 def caught(one: Study, command: Command, *but: str) -> tuple[str, dict[str, Any]]:
     """The next run that has trained a little and is none of those; it is stopped where it is."""
     run, told = one.until(
-        "a run that trains",
-        lambda: next((pair for pair in one.training(4).items() if pair[0] not in but), None),
+        "a run that trains", lambda: next((pair for pair in one.training(4).items() if pair[0] not in but), None)
     )
     os.kill(told["pid"], signal.SIGSTOP)
     return run, told
@@ -58,16 +52,12 @@ def test_every_disturbance_leaves_the_weights_as_they_would_have_been(cluster, s
                 orphans[run] = told
         return bool(orphans)
 
-    one.until(
-        "the time limit", lambda: (orphaned_one(), "interrupted: " in log_of(one, limited))[1], of=command
-    )
+    one.until("the time limit", lambda: (orphaned_one(), "interrupted: " in log_of(one, limited))[1], of=command)
     one.until("a fourth run trained", orphaned_one, of=command)
     ((orphaned, first),) = orphans.items()
     one.until(
         "the orphaned run's second start",
-        lambda: (
-            (now := one.training().get(orphaned)) and now["restarts"] == 1 and now["node"] != first["node"]
-        ),
+        lambda: (now := one.training().get(orphaned)) and now["restarts"] == 1 and now["node"] != first["node"],
     )
     os.kill(first["pid"], signal.SIGCONT)
     one.until("the end of its first process", lambda: not alive(first["pid"]))

@@ -8,9 +8,18 @@ from study import leftovers
 def test_the_quick_grid_spreads_over_both_nodes(cluster, study):
     one = study(cluster)
     command = one.start(
-        "run", "--grid", "quick", "--results", str(one.results), "--cluster", "slurm", "--profile", "devcluster",
-        "--device", "cpu",
-    )  # fmt: skip
+        "run",
+        "--grid",
+        "quick",
+        "--results",
+        str(one.results),
+        "--cluster",
+        "slurm",
+        "--profile",
+        "devcluster",
+        "--device",
+        "cpu",
+    )
     output = one.finish(command, limit_s=900)
     assert "26 runs on SLURM; 0 done already" in output
     assert "26 of 26 runs are done, 0 failed" in output

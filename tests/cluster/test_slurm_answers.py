@@ -74,6 +74,7 @@ def test_accounting_knows_how_jobs_ended(accounted, monkeypatch):
     assert slurm.ended([f"{array}_0"]) in ({}, {f"{array}_0": "RUNNING"})
     assert slurm.cancel([f"{array}_0"]) == []
     wait_until(
-        "the accounting's word", lambda: slurm.ended([f"{array}_0"]) == {f"{array}_0": "CANCELLED"},
+        "the accounting's word",
+        lambda: slurm.ended([f"{array}_0"]) == {f"{array}_0": "CANCELLED"},
         lambda: accounted.ask("sacct", "-X"),
-    )  # fmt: skip
+    )

@@ -15,15 +15,7 @@ from registry import backbones
 from registry.errors import UnknownNameError
 from registry.sam import Sam
 
-PUBLIC = (
-    "sam_vit_b",
-    "sam_vit_l",
-    "sam_vit_h",
-    "mobile_sam",
-    "tiny_sam",
-    "efficient_sam_ti",
-    "efficient_sam_s",
-)
+PUBLIC = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "mobile_sam", "tiny_sam", "efficient_sam_ti", "efficient_sam_s")
 LIGHT = ("sam_nano", "mobile_sam", "efficient_sam_ti")
 
 
@@ -161,13 +153,7 @@ def test_inert_parameters_get_no_gradient_and_all_others_of_the_encoder_do(name:
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [
-        ("sam_nano", 64),
-        ("sam_nano", 512),
-        ("mobile_sam", 256),
-        ("mobile_sam", 512),
-        ("efficient_sam_ti", 256),
-    ],
+    [("sam_nano", 64), ("sam_nano", 512), ("mobile_sam", 256), ("mobile_sam", 512), ("efficient_sam_ti", 256)],
 )
 def test_shapes_follow_the_image_size(name: str, size: int) -> None:
     sam = backbones.build(name, image_size=size)
@@ -285,9 +271,7 @@ def test_an_unknown_name_gets_the_nearest() -> None:
 
 
 def test_images_of_another_shape_are_refused(nano: Sam) -> None:
-    with pytest.raises(
-        ValueError, match=r"shape \(1, 3, 64, 64\); sam_nano at image_size 128 takes \(b, 3, 128"
-    ):
+    with pytest.raises(ValueError, match=r"shape \(1, 3, 64, 64\); sam_nano at image_size 128 takes \(b, 3, 128"):
         nano.encode(torch.rand(1, 3, 64, 64))
     with pytest.raises(ValueError, match=r"torch.uint8; allowed is floating point in \[0, 1\]. Divide 8-bit"):
         nano.encode(torch.zeros(1, 3, 128, 128, dtype=torch.uint8))

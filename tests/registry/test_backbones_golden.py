@@ -14,10 +14,7 @@ from registry import backbones
 PROMPTS = {
     "none": {},
     "point": {"points": torch.tensor([[[300.0, 420.0]]]), "labels": torch.tensor([[1]])},
-    "two_points": {
-        "points": torch.tensor([[[300.0, 420.0], [700.0, 100.0]]]),
-        "labels": torch.tensor([[1, 1]]),
-    },
+    "two_points": {"points": torch.tensor([[[300.0, 420.0], [700.0, 100.0]]]), "labels": torch.tensor([[1, 1]])},
     "box": {"boxes": torch.tensor([[200.0, 300.0, 640.0, 700.0]])},
 }
 

@@ -24,9 +24,7 @@ from registry.errors import DataError
 def release(top: str = "NuInsSeg/") -> bytes:
     """A tiny archive in the release's layout, with folders that are not needed."""
     image, label = io.BytesIO(), io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(
-        image, "PNG"
-    )
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)).save(image, "PNG")
     Image.fromarray(np.eye(32, dtype=np.uint16)).save(label, "TIFF", compression="packbits")
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as file:
@@ -97,9 +95,7 @@ def test_prepare_downloads_unpacks_what_is_needed_and_is_done(server: Server, tm
         "NuInsSeg/human brain/vague areas/mask binary/human_brain_1.png",
         "NuInsSeg/human brain/vague areas/mask binary/human_brain_10.png",
     ]
-    assert datasets.get("nuinsseg").check(root).organs == {
-        "human brain": {"samples": 2, "nuclei": 2, "problems": 0}
-    }
+    assert datasets.get("nuinsseg").check(root).organs == {"human brain": {"samples": 2, "nuclei": 2, "problems": 0}}
     assert sorted(path.name for path in root.parent.iterdir()) == ["NuInsSeg.zip", "nuinsseg"]
     datasets.get("nuinsseg").prepare(root)  # there already
     shutil.rmtree(root)
@@ -131,9 +127,7 @@ def test_without_ranges_it_starts_again(server: Server, tmp_path: Path) -> None:
 def test_wrong_digest_is_kept_aside(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BENCH_DATA_SHA256", "00ff")
     digest = hashlib.sha256(server.body).hexdigest()
-    with pytest.raises(
-        DataError, match=f"has the SHA-256 {digest} instead of 00ff. It is kept aside as .*rejected"
-    ):
+    with pytest.raises(DataError, match=f"has the SHA-256 {digest} instead of 00ff. It is kept aside as .*rejected"):
         datasets.get("nuinsseg").prepare(tmp_path / "nuinsseg")
     assert [path.name for path in tmp_path.iterdir()] == ["NuInsSeg.zip.rejected"]
     monkeypatch.setenv("BENCH_DATA_SHA256", digest)

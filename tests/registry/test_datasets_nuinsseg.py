@@ -26,9 +26,7 @@ LABEL = np.zeros((6, 8), np.uint16)
 LABEL[1:3, 1:3], LABEL[4, 5] = 1, 700
 
 
-def add(
-    root: Path, organ: str, stem: str, image: np.ndarray | None = IMAGE, label: np.ndarray | None = LABEL
-):
+def add(root: Path, organ: str, stem: str, image: np.ndarray | None = IMAGE, label: np.ndarray | None = LABEL):
     """Write one pair; None leaves the file out, and the folders are there all the same."""
     for name in ("tissue images", "label masks modify"):
         (root / organ / name).mkdir(parents=True, exist_ok=True)
@@ -196,10 +194,7 @@ def test_missing_pairs_are_all_reported_at_once(root: Path) -> None:
     add(root, "human brain", "human_brain_9", image=None)
     text = problem_of(root)
     assert text.startswith(f"2 problems below {root}:")
-    assert (
-        "image without label: " in text
-        and "needs 'label masks modify/human_bladder_03.tif' beside it" in text
-    )
+    assert "image without label: " in text and "needs 'label masks modify/human_bladder_03.tif' beside it" in text
     assert "label without image: " in text and "needs 'tissue images/human_brain_9.png' beside it" in text
 
 
@@ -296,9 +291,7 @@ def test_folder_that_can_not_be_listed(root: Path, monkeypatch: pytest.MonkeyPat
 def test_file_that_may_not_be_read(root: Path) -> None:
     sample = datasets.get("nuinsseg").samples(root)[0]
     sample.image_path.chmod(0)
-    assert "can't be read as a PNG image: Permission denied" in refusal_of(
-        sample.image_path, sample.label_path
-    )
+    assert "can't be read as a PNG image: Permission denied" in refusal_of(sample.image_path, sample.label_path)
 
 
 # --- what is wrong with a file
@@ -326,10 +319,7 @@ def test_rgba_is_read_as_rgb_and_noted(tmp_path: Path) -> None:
     rgba[0, 0, 3] = 10
     add(tmp_path, "o", "s", image=rgba)
     np.testing.assert_array_equal(nuinsseg.read(Sample("s", "o", image_path, label_path, "s"))[0], IMAGE)
-    assert (
-        "alpha channel (partly transparent: check its colours)"
-        in datasets.get("nuinsseg").check(tmp_path).notes[0]
-    )
+    assert "alpha channel (partly transparent: check its colours)" in datasets.get("nuinsseg").check(tmp_path).notes[0]
 
 
 def test_16_bit_images_are_refused(tmp_path: Path) -> None:
@@ -361,13 +351,9 @@ def test_labels_that_are_no_integers_of_32_bits(tmp_path: Path, dtype: str) -> N
 
 def test_other_labels_that_are_refused(tmp_path: Path) -> None:
     image_path, label_path = add(tmp_path, "o", "s", label=IMAGE)
-    assert "is a colour image (mode RGB); a label map has one channel of integers" in refusal_of(
-        image_path, label_path
-    )
+    assert "is a colour image (mode RGB); a label map has one channel of integers" in refusal_of(image_path, label_path)
     Image.fromarray(LABEL > 0).save(label_path)
-    assert "is a binary mask; a label map gives every nucleus its own integer" in refusal_of(
-        image_path, label_path
-    )
+    assert "is a binary mask; a label map gives every nucleus its own integer" in refusal_of(image_path, label_path)
     tifffile.imwrite(label_path, np.stack([LABEL, LABEL]), photometric="minisblack")
     assert "holds 2 pages; a label map is one page of integers" in refusal_of(image_path, label_path)
     tifffile.imwrite(label_path, LABEL.astype(np.int32) - 1)
@@ -402,9 +388,7 @@ def test_truncated_files(tmp_path: Path, kept: float) -> None:
     image_path.write_bytes(whole[: int(kept if kept > 1 else kept * len(whole))])
     assert "s.png can't be read as a PNG image" in refusal_of(image_path, label_path)
     image_path.write_bytes(whole)
-    label_path.write_bytes(
-        label_path.read_bytes()[: int(kept if kept > 1 else kept * label_path.stat().st_size)]
-    )
+    label_path.write_bytes(label_path.read_bytes()[: int(kept if kept > 1 else kept * label_path.stat().st_size)])
     assert "s.tif can't be read as a TIFF label map" in refusal_of(image_path, label_path)
 
 

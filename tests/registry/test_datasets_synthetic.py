@@ -73,9 +73,19 @@ def test_nuclei_absorb_by_the_haematoxylin_vector() -> None:
     """A pure stain keeps its direction in optical density (Beer and Lambert), whatever its amount."""
     rng = np.random.default_rng(0)
     look = painter.Tissue(
-        radius=12, spread=0.0, aspect=0.9, haematoxylin=1.0, eosin=0.0, fibre=0.0, angle=0.0, lumen=0.0,
-        touching=0.0, faint=0.0, blurred=0.0, hue=(0.0, 0.0, 0.0),
-    )  # fmt: skip
+        radius=12,
+        spread=0.0,
+        aspect=0.9,
+        haematoxylin=1.0,
+        eosin=0.0,
+        fibre=0.0,
+        angle=0.0,
+        lumen=0.0,
+        touching=0.0,
+        faint=0.0,
+        blurred=0.0,
+        hue=(0.0, 0.0, 0.0),
+    )
     image, label_map = painter.paint(rng, look, size=128, n_nuclei=12)
     density = -np.log(image[label_map > 0].mean(axis=0) / 255 / 0.96)
     expected = np.asarray(painter.HAEMATOXYLIN) / np.linalg.norm(painter.HAEMATOXYLIN)
@@ -108,9 +118,7 @@ def test_31_organs_look_different(tmp_path: Path) -> None:
 
 def test_refuses_a_folder_that_holds_something(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(
-        DataError, match="exists and is not an empty folder; name another one, or remove it first"
-    ):
+    with pytest.raises(DataError, match="exists and is not an empty folder; name another one, or remove it first"):
         synthetic.write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with pytest.raises(DataError, match=r"could not be written to .*File exists"):

@@ -60,9 +60,7 @@ def test_interior_distance_by_hand():
 def test_touching_nuclei_are_measured_apart():
     label_map = np.zeros((5, 12), np.int32)
     label_map[:, 1:6], label_map[:, 6:11] = 1, 2
-    np.testing.assert_allclose(
-        interior_distance(label_map)[2, 1:11], [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3] * 2, rtol=1e-6
-    )
+    np.testing.assert_allclose(interior_distance(label_map)[2, 1:11], [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3] * 2, rtol=1e-6)
 
 
 def test_one_pixel_reaches_one_and_gaps_in_ids_are_allowed():

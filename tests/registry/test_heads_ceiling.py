@@ -47,9 +47,7 @@ def upsampled(logits: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
 def means(label_maps, predict) -> tuple[float, float, float]:
     """Mean AJI, mean PQ, and predicted nuclei per true one."""
     rows = [score(true, predict(true), aji_plus=False) for true in label_maps]
-    aji, pq, n_pred, n_true = (
-        np.mean([row[key] for row in rows]) for key in ("aji", "pq", "n_pred", "n_true")
-    )
+    aji, pq, n_pred, n_true = (np.mean([row[key] for row in rows]) for key in ("aji", "pq", "n_pred", "n_true"))
     return float(aji), float(pq), float(n_pred / n_true)
 
 

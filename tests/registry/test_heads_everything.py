@@ -96,8 +96,14 @@ def test_only_the_best_stay_when_there_are_too_many():
     iou = torch.linspace(0.5, 0.95, 10)
     found = collect(
         iter(zip(logits.split(3), iou.split(3), strict=True)),
-        size=(16, 16), grid=(16, 16), offset=1.0, min_iou=0.0, min_stability=0.0, max_area=1.0, limit=4,
-    )  # fmt: skip
+        size=(16, 16),
+        grid=(16, 16),
+        offset=1.0,
+        min_iou=0.0,
+        min_stability=0.0,
+        max_area=1.0,
+        limit=4,
+    )
     np.testing.assert_allclose(found.iou, [0.95, 0.9, 0.85, 0.8], rtol=1e-6)
     np.testing.assert_array_equal(found.boxes[0], [9, 9, 10, 10])
 
@@ -114,9 +120,7 @@ def test_it_cannot_be_trained(head):
             call()
     with pytest.raises(StrategyError, match=r"reads what its candidates\(\) gave, not ndarray"):
         head.instances(np.zeros((3, 8, 8)))
-    with pytest.raises(
-        StrategyError, match=r"unknown parameter of head 'everything' 'stabilty'. Did you mean"
-    ):
+    with pytest.raises(StrategyError, match=r"unknown parameter of head 'everything' 'stabilty'. Did you mean"):
         head.instances(collected(boxes_as_logits(16, (2, 6, 2, 6)), [0.9]), stabilty=0.1)
 
 
@@ -141,12 +145,7 @@ class OracleSam:
 
 def test_a_grid_of_points_finds_each_cell_once(head):
     found = head.candidates(
-        OracleSam(),
-        torch.zeros(3, 64, 64),
-        size=(24, 32),
-        valid=(48, 64),
-        points_per_side=8,
-        points_per_batch=7,
+        OracleSam(), torch.zeros(3, 64, 64), size=(24, 32), valid=(48, 64), points_per_side=8, points_per_batch=7
     )
     assert len(found.patches) == 64 and found.stride == (2.0, 2.0)
     label_map = head.instances(found, max_area=0.25)

@@ -289,10 +289,7 @@ def test_adapters_sit_where_medical_sam_adapter_puts_them(backbone: str) -> None
     sam = build(backbone)
     targets = sam.card.targets
     block = blocks.names(sam)[-1]
-    attention, mlp = (
-        sam.get_submodule(f"{block}.{targets.attention}"),
-        sam.get_submodule(f"{block}.{targets.mlp}"),
-    )
+    attention, mlp = (sam.get_submodule(f"{block}.{targets.attention}"), sam.get_submodule(f"{block}.{targets.mlp}"))
     seen: dict[str, torch.Tensor] = {}
     inner = sam.get_submodule(f"{block}.{targets.mlp_in}")
     plain = {}
@@ -330,9 +327,7 @@ def test_adapters_leave_the_official_names_alone() -> None:
 def test_impossible_rank(strategy: str, rank: int) -> None:
     sam = build("sam_nano")
     names = set(sam.state_dict())
-    with pytest.raises(
-        StrategyError, match=rf"rank {rank} is not possible: .* has width 128; choose 1 to 128"
-    ):
+    with pytest.raises(StrategyError, match=rf"rank {rank} is not possible: .* has width 128; choose 1 to 128"):
         strategies.apply(strategy, sam, rank=rank)
     assert set(sam.state_dict()) == names
     strategies.apply(strategy, sam, rank=1)  # the model is as fresh as before
@@ -340,9 +335,7 @@ def test_impossible_rank(strategy: str, rank: int) -> None:
 
 @pytest.mark.parametrize("reduction", [0, -4, 129])
 def test_impossible_reduction(reduction: int) -> None:
-    with pytest.raises(
-        StrategyError, match=rf"reduction {reduction} is not possible: .*'sam_nano' has width 128"
-    ):
+    with pytest.raises(StrategyError, match=rf"reduction {reduction} is not possible: .*'sam_nano' has width 128"):
         strategies.apply("adapter", build("sam_nano"), reduction=reduction)
 
 
@@ -355,33 +348,25 @@ def test_impossible_scale(scale: float) -> None:
 @pytest.mark.parametrize("strategy", ADDING)
 def test_blocks_that_match_nothing(strategy: str) -> None:
     sam = with_targets(build("sam_nano"), blocks=r"encoder\.layers\.\d+")
-    with pytest.raises(
-        StrategyError, match=r"'encoder\\\\.layers.*' on the card of 'sam_nano' matches no module"
-    ):
+    with pytest.raises(StrategyError, match=r"'encoder\\\\.layers.*' on the card of 'sam_nano' matches no module"):
         strategies.apply(strategy, sam)
 
 
 def test_a_target_that_is_no_linear_layer() -> None:
     sam = with_targets(build("sam_nano"), qkv="attn")
-    with pytest.raises(
-        StrategyError, match=r"'image_encoder.blocks.0.attn' of 'sam_nano' is a \w+; .* nn.Linear only"
-    ):
+    with pytest.raises(StrategyError, match=r"'image_encoder.blocks.0.attn' of 'sam_nano' is a \w+; .* nn.Linear only"):
         strategies.apply("lora_qv", sam)
 
 
 def test_a_target_that_does_not_exist() -> None:
     sam = with_targets(build("sam_nano"), proj="attn.out")
-    with pytest.raises(
-        StrategyError, match=r"'image_encoder.blocks.0.attn.out', .*below the block are: .*attn.proj"
-    ):
+    with pytest.raises(StrategyError, match=r"'image_encoder.blocks.0.attn.out', .*below the block are: .*attn.proj"):
         strategies.apply("lora_all_linear", sam)
 
 
 def test_a_default_prompt_that_does_not_exist() -> None:
     sam = with_targets(build("sam_nano"), default_prompt=("prompt_encoder.nothing",))
-    with pytest.raises(
-        StrategyError, match=r"default prompt 'prompt_encoder.nothing' on the card of 'sam_nano'"
-    ):
+    with pytest.raises(StrategyError, match=r"default prompt 'prompt_encoder.nothing' on the card of 'sam_nano'"):
         strategies.apply("decoder_only", sam)
 
 
@@ -392,9 +377,7 @@ def test_unknown_tokens(tokens: tuple[int, ...]) -> None:
 
 
 def test_an_unknown_option() -> None:
-    with pytest.raises(
-        StrategyError, match=r"unknown option of strategy 'lora_qv' 'rnak'. Did you mean 'rank'"
-    ):
+    with pytest.raises(StrategyError, match=r"unknown option of strategy 'lora_qv' 'rnak'. Did you mean 'rank'"):
         strategies.apply("lora_qv", build("sam_nano"), rnak=4)
 
 
@@ -402,7 +385,5 @@ def test_an_unknown_option() -> None:
 def test_two_strategies_on_one_model(second: str) -> None:
     sam = build("sam_nano")
     strategies.apply("lora_qv", sam)
-    with pytest.raises(
-        StrategyError, match=rf"'{second}' can't be applied: the model carries 'lora_qv' already"
-    ):
+    with pytest.raises(StrategyError, match=rf"'{second}' can't be applied: the model carries 'lora_qv' already"):
         strategies.apply(second, sam)

@@ -127,9 +127,7 @@ def test_missing_and_unexpected_tensors_are_named(tmp_path: Path) -> None:
     before = {name: tensor.clone() for name, tensor in fresh.state_dict().items()}
     with pytest.raises(WeightsError) as raised:
         trained.load(fresh, tmp_path)
-    assert f"missing: {key}, mask_decoder.iou_token.weight; unexpected: mask_decoder.extra" in str(
-        raised.value
-    )
+    assert f"missing: {key}, mask_decoder.iou_token.weight; unexpected: mask_decoder.extra" in str(raised.value)
     assert all(torch.equal(tensor, before[name]) for name, tensor in fresh.state_dict().items())
 
 
@@ -152,9 +150,7 @@ def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
         ("lora_qv", {"tokens": (0,)}, r"saved with tokens \[1, 2, 3\], but the model has \[0\]"),
     ],
 )
-def test_other_settings_are_refused(
-    strategy: str, options: dict[str, Any], text: str, tmp_path: Path
-) -> None:
+def test_other_settings_are_refused(strategy: str, options: dict[str, Any], text: str, tmp_path: Path) -> None:
     trained.save(build("lora_qv"), "lora_qv", tmp_path)
     with pytest.raises(WeightsError, match=text):
         trained.load(build(strategy, **options), tmp_path)
@@ -195,9 +191,7 @@ def test_the_wrong_strategy_is_not_saved(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_while_writing_leaves_the_earlier_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_while_writing_leaves_the_earlier_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sam = build("lora_qv")
     trained.save(sam, "lora_qv", tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}

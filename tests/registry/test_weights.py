@@ -104,9 +104,7 @@ def test_fetch_downloads_once(mirror: Mirror, published: Checkpoint, tmp_path: P
         assert path.read_bytes() == CONTENT
     assert mirror.asked == [None]
     assert names(folder) == {FILE}
-    assert weights.check("mobile_sam", folder) == weights.Status(
-        "mobile_sam", path, "ok", "sha256 as published"
-    )
+    assert weights.check("mobile_sam", folder) == weights.Status("mobile_sam", path, "ok", "sha256 as published")
 
 
 def test_progress_is_drawn(
@@ -118,9 +116,7 @@ def test_progress_is_drawn(
 
 def test_a_cut_download_is_kept_and_continued(mirror: Mirror, published: Checkpoint, tmp_path: Path) -> None:
     mirror.cut_after = 400_000
-    with pytest.raises(
-        WeightsError, match=r"broke off: .* bytes are kept in .*model\.pt\.part; run the same"
-    ):
+    with pytest.raises(WeightsError, match=r"broke off: .* bytes are kept in .*model\.pt\.part; run the same"):
         weights.fetch("mobile_sam", tmp_path, progress=False)
     assert names(tmp_path) == {f"{FILE}.part"}
     assert weights.check("mobile_sam", tmp_path).state == "missing"
@@ -132,18 +128,14 @@ def test_a_cut_download_is_kept_and_continued(mirror: Mirror, published: Checkpo
     assert names(tmp_path) == {FILE}
 
 
-def test_a_server_without_ranges_is_read_from_the_start(
-    mirror: Mirror, published: Checkpoint, tmp_path: Path
-) -> None:
+def test_a_server_without_ranges_is_read_from_the_start(mirror: Mirror, published: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / f"{FILE}.part").write_bytes(CONTENT[:1000])
     mirror.ranges = False
     assert weights.fetch("mobile_sam", tmp_path, progress=False).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("part", [CONTENT, CONTENT + b"more"], ids=["complete", "too long"])
-def test_a_part_that_needs_no_more_bytes(
-    mirror: Mirror, published: Checkpoint, tmp_path: Path, part: bytes
-) -> None:
+def test_a_part_that_needs_no_more_bytes(mirror: Mirror, published: Checkpoint, tmp_path: Path, part: bytes) -> None:
     (tmp_path / f"{FILE}.part").write_bytes(part)
     assert weights.fetch("mobile_sam", tmp_path, progress=False).read_bytes() == CONTENT
     assert mirror.asked[0] == f"bytes={len(part)}-"
@@ -151,9 +143,7 @@ def test_a_part_that_needs_no_more_bytes(
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-1], b"x" + CONTENT[1:]], ids=["truncated", "altered"])
-def test_a_wrong_download_is_kept_aside(
-    mirror: Mirror, published: Checkpoint, tmp_path: Path, content: bytes
-) -> None:
+def test_a_wrong_download_is_kept_aside(mirror: Mirror, published: Checkpoint, tmp_path: Path, content: bytes) -> None:
     mirror.content = content
     message = rf"model\.pt was refused: its sha256 is \w+, not {SHA256} \({len(content):,} of 1,048,576 bytes"
     with pytest.raises(WeightsError, match=message) as raised:
@@ -165,9 +155,7 @@ def test_a_wrong_download_is_kept_aside(
     assert weights.fetch("mobile_sam", tmp_path, progress=False).read_bytes() == CONTENT
 
 
-def test_a_wrong_file_in_place_is_told_and_kept_aside(
-    mirror: Mirror, published: Checkpoint, tmp_path: Path
-) -> None:
+def test_a_wrong_file_in_place_is_told_and_kept_aside(mirror: Mirror, published: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(CONTENT[:-1])
     status = weights.check("mobile_sam", tmp_path)
     assert status.state == "wrong digest"
@@ -202,9 +190,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return found
 
 
-def test_runs_of_one_process_verify_a_file_once(
-    published: Checkpoint, tmp_path: Path, hashed: list[Path]
-) -> None:
+def test_runs_of_one_process_verify_a_file_once(published: Checkpoint, tmp_path: Path, hashed: list[Path]) -> None:
     path = tmp_path / FILE
     path.write_bytes(CONTENT)
     for _ in range(3):
@@ -213,9 +199,7 @@ def test_runs_of_one_process_verify_a_file_once(
     assert hashed == [path]
 
 
-def test_a_file_that_has_changed_is_verified_again(
-    published: Checkpoint, tmp_path: Path, hashed: list[Path]
-) -> None:
+def test_a_file_that_has_changed_is_verified_again(published: Checkpoint, tmp_path: Path, hashed: list[Path]) -> None:
     path, found = tmp_path / FILE, tmp_path / "new"
     path.write_bytes(CONTENT)
     assert weights.check("mobile_sam", tmp_path).state == "ok"
@@ -424,13 +408,9 @@ def test_files_that_are_no_checkpoints_are_told(tmp_path: Path) -> None:
     }
     for file, content in contents.items():
         (tmp_path / file).write_bytes(content)
-        with pytest.raises(
-            WeightsError, match=rf"{file} (is damaged or no torch checkpoint \(.+\)|was refused)"
-        ):
+        with pytest.raises(WeightsError, match=rf"{file} (is damaged or no torch checkpoint \(.+\)|was refused)"):
             load("mobile_sam", tmp_path / file)
-    with pytest.raises(
-        WeightsError, match=r"is a folder; give the file, or fetch it with `bench weights fetch"
-    ):
+    with pytest.raises(WeightsError, match=r"is a folder; give the file, or fetch it with `bench weights fetch"):
         load("mobile_sam", tmp_path)
     with pytest.raises(WeightsError, match=r"absent\.pt does not exist"):
         load("mobile_sam", tmp_path / "absent.pt")
