@@ -1,0 +1,64 @@
+"""Files that are written whole or not at all: the one writer of the whole program.
+
+It stands in `registry`, which imports nothing from `bench`, because checkpoints and trained parts are written there.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path; move the file written there to `path` when the block ends without an error.
+
+    The temporary file lies beside `path` under a unique hidden name that ends in ``.tmp``, so that nobody takes it for
+    a finished file; libraries that choose a format by the suffix are told it. It is synced before it is moved, and
+    follows the umask, whatever mode the library that wrote it has chosen. A link is followed. What is neither a
+    regular file nor a folder (a device, a FIFO, a process substitution) can't be replaced: the bytes are written into
+    it.
+
+    Raises:
+        IsADirectoryError: `path` is a folder.
+        OSError: no room or no permission; an earlier file then still stands.
+    """
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; give the name of a file.")
+    if path.exists() and not path.is_file():
+        with tempfile.TemporaryDirectory(prefix="nuclei-bench-") as folder:
+            temporary = Path(folder) / "output"
+            yield temporary
+            with temporary.open("rb") as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("xb") as created:
+            mode = os.fstat(created.fileno()).st_mode & 0o777  # what the umask leaves
+        yield temporary
+        temporary.chmod(mode)
+        with temporary.open("rb") as written:
+            os.fsync(written.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove temporary files that a killed process left in a folder; only for the sole writer of that folder."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, line breaks as they are (see `replacing`)."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")

@@ -1,0 +1,73 @@
+"""Files are whole or absent, follow the umask and links, and never replace what is no regular file."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from registry import atomic
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_an_error_leaves_the_earlier_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.json"
+    atomic.write_text(path, "old")
+    with pytest.raises(ValueError, match="stop"), atomic.replacing(path) as temporary:
+        temporary.write_text("new")
+        raise ValueError("stop")
+    assert path.read_text() == "old" and names(tmp_path) == ["a.json"]
+
+
+def test_the_mode_follows_the_umask_whatever_the_writer_chose(tmp_path):
+    previous = os.umask(0o027)
+    try:
+        with atomic.replacing(tmp_path / "a.bin") as temporary:
+            temporary.write_bytes(b"1")
+            temporary.chmod(0o600)
+    finally:
+        os.umask(previous)
+    assert (tmp_path / "a.bin").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_link_is_followed_and_stays_a_link(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.csv").symlink_to("there/real.csv")
+    atomic.write_text(tmp_path / "link.csv", "1\n")
+    assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "there" / "real.csv").read_text() == "1\n"
+
+
+def test_a_fifo_and_a_device_are_written_into(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(fifo.read_text()), daemon=True)
+    reader.start()
+    atomic.write_text(fifo, "through\n")
+    reader.join(10)
+    assert read == ["through\n"] and fifo.is_fifo()
+    atomic.write_text(Path("/dev/null"), "gone")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_folder_is_refused_by_name(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder; give the name of a file"):
+        atomic.write_text(tmp_path, "x")
+
+
+def test_a_long_name_fits_the_file_system(tmp_path):
+    path = tmp_path / ("n" * 245 + ".txt")
+    atomic.write_text(path, "x")
+    assert path.read_text() == "x"
+
+
+def test_unfinished_files_are_removed_and_others_stay(tmp_path):
+    (tmp_path / ".state.pt.0123abcd.tmp").write_text("torn")
+    (tmp_path / ".keep").write_text("")
+    atomic.remove_unfinished(tmp_path)
+    assert names(tmp_path) == [".keep"]
