@@ -20,7 +20,7 @@ bench-suite: .venv/.installed-dev
 	$(BIN)/python -m pytest benchmarks
 
 counts: .venv/.installed-dev
-	$(BIN)/python -m bench.count
+	$(BIN)/python -m bench.estimate.flops
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import classical, data, evaluate, folds, measure, model, train
+from bench import folds
 from bench.grid import CLASSICAL, Run
-from bench.outputs import save_predictions, save_scores
-from bench.record import RunRecord, folder
+from bench.results.record import RunRecord, folder
+from bench.training import classical, data, evaluate, loop, measure, model
+from bench.training.outputs import save_predictions, save_scores
 from registry import heads, trained
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ TIMINGS = (
 
 
 @dataclass(frozen=True)
-class Workplace:
+class RunContext:
     """Where a run works: operational, never part of its identity.
 
     Attributes:
@@ -76,7 +77,7 @@ def split(run: Run, images: Mapping[str, data.Image]) -> Split:
 def execute(
     run: Run,
     images: Mapping[str, data.Image],
-    place: Workplace,
+    place: RunContext,
     *,
     progress: Callable[..., None] = lambda *_: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -106,7 +107,7 @@ def execute(
 
 
 def _model_fold(
-    run: Run, parts: Split, place: Workplace, progress: Callable[..., None], should_stop: Callable[[], bool]
+    run: Run, parts: Split, place: RunContext, progress: Callable[..., None], should_stop: Callable[[], bool]
 ) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
     import torch
 
@@ -134,7 +135,7 @@ def _model_fold(
     cost |= {"adapter_bytes": trained.save(sam, run.strategy, where / "trained"), **fitted}
 
     sam.eval()
-    precision = partial(train.autocast, device)
+    precision = partial(loop.autocast, device)
     started = time.monotonic()
 
     def raw(image: data.Image) -> Any:
@@ -175,7 +176,7 @@ def _train(
     sam: Any,
     fresh: Callable[[], Any],
     parts: Split,
-    place: Workplace,
+    place: RunContext,
     progress: Callable[..., None],
     should_stop: Callable[[], bool],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -209,14 +210,14 @@ def _train(
 
     def validate() -> dict[str, float]:
         sam.eval()
-        precision = partial(train.autocast, device)
+        precision = partial(loop.autocast, device)
         raw = (
             evaluate.raw_prediction(sam, head, image.pixels, scale=run.scale, autocast=precision)
             for image in parts.validation
         )
         return evaluate.mean_scores(raw, [i.label_map for i in parts.validation], head, head.defaults)
 
-    optimizer = train.make_optimizer(sam, lr=settings["lr"], weight_decay=settings["weight_decay"])
+    optimizer = loop.make_optimizer(sam, lr=settings["lr"], weight_decay=settings["weight_decay"])
     model.set_training_mode(sam)
     audit = model.audit(
         sam,
@@ -226,11 +227,11 @@ def _train(
         optimizer=optimizer,
         fresh=fresh,
         strategy=run.strategy,
-        autocast=partial(train.autocast, device),
+        autocast=partial(loop.autocast, device),
         seed=run.seed,
     )
     measure.reset_peak(device)
-    state = train.fit(
+    state = loop.fit(
         sam,
         optimizer,
         logits=logits,
@@ -285,7 +286,7 @@ def _leave_untrained(
 
 
 def _classical_fold(
-    run: Run, parts: Split, place: Workplace, progress: Callable[..., None], should_stop: Callable[[], bool]
+    run: Run, parts: Split, place: RunContext, progress: Callable[..., None], should_stop: Callable[[], bool]
 ) -> tuple[list[dict[str, Any]], dict[str, Any], dict[str, Any]]:
     import torch
 

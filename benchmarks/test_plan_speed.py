@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-from bench import plan
+from bench.planning import plan
 
 LIMIT_S = 10.0
 GRID = """\"\"\"The default grid on 240 folds, from random weights.\"\"\"

@@ -65,7 +65,7 @@ def test_summary_of_all_records(study: tuple[Path, list[str]]) -> None:
     results, ids = study
     found = measured(
         results,
-        "from bench.index import Index\n"
+        "from bench.results.index import Index\n"
         "index = Index(results)\n"
         "laps['n'] = len(lap('cold', index.refresh))\n"
         "laps['n_again'] = len(lap('again', index.refresh))\n"

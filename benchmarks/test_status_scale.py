@@ -20,11 +20,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import claim, ledger, live, manifest, record
 from bench.grid import Run
-from bench.ledger import Submission
-from bench.manifest import Manifest
-from bench.record import RunRecord
+from bench.results import plans, record, run_lock, submissions
+from bench.results.plans import SavedPlan
+from bench.results.record import RunRecord
+from bench.results.submissions import Submission
+from bench.status import live
 
 ROOT = Path(__file__).parents[1]
 BACKBONES = ("mobile_sam", "tiny_sam", "efficient_sam_ti", "efficient_sam_s", "sam_vit_b", "sam_vit_l", "sam_vit_h")
@@ -96,8 +97,8 @@ def runs(count: int) -> list[Run]:
 def fill(results: Path, count: int) -> list[Run]:
     """Make a folder up: of every 100 runs 90 are done, 3 failed, 2 run, the others queue."""
     planned = runs(count)
-    plan = Manifest("large", "2026-01-01", tuple(planned), (), Path("/data"), None, "auto", "slurm", "default")
-    manifest.write(results, plan)
+    plan = SavedPlan("large", "2026-01-01", tuple(planned), (), Path("/data"), None, "auto", "slurm", "default")
+    plans.write(results, plan)
     origin = {
         "ended": "2026-01-02T00:00:00+00:00",
         "node": "gpu-01",
@@ -118,13 +119,13 @@ def fill(results: Path, count: int) -> list[Run]:
         elif n % 100 < 92:
             folder.mkdir(parents=True)
             holder = {"token": "t", "host": "far", "pid": 1, "born": "x", "job": None, "node": "gpu-01", "limit_s": 1e9}
-            (folder / claim.FILENAME).write_text(json.dumps(holder))
+            (folder / run_lock.FILENAME).write_text(json.dumps(holder))
             told = {"phase": "training", "epoch": 3, "epochs": 60, "loss": 0.5, "images_per_s": 12.0, "eta_s": 900.0}
             (folder / "progress.json").write_text(json.dumps(told))
     share = count // 10
     for number in range(10):
         tasks = tuple((run.id,) for run in planned[number * share : (number + 1) * share])
-        ledger._write(
+        submissions._write(
             results,
             Submission(
                 f"2026{number}",
@@ -196,7 +197,7 @@ def test_the_live_view_when_nothing_changed(tmp_path: Path, large: tuple[Path, l
     results, planned = large if done else (tmp_path, large[1])
     console = Console(file=StringIO(), width=120)
     view = live.View(results=tmp_path, runs=planned, is_final=lambda one: one.status == "failed", console=console)
-    view.ledger = ledger.read(results)
+    view.ledger = submissions.read(results)
     looks, draws = [], []
     for _ in range(7):
         start = time.perf_counter()

@@ -104,7 +104,7 @@ def test_every_local_link_of_the_readme_resolves():
 
 
 def test_the_grid_of_the_readme_is_a_grid(tmp_path):
-    from bench import plan
+    from bench.planning import plan
 
     (block,) = re.findall(r"```python\n(from bench\.grid .*?)```", README, re.DOTALL)
     (tmp_path / "mine.py").write_text(block)

@@ -45,12 +45,12 @@ def bench_run(tiny_data: Path, tiny_grid: Path) -> Callable[..., tuple[int, str]
     """`bench run` on the small world, in this process; returns the exit code and what was printed."""
 
     def call(results: Path, **changes: object) -> tuple[int, str]:
-        from bench import launch
+        from bench.submission import prepare
 
         arguments = {"assignments": (), "only": (), "data": tiny_data, "weights_folder": None, "results": results}
-        prepared = launch.prepare(str(changes.pop("grid", tiny_grid)), **(arguments | changes))  # type: ignore[arg-type]
+        prepared = prepare.prepare(str(changes.pop("grid", tiny_grid)), **(arguments | changes))  # type: ignore[arg-type]
         printed = StringIO()
-        code = launch.run(
+        code = prepare.run(
             prepared,
             results=results,
             weights_folder=None,

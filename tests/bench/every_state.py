@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bench import claim, ledger, manifest, plan, record
 from bench.grid import Grid, Run, Settings
-from bench.index import Index
-from bench.ledger import Ledger, Submission
-from bench.manifest import Manifest
-from bench.record import RunRecord
-from bench.slurm import Queue, QueuedJob
+from bench.planning import plan
+from bench.results import plans, record, run_lock, submissions
+from bench.results.index import Index
+from bench.results.plans import SavedPlan
+from bench.results.record import RunRecord
+from bench.results.submissions import Ledger, Submission
+from bench.slurm.client import Queue, QueuedJob
 
 OWNER = "1000@test"
 FAR = {"host": "gpu-07", "pid": 1, "born": "elsewhere:1", "limit_s": 1e9}
@@ -86,7 +87,7 @@ class Place:
             "submitted": "2026-01-01T12:00:00+00:00",
         }
         submission = Submission(**(values | changes))
-        ledger._write(self.results, submission)
+        submissions._write(self.results, submission)
         return submission
 
     def index(self) -> Index:
@@ -95,7 +96,7 @@ class Place:
         return found
 
     def ledger(self) -> Ledger:
-        return ledger.read(self.results)
+        return submissions.read(self.results)
 
 
 def planned(results: Path, backbones: tuple[str, ...], strategies: tuple[str, ...], **changes: Any) -> Place:
@@ -112,7 +113,7 @@ def planned(results: Path, backbones: tuple[str, ...], strategies: tuple[str, ..
         "kind": "slurm",
         "profile": "default",
     }
-    manifest.write(results, Manifest(**(values | changes)))
+    plans.write(results, SavedPlan(**(values | changes)))
     return Place(results, {f"{run.backbone}/{run.strategy}/{run.fold}": run for run in made.runs})
 
 
@@ -163,8 +164,8 @@ def everything(results: Path) -> tuple[Place, Queue]:
         )
     place.save(names[44])
     lines += [("40_20", "PREEMPTED", ""), ("40_21", "NODE_FAIL", ""), ("40_22", "CANCELLED", "")]
-    ledger.write_cancelled(results, [place.id(names[47])])
-    place.claim(names[50], None, None, host=socket.gethostname(), pid=2**22 + 1, born=f"{claim._boot()}:0")
+    submissions.write_cancelled(results, [place.id(names[47])])
+    place.claim(names[50], None, None, host=socket.gethostname(), pid=2**22 + 1, born=f"{run_lock._boot()}:0")
     return place, queue(
         *lines, ("40_23", "CANCELLED", ""), *((f"40_{n}", "PENDING", "JobArrayTaskLimit") for n in (24, 25))
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.grid import CLASSICAL, digest
-from bench.record import FILENAME, RunRecord, folder
+from bench.results.record import FILENAME, RunRecord, folder
 
 TRAIN = {"epochs": 60, "batch_size": 8, "lr": 0.005}
 # encoder, everything else: the public counts (in parameters)
@@ -178,7 +178,7 @@ def _history(pq: float) -> list[dict[str, float]]:
 
 
 def write_many(results: Path, cells: int = 2_000, folds: int = 5) -> list[str]:
-    """Write `many` below a results folder, as `bench.record.write` would but without syncing; returns the ids."""
+    """Write `many` below a results folder, as `bench.results.record.write` would but without syncing; returns the ids."""
     ids = []
     for one in many(cells, folds):
         path = folder(results, one.id) / FILENAME

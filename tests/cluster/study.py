@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import claim, ledger, progress, record, slurm
-from bench.record import RunRecord
+from bench.results import progress, record, run_lock, submissions
+from bench.results.record import RunRecord
+from bench.slurm import client
 
 GRID = """\"\"\"A small grid.\"\"\"
 from bench.grid import FoldSettings, Grid, Settings, TrainSettings
@@ -179,7 +180,7 @@ class Study:
         found = {}
         for name in sorted(record.folders(self.results)):
             place = record.folder(self.results, name)
-            holder = claim.held(place)
+            holder = run_lock.holder(place)
             if holder is not None:
                 found[name] = {**holder, **(progress.read(place) or {})}
         return found
@@ -190,20 +191,19 @@ class Study:
 
     def given(self) -> Counter[str]:
         """How many array tasks each run was given to."""
-        found = ledger.read(self.results)
-        submissions = (*found.closed, *found.open)
-        return Counter(run for one in submissions for task in one.tasks for run in task)
+        ledger = submissions.read(self.results)
+        return Counter(run for one in (*ledger.closed, *ledger.open) for task in one.tasks for run in task)
 
     def queue(self) -> dict[str, Listed]:
         """This user's jobs by id, as SLURM lists them."""
-        command = ["squeue", "--noheader", "--array", "--states=all", f"--format={slurm.FORMAT}"]
+        command = ["squeue", "--noheader", "--array", "--states=all", f"--format={client.FORMAT}"]
         text = subprocess.run(command, env=self.env, capture_output=True, text=True, check=True).stdout
         lines = [line.split("|", 6) for line in text.splitlines()]
         return {one[0]: Listed(one[0], one[1], one[2], one[6]) for one in lines}
 
     def live_jobs(self) -> list[str]:
         """Ids of the jobs that wait or run."""
-        return [job.id for job in self.queue().values() if job.state not in slurm.OVER]
+        return [job.id for job in self.queue().values() if job.state not in client.FINISHED_STATES]
 
     def ask(self, *command: str) -> str:
         """What one of SLURM's commands prints."""

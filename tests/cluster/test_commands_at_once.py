@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from study import Command, Study, leftovers
 
-from bench import ledger
+from bench.results import submissions
 
 GRID: dict[str, Any] = {"strategies": ("zero_shot", "decoder_only"), "epochs": 10, "classical": True}
 PROFILE = "runs_per_job = 2\n"
@@ -33,7 +33,7 @@ def done_once(one: Study) -> None:
     assert len(records) == RUNS and {found.status for found in records.values()} == {"ok"}, one.explain()
     assert all(found.attempts == [] for found in records.values())
     assert one.given() == dict.fromkeys(records, 1)
-    book = ledger.read(one.results)
+    book = submissions.read(one.results)
     assert book.open == ()
     noted = {str(submission.job_of(task)) for submission in book.closed for task in range(len(submission.tasks))}
     ours = {job.id for job in one.queue().values() if job.name.startswith("bench-")}
@@ -80,23 +80,23 @@ def test_a_command_killed_while_it_submits_is_made_good_by_the_next(cluster, stu
     with wrapped(one, submits):
         command = one.run()
         one.finish(command, expect=-signal.SIGKILL)
-    (orphan,) = ledger.read(one.results).open
+    (orphan,) = submissions.read(one.results).open
     assert orphan.job_id is None
     assert any(job.name == orphan.job_name for job in one.queue().values()) is submits
     if not submits:  # such a submission is waited for, in case that sbatch is just slow: here, it is old
-        os.utime(ledger.path(one.results, orphan), (0, 0))
+        os.utime(submissions.path(one.results, orphan), (0, 0))
     assert f"{RUNS} of {RUNS} runs are done, 0 failed" in one.finish(one.run())
     records = one.records()
     assert len(records) == RUNS and {found.status for found in records.values()} == {"ok"}
     assert all(found.attempts == [] for found in records.values())
-    assert ledger.read(one.results).open == () and one.live_jobs() == [] and leftovers(one.results) == []
+    assert submissions.read(one.results).open == () and one.live_jobs() == [] and leftovers(one.results) == []
 
 
 def test_jobs_of_a_command_killed_before_it_noted_them_are_adopted(cluster, study):
     one = study(cluster, profile=PROFILE, **GRID)
     one.finish(one.run("--detach"))
-    (submission,) = ledger.read(one.results).open
-    path = ledger.path(one.results, submission)
+    (submission,) = submissions.read(one.results).open
+    path = submissions.path(one.results, submission)
     path.write_text(json.dumps({**json.loads(path.read_text()), "job_id": None}))  # as a crash would have left it
     assert f"{RUNS} of {RUNS} runs are done, 0 failed" in one.finish(one.run())
     done_once(one)

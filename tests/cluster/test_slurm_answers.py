@@ -1,11 +1,11 @@
-"""What `bench.slurm` makes of the words of a real SLURM."""
+"""What `bench.slurm.client` makes of the words of a real SLURM."""
 
 from __future__ import annotations
 
 import pytest
 from study import wait_until
 
-from bench import slurm
+from bench.slurm import client
 
 SLEEP = "sleep 300"
 
@@ -22,15 +22,15 @@ def submitted(cluster, *words: str) -> str:
     return cluster.ask("sbatch", *flags, f"--wrap={SLEEP}").strip()
 
 
-def queue_with(cluster, condition) -> slurm.Queue:
-    def look() -> slurm.Queue | None:
-        found = slurm.queue()
+def queue_with(cluster, condition) -> client.Queue:
+    def look() -> client.Queue | None:
+        found = client.queue()
         return found if found is not None and condition(found) else None
 
     return wait_until("such a queue", look, lambda: cluster.ask("squeue", "--states=all"), limit_s=60)
 
 
-def live(queue: slurm.Queue, *job_ids: str) -> bool:
+def live(queue: client.Queue, *job_ids: str) -> bool:
     return any(job_id in queue.jobs and queue.jobs[job_id].live for job_id in job_ids)
 
 
@@ -45,24 +45,24 @@ def test_an_arrays_tasks_wait_run_and_end(on):
     # Just submitted, a job waits without a reason.
     assert {job.reason for job in ours.values() if job.state == "PENDING"} <= {"Resources", "Priority", ""}
     assert all(job.live for job in ours.values()) and found.named("bench-a|b") is not None
-    assert slurm.state(f"{array}_0") == "RUNNING" and slurm.state(f"{array}_3") == "PENDING"
-    assert slurm.cancel([f"{array}_0", f"{array}_3"]) == []
+    assert client.job_state(f"{array}_0") == "RUNNING" and client.job_state(f"{array}_3") == "PENDING"
+    assert client.cancel([f"{array}_0", f"{array}_3"]) == []
     found = queue_with(on, lambda queue: not live(queue, f"{array}_0", f"{array}_3"))
     assert found.jobs[f"{array}_0"].state == "CANCELLED"  # it ran, so SLURM remembers it for some minutes
     assert live(found, f"{array}_1")
 
 
 def test_what_is_not_there_is_passed_over(on):
-    assert slurm.state("999999") is None
-    assert slurm.cancel(["999999"]) == []  # scancel is silent about jobs that SLURM has forgotten
-    assert "Invalid job id none" in " ".join(slurm.cancel(["none"]))
-    assert slurm.ended(["999999"]) == {}  # no accounting here
+    assert client.job_state("999999") is None
+    assert client.cancel(["999999"]) == []  # scancel is silent about jobs that SLURM has forgotten
+    assert "Invalid job id none" in " ".join(client.cancel(["none"]))
+    assert client.final_states(["999999"]) == {}  # no accounting here
 
 
 def test_an_index_above_the_largest_array_is_refused(on):
-    assert slurm.max_array_size() == 1001
+    assert client.max_array_size() == 1001
     last = submitted(on, "--hold", "--array=1000")  # 1,001 tasks would be numbered up to this
-    assert slurm.cancel([last]) == []
+    assert client.cancel([last]) == []
     with pytest.raises(AssertionError, match="Invalid job array specification"):
         submitted(on, "--hold", "--array=1001")
 
@@ -71,10 +71,10 @@ def test_accounting_knows_how_jobs_ended(accounted, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", accounted.env["SLURM_CONF"])
     array = submitted(accounted, "--array=0-1")
     queue_with(accounted, lambda queue: queue.jobs[f"{array}_0"].state == "RUNNING")
-    assert slurm.ended([f"{array}_0"]) in ({}, {f"{array}_0": "RUNNING"})
-    assert slurm.cancel([f"{array}_0"]) == []
+    assert client.final_states([f"{array}_0"]) in ({}, {f"{array}_0": "RUNNING"})
+    assert client.cancel([f"{array}_0"]) == []
     wait_until(
         "the accounting's word",
-        lambda: slurm.ended([f"{array}_0"]) == {f"{array}_0": "CANCELLED"},
+        lambda: client.final_states([f"{array}_0"]) == {f"{array}_0": "CANCELLED"},
         lambda: accounted.ask("sacct", "-X"),
     )

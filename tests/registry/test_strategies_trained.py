@@ -217,7 +217,7 @@ def test_channels_last_weights_are_saved(tmp_path: Path) -> None:
 
 
 def test_batch_norm_statistics_are_not_written(tmp_path: Path) -> None:
-    """No strategy changes them; see `bench.model.set_training_mode`."""
+    """No strategy changes them; see `bench.training.model.set_training_mode`."""
     sam = build("full", "mobile_sam")
     assert any(isinstance(module, nn.BatchNorm2d) for module in sam.modules())
     trained.save(sam, "full", tmp_path)

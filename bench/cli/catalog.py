@@ -1,0 +1,162 @@
+"""What is registered, as tables and trees for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+from rich.tree import Tree
+
+from bench.planning import overrides, plan
+from registry import backbones, datasets, heads, strategies
+from registry.contract import CheckReport
+
+if TYPE_CHECKING:
+    from bench.training.model import Node
+    from registry.weights import Status
+
+MARKS = {"ok": "green", "missing": "yellow", "unverified": "yellow", "wrong digest": "red"}
+
+
+def listing(kind: str) -> Table:
+    """One table of everything registered of a kind; ``settings`` lists what `--set` takes."""
+    table = Table(title=kind, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    if kind == "backbones":
+        for name in ("name", "parameters", "input", "official checkpoint"):
+            table.add_column(name, justify="right" if name in ("parameters", "input") else "left")
+        for name in backbones.names():
+            card = backbones.card(name)
+            file = card.checkpoint.filename if card.checkpoint else "none: random weights only"
+            table.add_row(name, millions(card.parameters.total), f"{card.native_image_size} px", file)
+        return table
+    for name in ("name", "type, default and meaning" if kind == "settings" else "summary"):
+        table.add_column(name)
+    rows: Iterable[tuple[str, str]] = {
+        "strategies": lambda: ((n, f"{strategies.get(n).summary} [dim]({_options(n)})[/]") for n in strategies.names()),
+        "heads": lambda: ((n, heads.get(n).summary) for n in heads.names()),
+        "datasets": lambda: ((n, datasets.get(n).summary) for n in datasets.names()),
+        "grids": lambda: ((n, plan.load_grid(n).summary) for n in plan.grid_names()),
+        "settings": lambda: overrides.setting_names().items(),
+    }[kind]()
+    for name, summary in rows:
+        table.add_row(name, summary)
+    return table
+
+
+def show(backbone: str, strategy: str | None, depth: int) -> Iterator[Table | Tree]:
+    """A backbone's card, and its tree of modules with what is trained marked.
+
+    Raises:
+        RegistryError: an unknown name, or a strategy that can't be applied.
+    """
+    card = backbones.card(backbone)
+    if strategy is not None:
+        strategies.get(strategy)
+    facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    file = card.checkpoint
+    rows = {
+        "backbone": f"[bold]{card.name}[/] – {card.title}",
+        "parameters": f"{card.parameters.total:,} (encoder {card.parameters.encoder:,}, prompt encoder "
+        f"{card.parameters.prompt_encoder:,}, mask decoder {card.parameters.decoder:,})",
+        "native input": f"{card.native_image_size} px",
+        "checkpoint": file.url if file else "none: random weights only",
+        "licence": card.licence,
+        "paper": card.paper,
+        "repository": card.repository,
+        "note": card.note,
+    }
+    if strategy is not None:
+        entry = strategies.get(strategy)
+        rows |= {
+            "strategy": f"[bold]{strategy}[/] – {entry.summary}",
+            "source": entry.source,
+            "options": _options(strategy),
+        }
+    for name, value in rows.items():
+        if value:
+            facts.add_row(f"[dim]{name}[/]", value)
+    yield facts
+
+    from bench.training import model
+
+    sam = model.prepare(
+        backbone=backbone,
+        strategy=strategy or "zero_shot",
+        options={},
+        image_size=256,
+        checkpoint=None,
+        tokens=heads.get("distance").channels,
+        seed=0,
+    )
+    root = model.describe(sam, depth)
+    tree = Tree(_label(root, backbone))
+    _grow(tree, root)
+    yield tree
+
+
+def with_checkpoint() -> list[str]:
+    """Backbones that have an official checkpoint."""
+    return [name for name in backbones.names() if backbones.card(name).checkpoint]
+
+
+def check_report(report: CheckReport) -> Iterator[Table | str]:
+    """What `bench data check` found: one row per organ, then every problem and oddity."""
+    table = Table(
+        title=f"{report.root}", title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
+    keys = list(dict.fromkeys(key for counts in report.organs.values() for key in counts))
+    table.add_column("organ")
+    for key in keys:
+        table.add_column(key, justify="right")
+    for organ, counts in report.organs.items():
+        table.add_row(escape(organ), *(f"{counts.get(key, 0):,}" for key in keys))
+    totals = [sum(counts.get(key, 0) for counts in report.organs.values()) for key in keys]
+    table.add_row(f"[bold]{len(report.organs)} organs[/]", *(f"[bold]{total:,}[/]" for total in totals))
+    lines = [f"[red]problem[/] {escape(text)}" for text in report.problems]
+    lines += [f"[yellow]note[/] {escape(text)}" for text in report.notes]
+    yield table
+    yield from lines or ["[green]no problems[/]"]
+
+
+def weights_report(statuses: Iterable[Status]) -> Table:
+    """What `bench weights check` found."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("backbone", "state", "file", "detail"):
+        table.add_column(name, overflow="fold")
+    for status in statuses:
+        table.add_row(
+            status.name,
+            f"[{MARKS.get(status.state, 'white')}]{status.state}[/]",
+            escape(str(status.path)),
+            escape(status.detail),
+        )
+    return table
+
+
+def millions(count: int) -> str:
+    """A parameter count as people write it: 93.7 M, 29.7 k, 0."""
+    if count >= 1_000_000:
+        return f"{count / 1e6:.1f} M"
+    return f"{count / 1e3:.1f} k" if count >= 1000 else str(count)
+
+
+def _options(strategy: str) -> str:
+    options: dict[str, Any] = strategies.options(strategy)
+    return ", ".join(f"{key}={value}" for key, value in options.items()) or "no options"
+
+
+def _label(node: Node, name: str | None = None) -> str:
+    share = "[dim]frozen[/]"
+    if node.trained == node.parameters:
+        share = "[green]trained[/]"
+    elif node.trained:
+        share = f"[green]{millions(node.trained)} trained[/]"
+    times = f" × {node.count}" if node.count > 1 else ""
+    return f"{name or escape(node.name)} [dim]{escape(node.kind)}{times}[/] {millions(node.parameters)}, {share}"
+
+
+def _grow(tree: Tree, node: Node) -> None:
+    for child in node.children:
+        _grow(tree.add(_label(child)), child)

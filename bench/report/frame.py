@@ -1,0 +1,258 @@
+"""Records → tidy DataFrames. Values stay as recorded (fractions, bytes, ms); missing is NaN, never zero."""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bench.errors import BenchError, RecordError
+from bench.grid import CLASSICAL, cell_id
+from bench.report.fold_stats import FoldStats
+from bench.results.record import SCORES_FILENAME, RunRecord, folder
+
+IMAGE_SCORES = ("dice", "aji", "aji_plus", "pq", "sq", "dq", "f1", "precision", "recall")
+SCORES = (*IMAGE_SCORES, "pooled_pq", "weighted_pq")
+LATENCIES = ("encoder_latency_ms", "decoder_latency_ms", "postprocessing_latency_ms")
+SECTION_KEYS = ("dataset", "dataset_digest", "n_splits", "fold_seed")
+RUN_KEYS = (
+    "backbone",
+    "strategy",
+    "head",
+    *SECTION_KEYS,
+    "fold",
+    "validation_fraction",
+    "seed",
+    "weights",
+    "image_size",
+    "scale",
+)
+CONSTANT_COSTS = (
+    "parameters_total",
+    "parameters_trainable",
+    "parameters_encoder",
+    "parameters_decoder",
+    "parameters_added",
+    "adapter_bytes",
+    "flops",
+)
+MEAN_COSTS = (*LATENCIES, "latency_ms", "throughput_images_per_s")
+PEAK_COSTS = ("train_peak_bytes", "inference_peak_bytes", "peak_bytes")
+LARGEST_COSTS = ("micro_batch_halvings",)
+SUMMED_COSTS = ("train_seconds", "evaluate_seconds", "gpu_seconds")
+NUMBERS = (
+    *SCORES,
+    "n_images",
+    "n_true",
+    "n_pred",
+    "n_both_empty",
+    *CONSTANT_COSTS,
+    *MEAN_COSTS,
+    *PEAK_COSTS,
+    *LARGEST_COSTS,
+    *SUMMED_COSTS,
+)
+BASELINE_COLUMNS = (
+    "model",
+    "parameters_millions",
+    "trainable_millions",
+    "parameters_verified",
+    "dice",
+    "aji",
+    "pq",
+    "pq_corrected",
+    "source",
+    "protocol",
+    "comparable",
+    "note",
+)
+
+
+def record_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
+    """One row per record, whatever its status.
+
+    Columns: id, cell, status, reason, trains; what was asked (``strategy.*`` and ``train.*`` as `--set` names
+    them); scores in [0, 1]; costs with their unit in the name (latencies are medians; ``latency_ms`` is the
+    sum of all that one forward pass needs; ``peak_bytes`` the larger of training's and inference's peak);
+    the device; what is known of the dataset.
+    """
+    table = pd.DataFrame([_row(record) for record in records])
+    if table.empty:
+        return table
+    for name in NUMBERS:
+        table[name] = pd.to_numeric(table[name]) if name in table else float("nan")
+    return table
+
+
+def _row(record: RunRecord) -> dict[str, Any]:
+    run, scores, cost = record.run, dict(record.scores or {}), _flat_cost(record.cost or {})
+    provenance = dict(record.provenance or {})
+    data = dict(provenance.get("dataset") or {})
+    parts = [cost.get(name) for name in LATENCIES]
+    needed = parts[2:] if run["backbone"] == CLASSICAL else parts
+    peaks = [cost[name] for name in PEAK_COSTS if cost.get(name) is not None]
+    root = data.get("root")
+    return {
+        "id": record.id,
+        "cell": cell_id(run),
+        "status": record.status,
+        "reason": record.reason,
+        **{name: run.get(name) for name in RUN_KEYS},
+        **{f"strategy.{name}": value for name, value in (run.get("options") or {}).items()},
+        **{f"train.{name}": value for name, value in (run.get("train") or {}).items()},
+        "trains": bool(run.get("train")),
+        **{name: value for name, value in scores.items() if isinstance(value, int | float)},
+        **cost,
+        # A sum with a part missing would pass for a fast model.
+        "latency_ms": None if None in needed else sum(part for part in needed if part is not None),
+        "peak_bytes": max(peaks) if peaks else None,
+        "device_name": provenance.get("gpu") or (str(cost["device"]).upper() if cost.get("device") else None),
+        "dataset_images": data.get("n_images"),
+        "dataset_folder": Path(root).name if root else None,
+        "official": bool(data.get("official")),
+        "commit": provenance.get("commit"),
+    }
+
+
+def _flat_cost(cost: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in cost.items():
+        if isinstance(value, Mapping):
+            flat[name], flat[f"{name}_p95"] = value.get("median"), value.get("p95")
+        elif not isinstance(value, list):
+            flat[name] = value
+    return flat
+
+
+def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell: all folds of one backbone, strategy and settings.
+
+    Columns: what was asked, without the fold; for each score ``<score>_mean`` and ``<score>_sd`` (over the
+    folds that are ok, ddof 1; NaN where one of them lacks the score); n_ok, n_failed, n_skipped, n_expected,
+    complete; costs (parameters as recorded, mean latencies, largest peaks, summed seconds); devices;
+    ``reasons``: one sentence for every fold that is not ok, those without a record included.
+    """
+    if frame.empty:
+        return frame
+    cells, ids = pd.factorize(frame["cell"])
+    ok = (frame["status"] == "ok").to_numpy()
+    firsts = frame.drop_duplicates("cell").reset_index(drop=True)
+    n_expected = firsts["n_splits"].astype(int)
+
+    def count(chosen: pd.Series | np.ndarray) -> np.ndarray:
+        return np.bincount(cells[np.asarray(chosen)], minlength=len(ids))
+
+    asked = [name for name in map(str, frame) if name in RUN_KEYS or name.startswith(("strategy.", "train."))]
+    columns: dict[str, Any] = {
+        "cell": ids,
+        **{name: firsts[name].tolist() for name in asked if name != "fold"},
+        "trains": firsts["trains"].astype(bool),
+        "n_ok": count(ok),
+        "n_failed": count(frame["status"] == "failed"),
+        "n_skipped": count(frame["status"] == "skipped"),
+        "n_expected": n_expected,
+        "complete": count(ok) == n_expected,
+        "reasons": _reasons(frame, ids, n_expected),
+    }
+    folds = FoldStats.of(cells, ok, len(ids))
+    for name in SCORES:
+        columns[f"{name}_mean"], columns[f"{name}_sd"] = folds.mean(frame[name]), folds.sd(frame[name])
+    for name in ("n_images", "n_true", "n_pred", "n_both_empty", *SUMMED_COSTS):
+        columns[name] = folds.sum(frame[name])
+    for name in (*CONSTANT_COSTS, *PEAK_COSTS, *LARGEST_COSTS):
+        columns[name] = folds.max(frame[name])
+    for name in MEAN_COSTS:
+        columns[name] = folds.mean(frame[name])
+    for name in ("device_name", "memory_kind"):
+        columns[name] = folds.names(frame[name]) if name in frame else ""
+    for name in ("dataset_images", "dataset_folder"):
+        known = frame[frame[name].notna()].drop_duplicates("cell")
+        first = dict(zip(known["cell"], known[name], strict=True))
+        columns[name] = [first.get(cell) for cell in ids]
+    columns["official"] = count(frame["official"].astype(bool)) > 0
+    return pd.DataFrame(columns)
+
+
+def _reasons(frame: pd.DataFrame, ids: pd.Index, n_expected: pd.Series) -> list[tuple[str, ...]]:
+    """For each cell a sentence for every fold that is not ok."""
+    found: dict[str, dict[int, str | None]] = {cell: {} for cell in ids}
+    names = ("cell", "fold", "status", "reason", "id")
+    for cell, fold, status, reason, run_id in zip(*(frame[name] for name in names), strict=True):
+        why = "no reason recorded" if pd.isna(reason) or not reason else reason
+        found[cell][int(fold)] = None if status == "ok" else f"fold {fold}: {status} ({why}; run {run_id})"
+    return [
+        tuple(
+            sentence
+            for fold in range(1, expected + 1)
+            if (sentence := found[cell].get(fold, f"fold {fold}: no record")) is not None
+        )
+        for cell, expected in zip(ids, n_expected, strict=True)
+    ]
+
+
+def organ_frame(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """One row per cell and organ: unweighted means over the test images of all folds that are ok.
+
+    Columns: cell, backbone, strategy, the section's keys, organ, n_images, n_true, one mean per score.
+    Images are pooled over folds, because an organ has too few in one fold for a mean of means.
+
+    Raises:
+        RecordError: a run that is ok, and whose per-image scores are gone.
+    """
+    parts = []
+    for _, run in frame[frame["status"] == "ok"].iterrows() if len(frame) else ():
+        path = folder(results, run["id"]) / SCORES_FILENAME
+        if not path.is_file():
+            raise RecordError(
+                f"{path} is missing, so there are no scores per organ; copy it beside its record, or "
+                "move the record away and run again."
+            )
+        names = ("cell", "backbone", "strategy", *SECTION_KEYS)
+        parts.append(pd.read_parquet(path).assign(**{name: run[name] for name in names}))
+    if not parts:
+        return pd.DataFrame()
+    images = pd.concat(parts, ignore_index=True)
+    keys = ["cell", "backbone", "strategy", *SECTION_KEYS, "organ"]
+    grouped = images.groupby(keys, sort=False)
+    table = grouped[[name for name in IMAGE_SCORES if name in images]].mean()
+    table.insert(0, "n_images", grouped.size())
+    table.insert(1, "n_true", grouped["n_true"].sum())
+    return table.reset_index()
+
+
+def baseline_frame(path: Path | None = None) -> pd.DataFrame:
+    """Published NuInsSeg scores in percent, as their sources give them.
+
+    Args:
+        path: a file of the same columns; None takes ``results/baselines/nuinsseg.csv``.
+
+    Raises:
+        BenchError: no such file, a column is missing, or a row has no source.
+    """
+    path = path or _shipped_baselines()
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise BenchError(
+            f"the baselines {path} can't be read ({error}); give a CSV file, see results/baselines."
+        ) from error
+    missing = [name for name in BASELINE_COLUMNS if name not in table]
+    if missing:
+        raise BenchError(
+            f"the baselines {path} lack the columns {', '.join(missing)}; all are: {', '.join(BASELINE_COLUMNS)}."
+        )
+    unsourced = table.loc[table["source"].isna(), "model"].tolist()
+    if unsourced:
+        raise BenchError(f"the baselines {path} give no source for {', '.join(unsourced)}; add one or remove the row.")
+    return table
+
+
+def _shipped_baselines() -> Path:
+    """The one file: in a checkout where it is edited, in a wheel where `data-files` puts it."""
+    name = Path("baselines") / "nuinsseg.csv"
+    checkout = Path(__file__).resolve().parents[2] / "results" / name
+    return checkout if checkout.is_file() else Path(sysconfig.get_path("data")) / "share" / "nuclei-bench" / name

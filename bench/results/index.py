@@ -1,0 +1,173 @@
+"""A summary of all records of a results folder, read again only where something changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.errors import RecordError
+from bench.results import record
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What watching needs to know of one record. Missing is None.
+
+    Attributes:
+        id: the run's id.
+        status: ``ok``, ``failed`` or ``skipped``.
+        reason: one line for whatever is not ``ok``.
+        failures: reasons of all failed attempts so far, oldest first; the last is this record's own if it failed.
+        backbone, strategy, fold: as in the run.
+        ended: the last attempt, UTC, ISO 8601.
+        seconds: training and evaluation together.
+        pq, aji, dice: fold means in [0, 1].
+        node: where the last attempt ran.
+        job: its SLURM job.
+    """
+
+    id: str
+    status: str
+    reason: str | None
+    failures: tuple[str, ...]
+    backbone: str
+    strategy: str
+    fold: int
+    ended: str | None
+    seconds: float | None
+    pq: float | None
+    aji: float | None
+    dice: float | None
+    node: str | None
+    job: str | None
+
+
+@dataclass
+class Index:
+    """The records below a results folder; empty until `refresh`.
+
+    Attributes:
+        results: the results folder.
+        entries: one per record that can be read, by run id.
+        unreadable: a sentence for each that can't, by the name of its folder.
+    """
+
+    results: Path
+    entries: dict[str, Entry] = field(default_factory=dict, init=False)
+    unreadable: dict[str, str] = field(default_factory=dict, init=False)
+    _seen: dict[str, tuple[int, int, int]] = field(default_factory=dict, init=False, repr=False)
+
+    def refresh(self, ids: Collection[str] | None = None) -> list[Entry]:
+        """Look for records that are new, changed or gone.
+
+        It costs one look at the folder of all runs, and one at each record that is not ``ok`` yet: what is done is
+        never done again. Only records that changed are read.
+
+        Args:
+            ids: look at these runs only; None looks at all there are.
+
+        Returns:
+            The new and changed entries, by id.
+        """
+        open_ids = None if ids is None else {name for name in ids if not self._is_done(name)}
+        if open_ids is not None and not open_ids:
+            return []
+        present = record.folders(self.results)
+        for name in (self._seen.keys() | self.unreadable.keys()) - present:
+            if open_ids is None or name in open_ids:
+                self._forget(name)
+        names = present if open_ids is None else present & open_ids
+        found = (self._look(name) for name in sorted(names) if not self._is_done(name))
+        return [entry for entry in found if entry is not None]
+
+    def done(self) -> set[str]:
+        """Ids of runs that are done."""
+        return {name for name in self.entries if self._is_done(name)}
+
+    def _is_done(self, name: str) -> bool:
+        entry = self.entries.get(name)
+        return entry is not None and entry.status == "ok"
+
+    def _forget(self, name: str) -> None:
+        for known in (self.entries, self.unreadable, self._seen):
+            known.pop(name, None)
+
+    def _look(self, name: str) -> Entry | None:
+        """The entry of a run whose record is new or has changed."""
+        path = record.folder(self.results, name) / record.FILENAME
+        try:
+            if name in self._seen and self._seen[name] == _version(path.stat()):
+                return None
+            version, text = _read(path)
+        except (FileNotFoundError, NotADirectoryError):
+            self._forget(name)
+            return None
+        except OSError as error:  # no version: looked at again next time
+            self._forget(name)
+            self.unreadable[name] = f"{path} can't be read ({error})."
+            return None
+        self._forget(name)
+        self._seen[name] = version
+        try:
+            entry = _entry(_values(text) or vars(record.read(self.results, name)))
+        except RecordError as error:
+            self.unreadable[name] = str(error)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            self.unreadable[name] = (
+                f"{path} is not a run record ({type(error).__name__}: {error}); move it away and run again."
+            )
+        else:
+            self.entries[name] = entry
+            return entry
+        return None
+
+
+def _version(found: os.stat_result) -> tuple[int, int, int]:
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _read(path: Path) -> tuple[tuple[int, int, int], bytes]:
+    """A file's version and content, both of the same file though another may take its place meanwhile."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        version = _version(os.fstat(descriptor))
+        return version, os.read(descriptor, version[1] + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _values(text: bytes) -> dict[str, Any] | None:
+    """A record's values without its history; None for what `bench.results.record` has to judge."""
+    try:
+        values = json.loads(record.without_history(text))
+    except ValueError:
+        return None
+    sound = isinstance(values, dict) and values.get("schema_version") == record.SCHEMA_VERSION
+    return values if sound and {"id", "status", "run"} <= values.keys() else None
+
+
+def _entry(values: Mapping[str, Any]) -> Entry:
+    run, scores, cost = values["run"], values.get("scores") or {}, values.get("cost") or {}
+    origin, status, reason = values.get("provenance") or {}, values["status"], values.get("reason")
+    tried = [(one.get("status"), one.get("reason")) for one in values.get("attempts") or ()]
+    parts = [cost[name] for name in ("train_seconds", "evaluate_seconds") if cost.get(name) is not None]
+    return Entry(
+        id=values["id"],
+        status=status,
+        reason=reason,
+        failures=tuple(str(why) for how, why in [*tried, (status, reason)] if how == "failed"),
+        backbone=run["backbone"],
+        strategy=run["strategy"],
+        fold=int(run["fold"]),
+        ended=origin.get("ended"),
+        seconds=sum(parts) if parts else None,
+        pq=scores.get("pq"),
+        aji=scores.get("aji"),
+        dice=scores.get("dice"),
+        node=origin.get("node") or origin.get("host"),
+        job=origin.get("slurm_job_id"),
+    )

@@ -1,0 +1,170 @@
+"""The versioned RunRecord: read, write atomically. What it holds is all that tables and plots may use."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.errors import RecordError
+
+SCHEMA_VERSION = 1
+FILENAME = "record.json"
+SCORES_FILENAME = "scores.parquet"
+_LIST = b'\n  "history": ['
+_END = b"\n  ]"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What one run asked, found and cost. Missing is None.
+
+    Attributes:
+        schema_version: leads the file.
+        id: the run's id, and the name of its folder.
+        status: ``ok``, ``failed`` or ``skipped``.
+        reason: one line for whatever is not ``ok``: ``diverged: …``, ``out of memory: …``, ``error: …``.
+        run: the `Run` as plain values.
+        scores: means over the fold's images, and what post-processing was chosen.
+        cost: parameters, bytes, FLOPs, latencies in ms, peak memory in bytes, seconds.
+        audit: what was trainable (see `bench.training.model`).
+        provenance: commit, versions, device, host, dataset, checkpoint digest, times.
+        traceback: of a failed run.
+        attempts: earlier attempts at this run: status, reason, start and end of each.
+    """
+
+    id: str
+    status: Literal["ok", "failed", "skipped"]
+    run: Mapping[str, Any]
+    reason: str | None = None
+    scores: Mapping[str, Any] | None = None
+    cost: Mapping[str, Any] | None = None
+    audit: Mapping[str, Any] | None = None
+    provenance: Mapping[str, Any] | None = None
+    traceback: str | None = None
+    attempts: list[Mapping[str, Any]] = field(default_factory=list)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Reasons of the failed attempts, oldest first, this one included."""
+        attempts = [(one.get("status"), one.get("reason")) for one in self.attempts]
+        return tuple(str(reason) for status, reason in [*attempts, (self.status, self.reason)] if status == "failed")
+
+
+def folder(results: Path, run_id: str) -> Path:
+    """Where everything about one run lies."""
+    return results / "runs" / run_id
+
+
+def write(results: Path, record: RunRecord) -> Path:
+    """Write ``runs/<id>/record.json``: whole, or not at all.
+
+    Raises:
+        OSError: no room or no permission; an earlier record then still stands.
+    """
+    values = asdict(record)
+    ordered = {"schema_version": values.pop("schema_version"), **values}
+    path = folder(results, record.id) / FILENAME
+    write_atomically(path, json.dumps(ordered, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` to a unique temporary name, sync it, and move it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(results: Path, run_id: str, *, history: bool = True) -> RunRecord | None:
+    """The record of a run, or None where there is none.
+
+    Args:
+        results: the results folder.
+        run_id: the run's.
+        history: False leaves the training history empty, see `without_history`.
+
+    Raises:
+        RecordError: a file that is no record, or of a newer schema.
+    """
+    path = folder(results, run_id) / FILENAME
+    try:
+        text = path.read_bytes()
+        values = json.loads(text if history else without_history(text))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path} can't be read as a record ({error}); move it away and run again.") from error
+    return _parse(values, path)
+
+
+def read_or_none(results: Path, run_id: str) -> RunRecord | None:
+    """The record of a run for whoever decides about its next attempt, which replaces a damaged one."""
+    try:
+        return read(results, run_id)
+    except RecordError:
+        return None
+
+
+def without_history(text: bytes) -> bytes:
+    """A record's JSON with an empty training history, which is nine tenths of a record of 60 epochs.
+
+    Raw line breaks never stand within a JSON string, so the list ends at the first line that is indented like its
+    name and closes one. Text of another layout is returned as it is.
+    """
+    start = text.find(_LIST)
+    end = text.find(_END, start) if start >= 0 else -1
+    return text[: start + len(_LIST)] + text[end + len(_END) - 1 :] if end >= 0 else text
+
+
+def folders(results: Path) -> set[str]:
+    """Ids of all runs that were ever started: one look at one folder."""
+    runs = results / "runs"
+    return {entry.name for entry in os.scandir(runs) if entry.is_dir()} if runs.is_dir() else set()
+
+
+def read_all(results: Path, unreadable: list[str] | None = None, *, history: bool = True) -> Iterator[RunRecord]:
+    """All records below a results folder, by id; folders without a record (unfinished runs) are passed over.
+
+    Args:
+        results: the results folder.
+        unreadable: what can't be read is told here, a sentence each; None raises `RecordError` at the first.
+        history: False leaves the training histories empty.
+    """
+    for name in sorted(folders(results)):
+        try:
+            record = read(results, name, history=history)
+        except RecordError as error:
+            if unreadable is None:
+                raise
+            unreadable.append(str(error))
+            continue
+        if record is not None:
+            yield record
+
+
+def _parse(values: Any, path: Path) -> RunRecord:
+    if not isinstance(values, dict) or not isinstance(values.get("schema_version"), int):
+        raise RecordError(f"{path} is not a run record (no schema_version); move it away and run again.")
+    if values["schema_version"] > SCHEMA_VERSION:
+        raise RecordError(
+            f"{path} has schema {values['schema_version']}, this version reads up to {SCHEMA_VERSION}; "
+            "update nuclei-bench."
+        )
+    known = {f.name for f in fields(RunRecord)}
+    missing = {"id", "status", "run"} - values.keys()
+    if missing:
+        raise RecordError(f"{path} lacks {', '.join(sorted(missing))}; move it away and run again.")
+    return RunRecord(**{key: value for key, value in values.items() if key in known})

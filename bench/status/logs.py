@@ -1,0 +1,194 @@
+"""`bench logs`: a run's own log, and what its last job left on stderr; also which run a person means."""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.errors import BenchError
+from bench.grid import Run
+from bench.results import plans, record, run_lock, run_log, submissions
+from bench.results.index import Index
+from bench.results.plans import SavedPlan
+from bench.status import summary
+from bench.status.run_state import RunState, run_states
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MOST_NAMED = 10
+STDERR_LINES = 20
+
+
+def find(results: Path, text: str) -> str:
+    """The id of the run that a person means.
+
+    Args:
+        results: the results folder.
+        text: an id, the beginning of one, or ``BACKBONE/STRATEGY/FOLD``.
+
+    Raises:
+        BenchError: no such run, with the nearest ones; or several, which are listed.
+    """
+    known = record.folders(results)
+    if text in known:  # by far the most frequent, and no plan needs to be read
+        return text
+    runs = {run.id: run for one in plans.read_all(results) for run in one.runs}
+    if "/" in text:
+        return _by_name(results, text, runs)
+    ids = sorted(one for one in known | runs.keys() if text and one.startswith(text))
+    if len(ids) == 1:
+        return ids[0]
+    if ids:
+        raise BenchError(f"{text!r} is the beginning of several runs:{_listed(ids, runs)}")
+    near = difflib.get_close_matches(text, known | runs.keys(), n=3, cutoff=0.5)
+    raise BenchError(
+        f"no run {text!r} in {results}; give an id, its beginning, or BACKBONE/STRATEGY/FOLD."
+        + (f" The nearest:{_listed(near, runs)}" if near else "")
+    )
+
+
+def show(
+    results: Path,
+    text: str,
+    console: Console,
+    *,
+    follow: bool | None = None,
+    poll_s: float = 1.0,
+    pause: Callable[[float], None] = time.sleep,
+) -> int:
+    """Print a run's log and, if its last job left words on stderr, the last lines of them.
+
+    The log is one file over all jobs and attempts, so a requeue changes nothing for who follows it.
+
+    Args:
+        results: the results folder.
+        text: see `find`.
+        console: where to print.
+        follow: go on until the run is over; None does so on a terminal.
+        poll_s: seconds between two looks at the files.
+        pause: waits so long.
+
+    Returns:
+        The exit code: 0, or 130 if Ctrl-C ended the following (the run goes on).
+
+    Raises:
+        BenchError: no such run, or several.
+    """
+    run_id = find(results, text)
+    path = record.folder(results, run_id) / run_log.FILENAME
+    offset = _print_from(path, 0, console)
+    going_on = console.is_terminal if follow is None else follow
+    if not offset:
+        found = _state(results, run_id)
+        told = f" ({found.detail})" if found and found.detail else ""
+        _print(f"{run_id} has no log yet; it is {found.state if found else 'in no plan'}{told}", console)
+        going_on = going_on and found is not None and found.state in ("running", "queued", "waiting")
+    try:
+        index = Index(results)
+        saved = plans.read_all(results) if going_on else []
+        planned = next((one for one in reversed(saved) if any(run.id == run_id for run in one.runs)), None)
+        while going_on:
+            over = _is_over(index, run_id, planned)  # before the last look at the log, so that nothing is missed
+            offset = _print_from(path, offset, console)
+            if over:
+                break
+            pause(poll_s)
+    except KeyboardInterrupt:
+        return 130
+    last = record.read_or_none(results, run_id)
+    if last is None or last.status != "ok":  # of a job that did it, the rest is about its other runs
+        _print_stderr(results, run_id, console)
+    return 0
+
+
+def _by_name(results: Path, text: str, runs: dict[str, Run]) -> str:
+    names = {run_id: f"{run.backbone}/{run.strategy}/{run.fold}" for run_id, run in runs.items()}
+    if text not in names.values():  # results of an older version, or of a plan that is gone
+        index = Index(results)
+        index.refresh()
+        names |= {one.id: f"{one.backbone}/{one.strategy}/{one.fold}" for one in index.entries.values()}
+    ids = [run_id for run_id, name in names.items() if name == text]
+    if len(ids) == 1:
+        return ids[0]
+    if ids:
+        raise BenchError(f"{text} was planned with several settings; give the id of one:{_listed(ids, runs)}")
+    near = difflib.get_close_matches(text, sorted(set(names.values())), n=3, cutoff=0.5)
+    raise BenchError(
+        f"no run {text!r} in {results}; write BACKBONE/STRATEGY/FOLD."
+        + (f" Did you mean {' or '.join(near)}?" if near else "")
+    )
+
+
+def _listed(ids: Sequence[str], runs: dict[str, Run]) -> str:
+    lines = []
+    for run_id in ids[:MOST_NAMED]:
+        run = runs.get(run_id)
+        settings = f"  {run.backbone}/{run.strategy}/{run.fold}, seed {run.seed}" if run else ""
+        lines.append(f"\n  {run_id}{settings}")
+    if len(ids) > MOST_NAMED:
+        lines.append(f"\n  … and {len(ids) - MOST_NAMED} more")
+    return "".join(lines)
+
+
+def _state(results: Path, run_id: str) -> RunState | None:
+    return next((one for one in summary.read(results).runs if one.id == run_id), None)
+
+
+def _is_over(index: Index, run_id: str, planned: SavedPlan | None) -> bool:
+    """Whether nothing more is to come: the run is done, failed for good or cancelled, and nobody works on it."""
+    results = index.results
+    if run_lock.holder(record.folder(results, run_id)) is not None:
+        return False
+    index.refresh([run_id])
+    run = next((one for one in planned.runs if one.id == run_id), None) if planned else None
+    if planned is None or run is None:
+        return run_id in index.entries
+    book = submissions.read(results)
+    found = run_states(
+        [run],
+        results=results,
+        entries=index.entries,
+        jobs=book.latest(),
+        cancelled=book.cancelled,
+        queue=None,
+        is_final=lambda entry: summary.is_final(entry, run, planned.profile),
+    )
+    return found[0].state in ("done", "failed", "cancelled", "skipped")
+
+
+def _print_from(path: Path, offset: int, console: Console) -> int:
+    """Print what stands behind `offset`, whole lines only; returns the new offset. A file that shrank is read anew."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            start = offset if offset <= size else 0
+            file.seek(start)
+            text = file.read()
+    except FileNotFoundError:
+        return 0
+    whole = text[: text.rfind(b"\n") + 1]
+    if whole:
+        _print(whole.decode("utf-8", errors="replace").rstrip("\n"), console)
+    return start + len(whole)
+
+
+def _print_stderr(results: Path, run_id: str, console: Console) -> None:
+    reference = submissions.read(results).latest().get(run_id)
+    if reference is None:
+        return
+    path = reference.submission.log(reference.task, "err")
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return
+    if lines:
+        shown = lines[-STDERR_LINES:]
+        _print(f"\nlast {len(shown)} of {len(lines)} lines of {path}:\n" + "\n".join(shown), console)
+
+
+def _print(text: str, console: Console) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)

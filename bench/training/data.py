@@ -1,0 +1,200 @@
+"""Images and labels of a fold → training batches. Every sample is a pure function of (seed, epoch, position)."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from bench.training import tiling
+from registry.contract import Dataset, Sample
+from registry.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Image:
+    """A decoded sample: RGB uint8 (h, w, 3) and its int32 label map (h, w)."""
+
+    stem: str
+    organ: str
+    group: str
+    pixels: UInt8[np.ndarray, "h w 3"]
+    label_map: Int[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one optimiser step sees: inputs (b, 3, s, s) in [0, 1] and the head's targets (b, c, s/2, s/2)."""
+
+    images: Float[Tensor, "b 3 s s"]
+    targets: Float[Tensor, "b c t t"]
+
+
+def load(dataset: Dataset, samples: Sequence[Sample]) -> dict[str, Image]:
+    """Decode samples, by stem. Raises `DataError` that names every file that can't be used."""
+    images, problems = {}, []
+    for sample in samples:
+        try:
+            pixels, label_map = dataset.read(sample)
+        except DataError as error:
+            problems.append(str(error))
+        else:
+            images[sample.stem] = Image(sample.stem, sample.organ, sample.group, pixels, label_map)
+    if problems:
+        shown = " ".join(problems[:5]) + (f" And {len(problems) - 5} more." if len(problems) > 5 else "")
+        raise DataError(
+            f"{len(problems)} of {len(samples)} images can't be used; `bench data check` lists them. {shown}"
+        )
+    return images
+
+
+def stain_jitter(
+    pixels: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator, strength: float
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Scale and shift the haematoxylin, eosin and residual stains (HED augmentation; Tellez et al. 2018).
+
+    In optical density the whole change is one 3 × 3 matrix and one offset, so no stain image is ever made.
+    """
+    from skimage.color import hed_from_rgb, rgb_from_hed
+
+    factor = rng.uniform(1 - strength, 1 + strength, 3)
+    offset = rng.uniform(-strength, strength, 3) * 0.1
+    matrix = (hed_from_rgb * factor) @ rgb_from_hed
+    density = -np.log((np.arange(256) + 1) / 256).astype(np.float32)
+    changed = density[pixels] @ matrix.astype(np.float32) + (offset @ rgb_from_hed).astype(np.float32)
+    return np.clip(256 * np.exp(-changed) - 1, 0, 255).round().astype(np.uint8)
+
+
+def training_sample(
+    image: Image,
+    *,
+    rng: np.random.Generator,
+    image_size: int,
+    scale: float | None,
+    augment: bool,
+    stain_strength: float,
+    scale_strength: float,
+) -> tuple[Float[Tensor, "3 s s"], Int[np.ndarray, "t t"]]:
+    """Cut one square input and its label map at half the input's resolution.
+
+    Where the square is larger than the image, the rest is padded as `evaluate` pads it.
+    """
+    height, width = image.label_map.shape
+    factor = tiling.scale_for(height, width, image_size=image_size, scale=scale)
+    if augment:
+        factor *= float(np.exp(rng.uniform(-1, 1) * np.log1p(scale_strength)))
+    side = max(1, round(image_size / factor))
+    top, left = (int(rng.integers(0, max(0, length - side) + 1)) for length in (height, width))
+    pixels = image.pixels[top : top + side, left : left + side]
+    label_map = image.label_map[top : top + side, left : left + side]
+    if augment:
+        turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
+        pixels, label_map = np.rot90(pixels, turns), np.rot90(label_map, turns)
+        if mirror:
+            pixels, label_map = pixels[:, ::-1], label_map[:, ::-1]
+        pixels = stain_jitter(pixels, rng, stain_strength)
+    square = tiling.pad(tiling.to_tensor(pixels), side)
+    target_size = image_size // 2
+    rows = np.minimum((np.arange(target_size) + 0.5) * side / target_size, side - 1).astype(int)
+    padded = np.zeros((side, side), np.int32)
+    padded[: label_map.shape[0], : label_map.shape[1]] = label_map
+    return tiling.resize(square, image_size, image_size)[0].clamp(0, 1), padded[np.ix_(rows, rows)]
+
+
+def plain_batch(image: Image, *, image_size: int) -> Batch:
+    """One whole image without augmentation, and no targets (one channel of zeros)."""
+    import torch
+
+    inputs, label_map = training_sample(
+        image,
+        rng=np.random.default_rng(0),
+        image_size=image_size,
+        scale=None,
+        augment=False,
+        stain_strength=0.0,
+        scale_strength=0.0,
+    )
+    return Batch(inputs[None], torch.zeros(1, 1, *label_map.shape))
+
+
+def epoch_order(images: Sequence[Image], *, seed: int, epoch: int, image_size: int, scale: float | None) -> list[int]:
+    """Indices of the images in the order of one epoch; an image that fills n inputs stands there n times."""
+    counts = [tiling.tiles_per_image(*image.label_map.shape, image_size=image_size, scale=scale) for image in images]
+    indices = np.repeat(np.arange(len(images)), counts)
+    return [int(i) for i in np.random.default_rng([seed, epoch, 0]).permutation(indices)]
+
+
+def batches(
+    images: Sequence[Image],
+    targets: Callable[[Int[np.ndarray, "t t"]], Float[np.ndarray, "c t t"]],
+    *,
+    first_step: int,
+    epochs: int,
+    batch_size: int,
+    image_size: int,
+    scale: float | None,
+    seed: int,
+    augment: bool,
+    stain_jitter: float,
+    scale_jitter: float,
+    workers: int = 0,
+) -> Iterator[Batch]:
+    """Batches from `first_step` (optimiser steps since the start) to the end of training.
+
+    Args:
+        images: the training images.
+        targets: the head's targets of a label map.
+        workers: processes that prepare samples; changes nothing but speed.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    plan: list[list[tuple[int, int, int]]] = []
+    for epoch in range(epochs):
+        order = epoch_order(images, seed=seed, epoch=epoch, image_size=image_size, scale=scale)
+        keyed = [(epoch, position, index) for position, index in enumerate(order)]
+        plan += [keyed[i : i + batch_size] for i in range(0, len(keyed), batch_size)]
+
+    class Samples(torch.utils.data.Dataset[tuple["Tensor", "Tensor"]]):
+        def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+            epoch, position, index = key
+            inputs, label_map = training_sample(
+                images[index],
+                rng=np.random.default_rng([seed, epoch, 1, position]),
+                image_size=image_size,
+                scale=scale,
+                augment=augment,
+                stain_strength=stain_jitter,
+                scale_strength=scale_jitter,
+            )
+            return inputs, torch.from_numpy(targets(label_map))
+
+    loader = DataLoader(
+        Samples(),
+        batch_sampler=plan[first_step:],
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context="fork" if workers else None,
+        worker_init_fn=_leave_signals_to_the_parent,
+        generator=torch.Generator(),  # its own: the global one must not depend on how often training was resumed
+    )
+    for inputs, wanted in loader:
+        yield Batch(inputs, wanted)
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    # A signal to the process group must not kill the workers before the parent has saved its state.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def steps_per_epoch(images: Sequence[Image], *, batch_size: int, image_size: int, scale: float | None) -> int:
+    """Optimiser steps in one epoch."""
+    return -(-len(epoch_order(images, seed=0, epoch=0, image_size=image_size, scale=scale)) // batch_size)

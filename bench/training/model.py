@@ -1,0 +1,147 @@
+"""A backbone with a strategy applied: built, set to train, counted and described."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bench.training.audit import audit
+from registry import backbones, strategies
+from registry.sam import Sam
+
+__all__ = ["Node", "audit", "count_parameters", "describe", "prepare", "set_training_mode"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A module in the tree that `bench show` prints.
+
+    Attributes:
+        name: name below its parent; ``"0–11"`` where it stands for twelve siblings that are alike.
+        kind: its class.
+        count: how many siblings it stands for.
+        parameters: number of parameters of one of them, with all that lies below.
+        trained: how many of these are trained.
+        children: what lies below one of them; empty at the depth asked for.
+    """
+
+    name: str
+    kind: str
+    count: int
+    parameters: int
+    trained: int
+    children: tuple[Node, ...] = ()
+
+
+def prepare(
+    *,
+    backbone: str,
+    strategy: str,
+    options: Mapping[str, Any],
+    image_size: int,
+    checkpoint: str | Path | None,
+    tokens: tuple[int, ...],
+    seed: int,
+) -> Sam:
+    """Build a backbone and apply a strategy; the same arguments give the same parameters, bit for bit.
+
+    Args:
+        backbone: registered name.
+        strategy: registered name.
+        options: the strategy's options.
+        image_size: side of the square input in pixels.
+        checkpoint: the official file; None for random weights.
+        tokens: the mask tokens the head reads.
+        seed: for random weights and for what the strategy adds.
+
+    Returns:
+        The model in eval mode, on the CPU. The global random state is as before.
+
+    Raises:
+        RegistryError: unknown names, a bad checkpoint, or a strategy that can't be applied.
+        ValueError: an image size that is no positive multiple of 64.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would touch the GPUs' states too
+        sam = backbones.build(backbone, image_size=image_size, checkpoint=checkpoint)
+        strategies.apply(strategy, sam, tokens=tokens, **options)
+    return sam.eval()
+
+
+def set_training_mode(sam: Sam) -> None:
+    """Training mode, but every BatchNorm in eval mode.
+
+    With frozen statistics an image's loss doesn't depend on which others share its micro-batch.
+    """
+    sam.train()
+    for module in sam.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
+def count_parameters(sam: Sam) -> dict[str, int]:
+    """Numbers of parameters.
+
+    Returns:
+        Under ``parameters_`` + ``total``, ``encoder``, ``prompt_encoder``, ``decoder``: of the model and its
+        parts, with what the strategy added to them; + ``added``: that alone; + ``trainable``,
+        ``trainable_encoder``, ``trainable_prompt_encoder``, ``trainable_decoder``: what is trained of them.
+        The three parts add up to the total, or to all that is trainable.
+    """
+    parts = {"encoder": sam.image_encoder, "prompt_encoder": sam.prompt_encoder, "decoder": sam.mask_decoder}
+    applied = strategies.applied(sam)
+    counts = {"total": _size(sam.parameters()), "trainable": _trained(sam)}
+    counts |= {name: _size(part.parameters()) for name, part in parts.items()}
+    counts |= {f"trainable_{name}": _trained(part) for name, part in parts.items()}
+    counts["added"] = 0 if applied is None else applied.added
+    return {f"parameters_{name}": count for name, count in counts.items()}
+
+
+def describe(sam: Sam, depth: int = 3) -> Node:
+    """The tree of modules that hold parameters, with what is trained of each.
+
+    Args:
+        sam: a model, with or without a strategy.
+        depth: levels below the root.
+    """
+    return _node("sam", sam, depth)
+
+
+def _node(name: str, module: nn.Module, depth: int) -> Node:
+    children: list[Node] = []
+    below = [(n, m) for n, m in module.named_children() if _size(m.parameters())]
+    if depth and below:
+        own = module.named_parameters(recurse=False)
+        children = [Node(n, "Parameter", 1, p.numel(), p.numel() * p.requires_grad) for n, p in own]
+        children += [_node(n, m, depth - 1) for n, m in below]
+    kind = type(module).__name__
+    if type(module).__module__.startswith("peft."):
+        kind = f"LoRA {kind}"
+    return Node(name, kind, 1, _size(module.parameters()), _trained(module), tuple(_merge(children)))
+
+
+def _merge(nodes: Iterable[Node]) -> list[Node]:
+    """Runs of numbered siblings that are alike but for their number, each as one."""
+    merged: list[Node] = []
+    for node in nodes:
+        last = merged[-1] if merged else None
+        if last and node.name.isdecimal() and replace(last, name=node.name, count=1) == node:
+            first = last.name.partition("–")[0]
+            merged[-1] = replace(last, name=f"{first}–{node.name}", count=last.count + 1)
+        else:
+            merged.append(node)
+    return merged
+
+
+def _size(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _trained(module: nn.Module) -> int:
+    return _size(parameter for parameter in module.parameters() if parameter.requires_grad)

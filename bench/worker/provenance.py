@@ -1,0 +1,85 @@
+"""Where a number comes from: commit, versions, machine, data, weights and time."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bench.results import run_lock
+
+PACKAGES = (
+    "nuclei-bench",
+    "torch",
+    "torchvision",
+    "timm",
+    "segment-anything",
+    "peft",
+    "numpy",
+    "scipy",
+    "scikit-image",
+)
+
+
+def now() -> str:
+    """Current time, UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@cache  # asked once per run; a process's source does not change under it
+def commit() -> tuple[str | None, bool | None]:
+    """Commit of the source this process runs from, and whether the tree differs from it; None outside git."""
+    root = Path(__file__).resolve().parents[2]
+    questions = (
+        [
+            "ls-files",
+            "--error-unmatch",
+            "bench/worker/provenance.py",
+        ],  # installed into another project's tree: not ours
+        ["rev-parse", "HEAD"],
+        ["status", "--porcelain", "--", "bench", "registry"],  # untracked files too: a strategy may be one
+    )
+    try:
+        answers = [
+            subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=20).stdout
+            for words in questions
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return answers[1].strip(), bool(answers[2].strip())
+
+
+def package_versions() -> dict[str, str | None]:
+    """Installed versions of what can change a number."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def machine(device: str) -> dict[str, Any]:
+    """Host, device, GPU, and the batch system's job if there is one."""
+    import torch
+
+    job = run_lock.job()
+    gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
+    return {
+        "host": socket.gethostname(),
+        "device": device,
+        "gpu": gpu,
+        "cuda": torch.version.cuda if gpu else None,
+        "cpu_threads": torch.get_num_threads(),
+        "node": job.node,
+        "slurm_job_id": job.id,
+        "slurm_restart_count": job.restarts if job.id else None,
+        "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
+    }

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bench.errors import PlanError
+from bench.grid import FoldSettings, Grid, Settings, TrainSettings, cell_id
+from bench.planning import overrides, plan
+
+DIGEST = "d" * 16
+
+
+def grid(**changes) -> Grid:
+    return Grid(
+        **(
+            {
+                "name": "test",
+                "backbones": ("sam_nano",),
+                "strategies": ("zero_shot", "lora_qv"),
+                "settings": Settings(weights="random", folds=FoldSettings(n_splits=2)),
+            }
+            | changes
+        )
+    )
+
+
+def test_the_default_grid_is_the_published_comparison():
+    default = plan.make(plan.load_grid("default"), DIGEST)
+    runs = [run for run in default.runs if run.backbone != "classical"]
+    assert len(runs) == 7 * 6 * 5 == 210
+    assert len(default.runs) - len(runs) == 5
+    assert not default.skipped
+    assert {run.image_size for run in runs} == {1024}
+    assert {run.head for run in runs if run.strategy == "zero_shot"} == {"everything"}
+    assert {run.head for run in runs if run.strategy != "zero_shot"} == {"distance"}
+
+
+def test_the_quick_grid_has_24_runs_and_the_classical_row():
+    quick = plan.make(plan.load_grid("quick"), DIGEST)
+    assert len(quick.runs) == 2 * 6 * 2 + 2
+    assert {run.weights for run in quick.runs} == {"random", "none"}
+
+
+def test_ids_are_unique_and_stable():
+    runs = plan.make(grid(), DIGEST).runs
+    assert len({run.id for run in runs}) == len(runs)
+    assert [run.id for run in runs] == [run.id for run in plan.make(grid(), DIGEST).runs]
+    assert all(len(run.id) == 12 for run in runs)
+
+
+def test_what_a_strategy_does_not_have_does_not_change_its_id():
+    by_rank = [
+        {r.strategy: r.id for r in plan.make(grid(settings=settings), DIGEST).runs}
+        for settings in (overrides.apply(grid().settings, [f"strategy.rank={rank}"]) for rank in (4, 8))
+    ]
+    assert by_rank[0]["zero_shot"] == by_rank[1]["zero_shot"]
+    assert by_rank[0]["lora_qv"] != by_rank[1]["lora_qv"]
+    default = {r.strategy: r.id for r in plan.make(grid(), DIGEST).runs}
+    assert by_rank[0]["lora_qv"] == default["lora_qv"]  # rank 4 is the default: the same question
+
+
+def test_training_settings_do_not_change_what_is_not_trained():
+    longer = overrides.apply(grid().settings, ["train.epochs=7"])
+    ids = [{r.strategy: r.id for r in plan.make(grid(settings=s), DIGEST).runs} for s in (grid().settings, longer)]
+    assert ids[0]["zero_shot"] == ids[1]["zero_shot"]
+    assert ids[0]["lora_qv"] != ids[1]["lora_qv"]
+
+
+def test_another_dataset_is_another_question():
+    one, other = (plan.make(grid(), digest).runs[0].id for digest in ("a" * 16, "b" * 16))
+    assert one != other
+
+
+def test_the_folds_of_a_cell_share_its_id():
+    runs = [r for r in plan.make(grid(), DIGEST).runs if r.strategy == "lora_qv"]
+    assert [r.fold for r in runs] == [1, 2]
+    assert len({cell_id(r.as_dict()) for r in runs}) == 1
+
+
+def test_the_strategys_own_learning_rate_is_resolved_in_the_plan():
+    run = next(r for r in plan.make(grid(), DIGEST).runs if r.strategy == "lora_qv")
+    assert run.train["lr"] == 1e-3
+    run = next(
+        r
+        for r in plan.make(grid(settings=overrides.apply(grid().settings, ["train.lr=0.02"])), DIGEST).runs
+        if r.strategy == "lora_qv"
+    )
+    assert run.train["lr"] == 0.02
+
+
+def test_impossible_pairs_are_skipped_with_a_reason():
+    official = plan.make(grid(settings=replace(grid().settings, weights="official")), DIGEST)
+    assert [run.backbone for run in official.runs] == ["classical", "classical"]
+    assert official.skipped[0][1] == "sam_nano has no official checkpoint; it runs with --set weights=random only"
+    prompting = plan.make(grid(settings=replace(grid().settings, head="everything")), DIGEST)
+    assert {run.strategy for run in prompting.runs} == {"classical", "zero_shot"}
+    assert "can't be trained" in prompting.skipped[0][1]
+
+
+def test_set_reaches_every_documented_key():
+    changed = overrides.apply(
+        Settings(),
+        [
+            "dataset=synthetic",
+            "head=watershed",
+            "weights=random",
+            "image_size=512",
+            "scale=1.5",
+            "seed=3",
+            "folds.n_splits=3",
+            "folds.seed=7",
+            "train.epochs=2",
+            "train.batch_size=2",
+            "train.lr=1e-4",
+            "train.weight_decay=0",
+            "train.warmup_steps=10",
+            "train.schedule=polynomial",
+            "train.augment=false",
+            "strategy.rank=8",
+        ],
+    )
+    assert changed == Settings(
+        dataset="synthetic",
+        head="watershed",
+        weights="random",
+        image_size=512,
+        scale=1.5,
+        seed=3,
+        folds=FoldSettings(3, 7),
+        strategy={"rank": 8},
+        train=TrainSettings(
+            epochs=2, batch_size=2, lr=1e-4, weight_decay=0.0, warmup_steps=10, schedule="polynomial", augment=False
+        ),
+    )
+    assert overrides.apply(changed, ["scale=none"]).scale is None
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("train.epoch=2", r"unknown setting 'train\.epoch'\. Did you mean 'train\.epochs'\?"),
+        ("train=2", "unknown setting 'train'"),
+        ("image_size.x=2", r"unknown setting 'image_size\.x'"),
+        ("train.epochs=many", "train.epochs='many' is not of type int"),
+        ("train.epochs=2.5", r"train.epochs='2\.5' is not of type int"),
+        ("train.lr=nan", "train.lr='nan' is not a finite number"),
+        ("train.augment=perhaps", "train.augment='perhaps' is not of type bool"),
+        ("weights=ofical", "unknown value for weights: 'ofical'. Did you mean 'official'?"),
+        ("strategy.rnk=2", r"unknown setting 'strategy\.rnk'\. Did you mean 'strategy\.rank'\?"),
+        ("strategy.rank=two", "strategy.rank='two' is not of type int"),
+        ("epochs", "--set 'epochs' has no '='; write KEY=VALUE"),
+    ],
+)
+def test_bad_settings_are_named_with_the_nearest_match(assignment, message):
+    with pytest.raises(PlanError, match=message.replace("?", r"\?") if "ofical" in message else message):
+        overrides.apply(Settings(), [assignment])
+
+
+def test_all_problems_are_reported_at_once():
+    with pytest.raises(PlanError) as caught:
+        overrides.apply(Settings(), ["train.epoch=2", "seed=x", "folds.n_splits=2"])
+    assert len(caught.value.problems) == 2
+    with pytest.raises(PlanError) as caught:
+        plan.make(
+            grid(
+                backbones=("sam_nan",),
+                strategies=("lora",),
+                settings=Settings(
+                    dataset="nuinseg", head="dist", image_size=100, train=TrainSettings(epochs=0, lr=-1.0)
+                ),
+            ),
+            DIGEST,
+        )
+    text = str(caught.value)
+    for expected in (
+        "unknown backbone 'sam_nan'. Did you mean 'sam_nano'?",
+        "unknown strategy 'lora'.",
+        "unknown head 'dist'. Did you mean 'distance'?",
+        "unknown dataset 'nuinseg'. Did you mean 'nuinsseg'?",
+        "image_size is 100; it must be a positive multiple of 64",
+        "train.epochs is 0; it must be 1 or more.",
+        "train.lr is -1.0; it must be above 0 and at most 1, or none.",
+    ):
+        assert expected in text
+
+
+def test_only_narrows_and_refuses_what_the_grid_does_not_have():
+    default = plan.load_grid("default")
+    narrowed = plan.narrow(default, ["backbone=mobile_sam,tiny_sam", "strategy=full", "fold=2,5"])
+    assert (narrowed.backbones, narrowed.strategies, narrowed.folds) == (("mobile_sam", "tiny_sam"), ("full",), (2, 5))
+    with pytest.raises(PlanError) as caught:
+        plan.narrow(default, ["backbone=mobilesam", "fold=9", "organ=liver"])
+    assert [p.split(";")[0] for p in caught.value.problems][1:] == [
+        "--only fold=9: this grid has folds 1 to 5.",
+        "--only 'organ=liver': write backbone=A,B or strategy=A,B or fold=1,2.",
+    ]
+    assert "grid 'default': unknown backbone 'mobilesam'. Did you mean 'mobile_sam'?" in caught.value.problems[0]
+
+
+def test_a_grid_of_ones_own_is_read_from_its_file(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        '"""My question."""\nfrom bench.grid import Grid\n'
+        'GRID = Grid(name="mine", backbones=("sam_nano",), strategies=("full",))\n'
+    )
+    assert plan.load_grid(str(path)).summary == "My question."
+    path.write_text("X = 1")
+    with pytest.raises(PlanError, match="defines no GRID; write GRID = Grid"):
+        plan.load_grid(str(path))
+    with pytest.raises(PlanError, match=r"there is no grid file '.*gone\.py'; give a path, or one of: default, quick"):
+        plan.load_grid(str(tmp_path / "gone.py"))
+    with pytest.raises(PlanError, match=r"unknown grid 'defualt'\. Did you mean 'default'"):
+        plan.load_grid("defualt")
+
+
+def test_what_a_grid_file_gets_wrong_is_told_too(tmp_path):
+    with pytest.raises(PlanError) as caught:
+        plan.make(
+            grid(folds=(1, 7), settings=replace(grid().settings, strategy={"rnak": 8, "rank": 0}, scale=0.0)), DIGEST
+        )
+    text = str(caught.value)
+    assert "unknown setting 'strategy.rnak'. Did you mean 'strategy.rank'?" in text
+    assert "the grid names folds [7]; with folds.n_splits=2 there are 1 to 2." in text
+    assert "strategy.rank is 0; it must be above 0." in text
+    assert "scale is 0.0; it must be above 0 and at most 8, or none." in text
+    path = tmp_path / "faulty.py"
+    path.write_text("GRID = Gird()")
+    with pytest.raises(PlanError, match=r"the grid file .*faulty\.py can't be run: NameError: name 'Gird'"):
+        plan.load_grid(str(path))
+
+
+def test_only_given_twice_adds_up():
+    default = plan.load_grid("default")
+    both = plan.narrow(default, ["backbone=mobile_sam", "backbone=tiny_sam", "fold=3,1", "fold=1"])
+    assert (both.backbones, both.folds) == (("mobile_sam", "tiny_sam"), (1, 3))

@@ -1,0 +1,76 @@
+"""The published numbers, as their sources give them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.errors import BenchError
+from bench.report.frame import baseline_frame
+
+PUBLISHED = {
+    "Shallow U-Net": (78.8, 50.5, 42.7),
+    "Deep U-Net": (79.7, 49.4, 40.4),
+    "Attention U-Net": (80.5, 45.7, 36.4),
+    "Residual attention U-Net": (81.4, 46.2, 36.9),
+    "Two-stage U-Net": (76.6, 52.8, 47.2),
+    "Dual decoder U-Net": (79.4, 55.9, 51.3),
+    "HoVer-Net": (80.29, 57.50, 53.40),
+    "HoVer-NeXt": (82.59, 58.45, 54.17),
+    "CellViT-256": (81.92, 60.03, 56.44),
+    "MobileSAM + LoRA + watershed (10 epochs)": (66.11, 41.14, 39.59),
+    "MobileSAM + LoRA + watershed (5 epochs)": (61.22, 36.60, 30.14),
+    "MobileSAM + LoRA q/v rank 8 + conv head": (79.7, 51.8, 35.8),
+    "SAM (no working LoRA)": (67.1, 48.4, 44.5),
+}
+
+
+@pytest.fixture(scope="module")
+def baselines() -> pd.DataFrame:
+    return baseline_frame().set_index("model")
+
+
+def test_every_published_row_is_there_with_its_numbers(baselines: pd.DataFrame) -> None:
+    found = {name: tuple(row) for name, row in baselines[["dice", "aji", "pq"]].iterrows()}
+    assert found == PUBLISHED
+
+
+def test_only_rows_of_the_official_folds_are_comparable(baselines: pd.DataFrame) -> None:
+    assert baselines.index[baselines["comparable"]].tolist() == list(PUBLISHED)[:9]
+    assert set(baselines.loc[~baselines["comparable"], "protocol"]) == {"KFold(random_state=42)", "not stated"}
+
+
+def test_corrected_pq_stands_apart(baselines: pd.DataFrame) -> None:
+    assert baselines["pq_corrected"].dropna().to_dict() == {
+        "HoVer-Net": 64.07,
+        "HoVer-NeXt": 64.92,
+        "CellViT-256": 68.44,
+    }
+
+
+def test_parameters_from_memory_are_marked_unverified(baselines: pd.DataFrame) -> None:
+    assert not baselines["parameters_verified"].any()
+    assert baselines.loc["Dual decoder U-Net", "parameters_millions"] == 3.5
+    row = baselines.loc["MobileSAM + LoRA + watershed (10 epochs)"]
+    assert (row["trainable_millions"], row["parameters_millions"]) == (4.18, 10.25)
+
+
+def test_a_row_without_source_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    baseline_frame().assign(source=None).head(1).to_csv(path, index=False)
+    with pytest.raises(BenchError, match="no source for Shallow U-Net; add one or remove the row"):
+        baseline_frame(path)
+
+
+def test_a_file_without_the_columns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("model,dice\nx,80\n")
+    with pytest.raises(BenchError, match=r"lack the columns parameters_millions, .*; all are: model, "):
+        baseline_frame(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"none\.csv can't be read"):
+        baseline_frame(tmp_path / "none.csv")

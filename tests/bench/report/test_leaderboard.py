@@ -1,0 +1,189 @@
+"""What the leaderboard shows: ranks, marks, lines below, and CSV."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from fabricated import record, run
+
+from bench.grid import CLASSICAL
+from bench.report import leaderboard
+from bench.report.frame import baseline_frame, leaderboard_frame, record_frame
+from bench.report.section import Section, sections
+from bench.report.table import Block, Column, markdown
+from bench.results.record import RunRecord
+
+
+def found(records: list[RunRecord]) -> list[Section]:
+    return sections(leaderboard_frame(record_frame(records)), baseline_frame())
+
+
+def small(**changes: object) -> list[RunRecord]:
+    """Two folds on other images: a complete row, the classical one, and a row with a failed fold."""
+    n = {"n_splits": 2, **changes}
+    return [
+        record(run(fold=1, **n), dice=0.80, aji=0.55, pq=0.50, official=False),
+        record(run(fold=2, **n), dice=0.82, aji=0.57, pq=0.54, official=False),
+        record(run(CLASSICAL, CLASSICAL, 1, **n), dice=0.80, aji=0.48, pq=0.44, official=False),
+        record(run(CLASSICAL, CLASSICAL, 2, **n), dice=0.84, aji=0.50, pq=0.46, official=False),
+        record(run(strategy="full", fold=1, **n), dice=0.9, aji=0.7, pq=0.6, official=False),
+        record(run(strategy="full", fold=2, **n), status="failed", reason="diverged: loss nan", official=False),
+    ]
+
+
+def columns(block: Block) -> dict[str, Column]:
+    return {column.title: column for column in block.columns}
+
+
+def test_small_leaderboard() -> None:
+    own, published = leaderboard.blocks(found(small()))
+    shown = {title: column.cells for title, column in columns(own).items()}
+    assert shown["#"] == ["1", "ref", "–"]
+    assert shown["backbone"] == ["mobile_sam", "classical", "mobile_sam"]
+    assert shown["strategy"] == ["lora_qv", "–", "full"]
+    assert shown["PQ"] == ["52.0 ± 2.8", "45.0 ± 1.4", "60.0"]
+    assert shown["AJI"] == ["56.0 ± 1.4", "49.0 ± 1.4", "70.0"]
+    assert shown["Dice"] == ["81.0 ± 1.4", "82.0 ± 2.8", "90.0"]
+    assert shown["folds"] == ["2/2", "2/2", "1/2 †"]
+    assert shown["trainable"] == ["4.07 M", "0", "10.1 M"]
+    assert shown["latency ms"] == ["42.1", "230.0", "42.1"]
+    assert shown["GPU h"] == ["1.70", "–", "0.85"]
+    assert "weights" not in shown
+    failed = small()[-1].id
+    assert (
+        f"† mobile_sam full: 1 of 2 folds, not ranked. fold 2: failed (diverged: loss nan; run {failed})." in own.notes
+    )
+    assert published.title.endswith("on other images than above: for orientation only, not ranked")
+
+
+def test_only_the_best_complete_row_is_bold() -> None:
+    shown = columns(leaderboard.blocks(found(small()))[0])
+    assert [shown[title].bold for title in ("PQ", "AJI", "Dice")] == [frozenset({0})] * 3
+
+
+def test_the_best_is_sought_among_published_rows_too_on_official_folds() -> None:
+    own, published = leaderboard.blocks(found([record(run(fold=f), pq=0.55, aji=0.61) for f in range(1, 6)]))
+    assert columns(own)["PQ"].bold == frozenset()
+    assert columns(own)["AJI"].bold == frozenset({0})
+    assert columns(published)["model"].cells[0] == "CellViT-256"
+    assert columns(published)["PQ"].bold == frozenset({0})
+    assert columns(published)["#"].cells[:3] == ["1", "3", "4"]
+
+
+def test_published_rows_carry_source_and_protocol() -> None:
+    published = leaderboard.blocks(found(small()))[1]
+    shown = columns(published)
+    assert len(shown["model"].cells) == 13
+    place = shown["model"].cells.index("Dual decoder U-Net")
+    row = [shown[title].cells[place] for title in ("PQ", "AJI", "Dice", "trainable", "folds", "source")]
+    assert row == ["51.3", "55.9", "79.4", "3.5 M?", "official", "[2]"]
+    assert shown["trainable"].note == "?: not checked against the source."
+    assert published.notes[1] == (
+        "[2] Mahbod et al., Scientific Data 11:295 (2024), Table 3. Protocol: official five folds, mean over folds."
+    )
+    assert set(shown["#"].cells) == {"–"}
+
+
+def test_random_weights_are_flagged_in_a_column_and_a_line() -> None:
+    own = leaderboard.blocks(found(small(weights="random")))[0]
+    assert columns(own)["weights"].cells == ["random", "–", "random"]
+    assert columns(own)["weights"].drop == 0
+    assert "random: no pre-trained weights. Such rows show that the harness works, nothing more." in own.notes
+
+
+def test_a_trained_row_below_the_classical_one_is_called_a_fault() -> None:
+    records = small()[:4] + [
+        record(run(strategy="adapter", fold=f, n_splits=2), pq=0.3, official=False) for f in (1, 2)
+    ]
+    notes = leaderboard.blocks(found(records))[0].notes
+    assert [note.split(". ")[0] for note in notes if "Below" in note] == [
+        "Below the classical row on PQ: mobile_sam adapter"
+    ]
+
+
+def test_costs_of_different_devices_are_not_to_be_compared() -> None:
+    records = small()
+    other = record(run(strategy="adapter", n_splits=1), official=False)
+    other = RunRecord(
+        id=other.id,
+        status="ok",
+        run=other.run,
+        scores=other.scores,
+        cost=other.cost,
+        provenance={**(other.provenance or {}), "gpu": "NVIDIA H200"},
+    )
+    same_section = [RunRecord(**{**vars(other), "run": run(strategy="adapter", n_splits=2)})]
+    notes = leaderboard.blocks(found(records + same_section))[0].notes
+    assert "Costs were measured on NVIDIA A100, NVIDIA H200: compare them within one device only." in notes
+
+
+def test_published_rows_stand_once() -> None:
+    records = small() + [record(run(fold=f), pq=0.5) for f in range(1, 6)]
+    blocks = leaderboard.blocks(found(records))
+    assert [block.title.split(":")[0] for block in blocks] == [
+        "nuinsseg",
+        "Published on NuInsSeg",
+        "images (layout of nuinsseg)",
+    ]
+
+
+def test_markdown_of_a_row() -> None:
+    text = markdown(leaderboard.blocks(found(small())))
+    row = next(line for line in text.splitlines() if "lora_qv" in line)
+    assert [cell.strip() for cell in row.split("|")[1:7]] == [
+        "1",
+        "mobile_sam",
+        "lora_qv",
+        "**52.0 ± 2.8**",
+        "**56.0 ± 1.4**",
+        "**81.0 ± 1.4**",
+    ]
+
+
+def test_csv_round_trip() -> None:
+    (section,) = found(small())
+    table = pd.read_csv(io.StringIO(leaderboard.csv([section])))
+    assert table["kind"].tolist() == ["run"] * 3 + ["published"] * 13
+    row = table[table["strategy"] == "lora_qv"].iloc[0]
+    assert row["pq_mean"] == pytest.approx(0.52, abs=1e-12)
+    assert row["pq_sd"] == pytest.approx(0.02 * 2**0.5, abs=1e-12)
+    assert (row["rank"], row["n_ok"], row["n_expected"]) == (1, 2, 2)
+    failed = table[table["strategy"] == "full"].iloc[0]
+    assert failed["reasons"].startswith("fold 2: failed (diverged: loss nan")
+    assert pd.isna(failed["rank"])
+    dual = table[table["backbone"] == "Dual decoder U-Net"].iloc[0]
+    assert dual["pq_mean"] == pytest.approx(0.513)
+    assert dual["parameters_total"] == 3_500_000
+    assert dual["source"].startswith("Mahbod et al.")
+    assert ",2.0," not in leaderboard.csv([section]).splitlines()[1]  # counts stay whole numbers
+
+
+def test_organ_block_puts_organs_down_and_rows_across() -> None:
+    sections_ = found(small())
+    cells = sections_[0].rows["cell"].tolist()
+    organs = pd.DataFrame(
+        [(cells[0], "liver", 3, 60, 0.5), (cells[0], "brain", 1, 5, 0.25), (cells[2], "liver", 2, 40, 0.4)],
+        columns=["cell", "organ", "n_images", "n_true", "pq"],
+    )
+    (block,) = leaderboard.organ_blocks(organs, sections_)
+    assert {column.title: column.cells for column in block.columns} == {
+        "organ": ["brain", "liver"],
+        "images": ["1", "3"],
+        "nuclei": ["5", "60"],
+        "mobile_sam\nlora_qv": ["25.0", "50.0"],
+        "mobile_sam\nfull\n†": ["–", "40.0"],
+    }
+    assert [column.note for column in block.columns[-2:]] == ["", "† Folds are missing."]
+
+
+def test_a_peak_at_a_smaller_micro_batch_is_marked() -> None:
+    one = record(run(fold=1, n_splits=2), official=False)
+    assert one.cost is not None
+    halved = replace(one, cost={**one.cost, "micro_batch": 2, "micro_batch_halvings": 2})
+    (own, *_) = leaderboard.blocks(found([halved, record(run(fold=2, n_splits=2), official=False)]))
+    expected = "These trained in micro-batches that fitted, and their peak is of these: mobile_sam lora_qv (2 of 8)."
+    assert expected in own.notes
+    assert not any("micro-batches" in note for note in leaderboard.blocks(found(small()))[0].notes)

@@ -1,0 +1,189 @@
+"""Plots: what is drawn where, and that both formats are written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from fabricated import record, run
+from PIL import Image
+
+from bench.errors import BenchError
+from bench.grid import CLASSICAL
+from bench.report import plot
+from bench.report.axis import cost_axis
+from bench.report.frame import baseline_frame, leaderboard_frame, record_frame
+from bench.report.section import Section, sections
+from bench.results.record import RunRecord
+
+PQ = {"zero_shot": 0.30, "decoder_only": 0.40, "lora_qv": 0.52, "adapter": 0.50, "full": 0.60}
+
+
+def records(**changes: object) -> list[RunRecord]:
+    n = {"n_splits": 2, **changes}
+    rows = [
+        record(run(strategy=strategy, fold=fold, **n), pq=pq + (fold - 1.5) / 50, official=False)
+        for strategy, pq in PQ.items()
+        for fold in (1, 2)
+    ]
+    rows += [record(run(CLASSICAL, CLASSICAL, fold, **n), pq=0.45, official=False) for fold in (1, 2)]
+    return rows
+
+
+def found(rows: list[RunRecord]) -> list[Section]:
+    return sections(leaderboard_frame(record_frame(rows)), baseline_frame())
+
+
+def points(panel: object) -> dict[str, tuple[float, float]]:
+    """Cell → position of its marker."""
+    return {
+        container.get_label(): tuple(float(v[0]) for v in container.lines[0].get_data())
+        for container in panel.containers  # type: ignore[attr-defined]
+    }
+
+
+def test_both_formats_are_written_under_a_name_with_dataset_and_digest(tmp_path: Path) -> None:
+    paths = plot.pareto(found(records()), tmp_path / "figures" / "pareto")
+    name = "pareto_nuinsseg_0123456789ab_2-folds-19"
+    assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg"]
+    assert Image.open(paths[0]).size == (2100, 930)
+    assert ElementTree.parse(paths[1]).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(path.name for path in paths)
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    first = [path.read_bytes() for path in plot.pareto(found(records()), tmp_path / "a")]
+    again = [path.read_bytes() for path in plot.pareto(found(records()), tmp_path / "a")]
+    assert first == again
+
+
+def test_points_stand_at_their_values() -> None:
+    (section,) = found(records())
+    panels = plot.draw(section).axes
+    assert [panel.get_title(loc="left") for panel in panels] == ["PQ, %", "AJI, %", "Dice, %"]
+    drawn = points(panels[0])
+    assert len(drawn) == 5  # the classical row is a line
+    rows = section.rows.set_index("cell")
+    for cell, (x, y) in drawn.items():
+        assert y == pytest.approx(100 * rows.loc[cell, "pq_mean"])
+        if rows.loc[cell, "strategy"] != "zero_shot":
+            assert x == rows.loc[cell, "parameters_trainable"]
+    assert {y for _, y in points(panels[2]).values()} == {80.0}
+
+
+def test_zero_trainable_parameters_stand_left_of_a_marked_break() -> None:
+    (section,) = found(records())
+    panel = plot.draw(section).axes[0]
+    cell = section.rows.set_index("strategy").loc["zero_shot", "cell"]
+    x, _ = points(panel)[cell]
+    assert x == panel.get_xticks()[0]
+    assert panel.get_xticklabels()[0].get_text() == "0"
+    left, right = panel.get_xlim()
+    assert left < x < 4_058_340
+    assert right > 10_123_872
+    assert "//" in [text.get_text() for text in panel.texts]
+
+
+def test_error_bars_are_one_sd() -> None:
+    (section,) = found(records())
+    container = plot.draw(section).axes[0].containers[0]
+    ((low, high),) = [segment[:, 1] for segment in container.lines[2][0].get_segments()]
+    sd = 100 * np.std([0.59, 0.61], ddof=1)
+    assert (high - low) / 2 == pytest.approx(sd)
+
+
+def test_reference_lines_are_the_comparable_baselines_and_the_classical_row() -> None:
+    (section,) = found(records())
+    lines = {line.get_label(): line.get_ydata() for line in plot.draw(section).axes[0].lines}
+    assert set(lines["Dual decoder U-Net"]) == {51.3}
+    assert set(lines[CLASSICAL]) == {45.0}
+    assert not any("LoRA" in str(name) for name in lines)
+
+
+def test_the_front_leaves_out_what_is_beaten() -> None:
+    rows = pd.DataFrame(
+        {
+            "x": [0, 10, 10, 20, 30, 40],
+            "pq_mean": [0.3, 0.5, 0.45, 0.4, 0.9, 0.6],
+            "complete": [True, True, True, True, False, True],
+        }
+    )
+    assert plot.front(rows, "pq").index.tolist() == [0, 1, 5]
+
+
+def test_the_front_is_drawn_as_steps() -> None:
+    (section,) = found(records())
+    panel = plot.draw(section).axes[0]
+    (front,) = [line for line in panel.lines if line.get_label() == "Pareto front"]
+    # adapter costs more than lora_qv and scores less
+    assert [round(y, 6) for y in front.get_ydata()] == [30, 40, 52, 60, 60]
+    assert front.get_drawstyle() == "steps-post"
+
+
+def test_incomplete_rows_are_hollow() -> None:
+    (section,) = found(records()[:-3])  # without the classical row and the last fold of full
+    container = {c.get_label(): c for c in plot.draw(section).axes[0].containers}
+    for _, row in section.rows.iterrows():
+        if row["n_ok"]:
+            face = container[row["cell"]].lines[0].get_markerfacecolor()
+            assert (str(face) == "white") == (not row["complete"])
+
+
+def test_random_weights_are_in_the_title() -> None:
+    (section,) = found(records(weights="random"))
+    assert plot.draw(section).get_suptitle().endswith("· RANDOM WEIGHTS")
+    (section,) = found(records())
+    assert "RANDOM" not in plot.draw(section).get_suptitle()
+
+
+@pytest.mark.parametrize(("x", "label"), [("latency", "latency, ms"), ("memory", "peak memory, GiB")])
+def test_other_costs(x: str, label: str) -> None:
+    (section,) = found(records())
+    panel = plot.draw(section, x=x).axes[0]
+    assert panel.get_xlabel().startswith(label)
+    row = section.rows.set_index("strategy").loc["full"]
+    expected = {"latency": row["latency_ms"], "memory": row["peak_bytes"] / 2**30}[x]
+    assert points(panel)[row["cell"]][0] == pytest.approx(expected)
+
+
+def test_rows_that_cannot_be_drawn_are_named() -> None:
+    lost = [record(run(strategy="lora_all_linear", n_splits=2), status="failed", reason="x", official=False)]
+    (section,) = found(records() + lost)
+    texts = "\n".join(text.get_text() for text in plot.draw(section).texts)
+    assert "Not drawn, without scores or parameters: mobile_sam lora_all_linear." in texts
+    assert "on other images: for orientation only" in texts
+
+
+def test_points_that_look_alike_get_their_settings_written() -> None:
+    twins = [
+        record(run(fold=fold, n_splits=2, options={"rank": rank}), official=False) for rank in (4, 8) for fold in (1, 2)
+    ]
+    (section,) = found(twins)
+    texts = [text.get_text() for text in plot.draw(section).axes[0].texts]
+    assert {"strategy.rank=4", "strategy.rank=8"} <= set(texts)
+
+
+def test_an_unknown_cost_and_no_rows_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="unknown cost 'time'; known: parameters, latency, memory"):
+        plot.pareto(found(records()), tmp_path / "a", x="time")
+    lost = [record(run(n_splits=1), status="failed", reason="x")]
+    with pytest.raises(BenchError, match="no record has both scores and parameters"):
+        plot.pareto(found(lost), tmp_path / "a")
+
+
+def test_labels_are_spread_evenly_and_stay_below_the_top() -> None:
+    assert plot.spread([10.0, 20.0], gap=2, top=100) == [10, 20]
+    assert plot.spread([10.0, 10.0], gap=2, top=100) == [9, 11]
+    assert plot.spread([10.0, 10.0], gap=2, top=10) == [8, 10]
+
+
+def test_axis_ticks_are_round_numbers() -> None:
+    axis = cost_axis(pd.Series([4e6, 10e6]))
+    assert axis.zero is None
+    assert axis.labels == ("4 M", "6 M", "8 M", "10 M")
+    wide = cost_axis(pd.Series([0, 4_058_340, 641_090_588]))
+    assert wide.labels == ("0", "3 M", "10 M", "30 M", "100 M", "300 M")
+    assert wide.place(pd.Series([0, 5.0])).tolist() == [wide.zero, 5.0]

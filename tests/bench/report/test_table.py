@@ -1,0 +1,94 @@
+"""Rendering: a Markdown snapshot, narrow terminals, and no markup by accident."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+
+from bench.report.table import Block, Column, markdown, terminal
+
+
+def block() -> Block:
+    return Block(
+        "A section",
+        [
+            Column("#", ["1", "ref"], right=True),
+            Column("backbone", ["mobile_sam", "classical"]),
+            Column("PQ", ["50.0 ± 1.0", "45.0 ± 2.0"], frozenset({0}), right=True),
+            Column("Dice", ["80.0 ± 1.0", "81.0 ± 2.0"], drop=2, right=True),
+            Column("trainable", ["4.06 M?", "0"], drop=4, right=True, note="?: not checked."),
+        ],
+        ["A [note]."],
+    )
+
+
+def printed(width: int, shown: Block | None = None) -> str:
+    file = io.StringIO()
+    Console(file=file, width=width).print(terminal([shown or block()], width=width))
+    return file.getvalue()
+
+
+def test_markdown_snapshot() -> None:
+    assert markdown([block()]) == (
+        "## A section\n"
+        "\n"
+        "|   # | backbone   |             PQ |       Dice |   trainable |\n"
+        "|----:|:-----------|---------------:|-----------:|------------:|\n"
+        "|   1 | mobile_sam | **50.0 ± 1.0** | 80.0 ± 1.0 |     4.06 M? |\n"
+        "| ref | classical  |     45.0 ± 2.0 | 81.0 ± 2.0 |           0 |\n"
+        "\n"
+        "- A [note].\n"
+        "- ?: not checked.\n"
+    )
+
+
+def test_markdown_keeps_a_pipe_inside_its_cell() -> None:
+    assert r"a\|b" in markdown([Block("t", [Column("x", ["a|b"])])])
+
+
+def test_wide_terminals_get_every_column() -> None:
+    assert printed(80).splitlines() == [
+        "A section",
+        "",
+        "  #  backbone            PQ        Dice  trainable",
+        "──────────────────────────────────────────────────",
+        "  1  mobile_sam  50.0 ± 1.0  80.0 ± 1.0    4.06 M?",
+        "ref  classical   45.0 ± 2.0  81.0 ± 2.0          0",
+        "A [note].",
+        "?: not checked.",
+    ]
+
+
+def test_narrow_terminals_lose_costs_first_and_say_so() -> None:
+    lines = printed(42).splitlines()
+    assert lines[2].split() == ["#", "backbone", "PQ", "Dice"]
+    assert " ".join(lines[-3:]).startswith("A [note]. No room for: trainable. Widen")
+    assert "not checked" not in printed(42)
+    assert max(map(len, lines)) <= 42
+
+
+def test_headline_columns_move_closer_before_one_goes() -> None:
+    # 3 + 10 + 10 + 10 and two spaces between make 39
+    assert printed(39).splitlines()[2] == "  #  backbone            PQ        Dice"
+    assert printed(36).splitlines()[2] == "  # backbone           PQ       Dice"
+    assert printed(35).splitlines()[2].split() == ["#", "backbone", "PQ"]
+
+
+def test_no_column_is_lost_below_what_always_stays() -> None:
+    lines = printed(20).splitlines()
+    assert max(map(len, lines)) <= 20
+    assert "PQ" in printed(20)
+
+
+def test_cells_are_no_rich_markup() -> None:
+    assert "[bold]x[/bold]" in printed(80, Block("t", [Column("x", ["[bold]x[/bold]"])]))
+
+
+def test_the_best_value_is_bold_in_a_terminal() -> None:
+    file = io.StringIO()
+    Console(file=file, width=80, force_terminal=True, color_system="standard", no_color=True).print(
+        terminal([block()], width=80)
+    )
+    assert "\x1b[1m50.0 ± 1.0\x1b[0m" in file.getvalue()
+    assert "\x1b[1m45.0 ± 2.0" not in file.getvalue()

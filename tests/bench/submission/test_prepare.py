@@ -1,0 +1,293 @@
+"""`bench run` from its arguments to its records, in this process."""
+
+from __future__ import annotations
+
+import errno
+import json
+from io import StringIO
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from bench import run
+from bench.errors import BenchError, ClusterError, DivergedError, PlanError
+from bench.results import record, run_lock
+from bench.submission import execute_plan, prepare
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, tiny_data, tiny_grid):
+    """The small world's grid, run once."""
+    results = tmp_path_factory.mktemp("results")
+    prepared = prepare.prepare(str(tiny_grid), data=tiny_data, weights_folder=None, results=results)
+    printed = StringIO()
+    code = prepare.run(
+        prepared,
+        results=results,
+        weights_folder=None,
+        console=Console(file=printed, width=200),
+        kind="inline",
+        workers=0,
+        device="cpu",
+        profile="default",
+    )
+    return results, code, printed.getvalue()
+
+
+def test_every_run_leaves_a_record(finished):
+    results, code, printed = finished
+    assert code == 0
+    records = list(record.read_all(results))
+    assert len(records) == 3 * 2 + 2
+    assert {r.status for r in records} == {"ok"}
+    assert "8 of 8 runs are done, 0 failed. Next: bench table" in printed
+
+
+def test_a_record_holds_all_blocks(finished):
+    found = next(r for r in record.read_all(finished[0]) if r.run["strategy"] == "lora_qv")
+    assert (
+        found.scores is not None and found.cost is not None and found.audit is not None and found.provenance is not None
+    )
+    assert found.scores["n_images"] == 3
+    assert found.scores["aji"] <= found.scores["dice"] + 1e-12
+    assert found.audit["ok"] and found.audit["n_asked"] == found.audit["n_received"] == found.audit["n_held"]
+    for key in (
+        "parameters_total",
+        "parameters_trainable",
+        "adapter_bytes",
+        "flops",
+        "throughput_images_per_s",
+        "train_seconds",
+    ):
+        assert found.cost[key] > 0, key
+    for key in ("encoder_latency_ms", "decoder_latency_ms", "postprocessing_latency_ms"):
+        assert 0 < found.cost[key]["median"] <= found.cost[key]["p95"]
+    for key in ("commit", "versions", "host", "device", "dataset", "folds_digest", "started", "ended"):
+        assert found.provenance[key] is not None, key
+    assert found.cost["gpu_seconds"] is None  # missing is None: this ran on the CPU
+
+
+def test_zero_shot_trains_nothing(finished):
+    found = next(r for r in record.read_all(finished[0]) if r.run["strategy"] == "zero_shot")
+    assert found.cost is not None and found.run["head"] == "everything"
+    assert (found.cost["parameters_trainable"], found.cost["adapter_bytes"]) == (0, 0)
+    assert found.audit is not None and found.audit["ok"]
+    assert (found.audit["n_asked"], found.audit["n_received"], found.audit["n_held"]) == (0, 0, 0)
+
+
+def test_scores_and_predictions_lie_beside_the_record(finished):
+    results = finished[0]
+    found = next(r for r in record.read_all(results) if r.run["strategy"] == "decoder_only")
+    folder = record.folder(results, found.id)
+    rows = pd.read_parquet(folder / "scores.parquet")
+    assert found.scores is not None
+    assert len(rows) == 3 and rows["pq"].mean() == pytest.approx(found.scores["pq"], abs=1e-12)
+    assert {"stem", "organ", "fold", "dice", "aji"} <= set(rows.columns)
+    maps = sorted((folder / "predictions").glob("*[0-9].png"))
+    assert [p.stem for p in maps] == sorted(rows["stem"])
+    assert Image.open(maps[0]).size == (64, 64)
+    assert not (folder / "state.pt").exists()
+    assert not (folder / "claim.json").exists()
+    assert not (folder / "progress.json").exists()
+
+
+def test_the_fold_manifest_is_the_one_in_the_records(finished):
+    import hashlib
+
+    results = finished[0]
+    (manifest,) = (results / "folds").iterdir()
+    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    assert {r.provenance["folds_digest"] for r in record.read_all(results) if r.provenance} == {digest}
+
+
+def test_what_is_done_is_not_done_again(finished, bench_run, monkeypatch):
+    results, _, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in results.glob("runs/*/record.json")}
+    monkeypatch.setattr(run, "execute", lambda *_, **__: pytest.fail("a finished run was executed again"))
+    code, printed = bench_run(results)
+    assert code == 0 and "0 runs in this process; 8 done already" in printed
+    assert before == {p: p.stat().st_mtime_ns for p in results.glob("runs/*/record.json")}
+
+
+def test_one_failure_leaves_the_others_and_the_exit_code_tells(tmp_path, bench_run, monkeypatch):
+    execute = run.execute
+
+    def sometimes(one, *arguments, **named):
+        if one.strategy == "decoder_only" and one.fold == 1:
+            raise DivergedError("the loss became nan at step 3; try a smaller train.lr.")
+        return execute(one, *arguments, **named)
+
+    monkeypatch.setattr(run, "execute", sometimes)
+    code, printed = bench_run(tmp_path, only=["strategy=decoder_only"])
+    assert code == 1
+    assert "failed sam_nano decoder_only fold 1: diverged: the loss became nan at step 3" in printed
+    by_fold = {r.run["fold"]: r for r in record.read_all(tmp_path) if r.run["backbone"] == "sam_nano"}
+    assert (by_fold[1].status, by_fold[2].status) == ("failed", "ok")
+    assert "DivergedError" in str(by_fold[1].traceback)
+
+    monkeypatch.setattr(run, "execute", execute)
+    code, printed = bench_run(tmp_path, only=["strategy=decoder_only"])
+    assert code == 1 and "1 failed before and would fail again; `bench retry --failed --results" in printed
+    code = execute_plan.retry_plans(tmp_path, console=Console(file=StringIO()), failed=True, detach=False, profile=None)
+    again = record.read(tmp_path, by_fold[1].id)
+    assert code == 0 and again is not None and again.status == "ok"
+    assert again.attempts[0]["reason"].startswith("diverged")
+
+
+def test_out_of_memory_is_tried_again_with_half_the_micro_batch(tmp_path, bench_run, monkeypatch):
+    import torch
+
+    execute, asked = run.execute, []
+
+    def tight(one, images, place, **named):
+        asked.append(place.micro_batch_halvings)
+        if place.micro_batch_halvings < 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return execute(one, images, place, **named)
+
+    monkeypatch.setattr(run, "execute", tight)
+    code, _ = bench_run(tmp_path, only=["strategy=lora_qv", "fold=1"], assignments=["train.batch_size=2"])
+    (found,) = (r for r in record.read_all(tmp_path) if r.run["strategy"] == "lora_qv")
+    assert found.status == "ok" and found.cost is not None and found.cost["micro_batch"] == 1
+    assert [one["reason"] for one in found.attempts] == ["out of memory: CUDA out of memory"]
+    assert code == 1  # the classical run has no batch to halve
+    assert asked.count(0) == 2 and asked.count(1) == 1
+
+
+def test_a_bug_is_not_tried_again(tmp_path, bench_run, monkeypatch):
+    calls = []
+
+    def broken(one, *_, **__):
+        calls.append(one.id)
+        raise KeyError("oops")
+
+    monkeypatch.setattr(run, "execute", broken)
+    code, printed = bench_run(tmp_path, only=["strategy=lora_qv", "fold=1"])
+    assert code == 1 and "KeyError: 'oops'" in printed and len(calls) == len(set(calls)) == 2
+
+
+def test_a_full_disk_is_told_and_nothing_is_torn(tmp_path, bench_run, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "save_scores", full)
+        patch.setattr(record, "write", full)
+        code, printed = bench_run(tmp_path, only=["strategy=decoder_only"])
+    assert code == 1 and "disk full: [Errno 28] No space left on device" in printed
+    assert list(record.read_all(tmp_path)) == []
+    code, _ = bench_run(tmp_path, only=["strategy=decoder_only"])
+    assert code == 0 and {r.status for r in record.read_all(tmp_path)} == {"ok"}
+
+
+def test_an_unwritable_results_folder_is_refused_first(tmp_path, bench_run):
+    (tmp_path / "results").write_text("a file")
+    with pytest.raises(BenchError, match=r"can't write to the results folder .*; choose another with --results DIR"):
+        bench_run(tmp_path / "results")
+
+
+def test_everything_that_is_wrong_is_told_at_once(tmp_path):
+    with pytest.raises(PlanError) as caught:
+        prepare.prepare(
+            "default",
+            assignments=["train.epoch=3"],
+            only=["backbone=mobilesam"],
+            data=tmp_path / "gone",
+            weights_folder=tmp_path,
+            results=tmp_path,
+        )
+    text = str(caught.value)
+    assert "Did you mean 'train.epochs'?" in text
+    assert "Did you mean 'mobile_sam'?" in text
+    assert str(tmp_path / "gone") in text and "bench data fetch nuinsseg" in text
+    assert "run `bench weights fetch sam_vit_b sam_vit_l" in text
+
+
+def test_more_folds_than_groups_are_refused(tmp_path, bench_run):
+    with pytest.raises(PlanError, match=r"folds\.n_splits is 7, but .* holds only 6 groups of images; set fewer folds"):
+        bench_run(tmp_path, assignments=["folds.n_splits=7"])
+
+
+def test_a_dry_run_shows_the_plan_and_runs_nothing(tmp_path, tiny_grid, tiny_data):
+    prepared = prepare.prepare(
+        str(tiny_grid), assignments=["weights=official"], data=tiny_data, weights_folder=None, results=tmp_path
+    )
+    printed = StringIO()
+    prepare.dry_run(
+        prepared,
+        results=tmp_path,
+        console=Console(file=printed, width=200),
+        kind="local",
+        profile="default",
+        device="auto",
+    )
+    assert "sam_nano has no official checkpoint" in printed.getvalue()
+    assert "2 to do, 0 done" in printed.getvalue()
+    assert list(Path(tmp_path).iterdir()) == []
+
+
+def test_a_run_that_was_taken_over_leaves_the_record_to_the_other(tmp_path, bench_run, monkeypatch):
+    def slow(one, images, place, **_):
+        path = record.folder(place.results, one.id) / "claim.json"
+        path.unlink()  # another host took this process for dead, and holds the run now
+        path.write_text(json.dumps({"token": "another", "host": "node7", "pid": 1, "born": "x"}))
+        raise DivergedError("the loss became nan")
+
+    monkeypatch.setattr(run, "execute", slow)
+    monkeypatch.setattr(run_lock, "HEARTBEAT_LIMIT_S", -1.0)  # and is taken for dead in turn
+    code, printed = bench_run(tmp_path, only=["backbone=classical", "fold=1"])
+    assert code == 1 and "lost: its process was killed" in printed
+
+
+def test_images_that_changed_since_the_plan_are_refused(tmp_path, tiny_grid):
+    from bench.worker.worker import WorkerSettings, work
+    from registry.datasets import synthetic
+    from registry.errors import DataError
+
+    synthetic.write(tmp_path / "data", n_images=4, image_size=64, seed=5, nuclei=(4, 8))
+    prepared = prepare.prepare(str(tiny_grid), data=tmp_path / "data", weights_folder=None, results=tmp_path)
+    image = next((tmp_path / "data").rglob("*.png"))
+    Image.open(image).rotate(90).save(image)
+    with pytest.raises(DataError, match=r"the images in .* have changed: .*Run the same command again to plan anew"):
+        work(prepared.plan.runs, WorkerSettings(tmp_path, tmp_path / "data", device="cpu"))
+
+
+def test_a_plan_can_be_made_before_anything_is_downloaded(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    arguments = {"only": ["backbone=mobile_sam"], "data": None, "weights_folder": None, "results": tmp_path}
+    with pytest.raises(PlanError, match="2 things are wrong"):
+        prepare.prepare("default", **arguments)
+    ahead = prepare.prepare("default", ahead=True, **arguments)
+    assert (ahead.n_images, len(ahead.pending)) == (665, 35)
+    assert "bench data fetch nuinsseg" in ahead.absent[0] and "mobile_sam.pt" in ahead.absent[1]
+
+
+def test_timings_are_left_out_where_runs_share_a_device(tmp_path, tiny_grid, tiny_data):
+    from bench.worker.worker import WorkerSettings, work
+
+    prepared = prepare.prepare(
+        str(tiny_grid), only=["strategy=decoder_only", "fold=1"], data=tiny_data, weights_folder=None, results=tmp_path
+    )
+    work(prepared.plan.runs, WorkerSettings(tmp_path, tiny_data, device="cpu", runs_at_once=2))
+    for found in record.read_all(tmp_path):
+        assert found.status == "ok" and found.cost is not None and found.provenance is not None
+        assert found.provenance["runs_at_once"] == 2
+        assert found.cost["postprocessing_latency_ms"] is None and found.cost.get("encoder_latency_ms") is None
+        assert found.cost.get("flops", 1) > 0
+
+
+def test_plans_of_one_place_are_retried_as_one(tmp_path, bench_run, monkeypatch):
+    execute = run.execute
+    monkeypatch.setattr(run, "execute", lambda *_, **__: (_ for _ in ()).throw(KeyError("oops")))
+    bench_run(tmp_path, only=["strategy=decoder_only", "fold=1"])
+    bench_run(tmp_path, only=["strategy=lora_qv", "fold=1"])
+    monkeypatch.setattr(run, "execute", execute)
+    printed = StringIO()
+    code = execute_plan.retry_plans(tmp_path, console=Console(file=printed), failed=True, detach=False, profile=None)
+    assert code == 0 and "3 runs in this process; 0 done already" in printed.getvalue()
+    assert "3 of 3 runs are done, 0 failed" in printed.getvalue()
+    with pytest.raises(ClusterError, match="--detach needs SLURM"):
+        execute_plan.check_detachable(True, "local")

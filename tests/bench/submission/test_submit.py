@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bench.errors import ClusterError
+from bench.estimate.packing import JobArray
+from bench.grid import FoldSettings, Grid, Run, Settings
+from bench.planning import plan
+from bench.slurm import client
+from bench.slurm.profile import ClusterProfile
+from bench.submission import submit
+
+
+def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
+    """Put small shell scripts before everything else on the path."""
+    folder.mkdir()
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+
+def test_auto_is_slurm_where_a_cluster_answers(tmp_path, monkeypatch):
+    commands(tmp_path / "up", monkeypatch, sbatch="exit 0", sinfo="echo gpu up")
+    assert submit.choose_executor("auto") == "slurm"
+    commands(tmp_path / "down", monkeypatch, sbatch="exit 0", sinfo="exit 1")
+    monkeypatch.setattr(client, "is_configured", lambda: False)  # packages without a cluster
+    assert submit.choose_executor("auto") == "local"
+    # A named profile, or a configured cluster that is silent: not the moment to train on a login node.
+    with pytest.raises(ClusterError, match=r"SLURM does not answer .*or use --cluster local to run here"):
+        submit.choose_executor("auto", "my_cluster")
+    monkeypatch.setattr(client, "is_configured", lambda: True)
+    with pytest.raises(ClusterError, match="SLURM does not answer"):
+        submit.choose_executor("auto")
+    monkeypatch.setattr(client, "is_installed", lambda: False)
+    assert submit.choose_executor("auto") == "local"
+    assert submit.choose_executor("inline") == "inline"
+
+
+def test_what_can_not_be_is_refused(monkeypatch):
+    monkeypatch.setattr(client, "is_installed", lambda: False)
+    with pytest.raises(ClusterError, match="there is no sbatch on this machine; use --cluster local or inline"):
+        submit.choose_executor("slurm")
+    with pytest.raises(ClusterError, match="--cluster 'pbs': use auto, inline, local, slurm"):
+        submit.choose_executor("pbs")
+
+
+def test_every_local_worker_gets_a_gpu_that_the_user_may_use(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert submit._gpus() == ["2", "3"]
+
+
+def runs(count: int) -> tuple[Run, ...]:
+    grid = Grid("g", ("sam_nano",), ("full",), Settings(weights="random", folds=FoldSettings(n_splits=count)))
+    return plan.make(replace(grid, classical=False), "d").runs
+
+
+def test_the_sbatch_files_say_what_the_profile_says(tmp_path, monkeypatch):
+    commands(tmp_path / "bin", monkeypatch, srun="exit 0")
+    profile = ClusterProfile(
+        partition="gpu",
+        account="lab",
+        gpu="a100",
+        cpus_per_gpu=6,
+        memory_gb_per_gpu=30,
+        signal_delay_s=77,
+        array_parallelism=2,
+        setup=("module load cuda",),
+        extra={"reservation": "night"},
+    )
+    array = JobArray(time_limit_min=90, runs_at_once=1, jobs=tuple((run,) for run in runs(3)))
+    (text,) = submit.sbatch_texts([array], tmp_path, profile)
+    for line in (
+        "--array=0-2%2",
+        "--partition=gpu",
+        "--account=lab",
+        "--gres=gpu:a100:1",
+        "--cpus-per-task=6",
+        "--mem=30GB",
+        "--time=90",
+        "--signal=USR2@77",
+        "--requeue",
+        "--reservation=night",
+    ):
+        assert f"#SBATCH {line}\n" in text, line
+    assert "\nmodule load cuda\n" in text
+    single = replace(array, jobs=array.jobs[:1])
+    (text,) = submit.sbatch_texts([single], tmp_path, replace(profile, requeue=False, gpu=None))
+    assert "--array" not in text and "#SBATCH --no-requeue\n" in text and "#SBATCH --gpus-per-node=1\n" in text
+
+
+def test_arrays_share_the_limit_by_their_work():
+    some = runs(4)
+    short = JobArray(60, 1, tuple((run,) for run in some[:2]))
+    long = JobArray(360, 1, tuple((run,) for run in some[2:]))
+    assert submit.shares([short, long], 14) == [2, 12]
+    assert submit.shares([short, long], 1) == [1, 1]
+    assert submit.shares([short], 32) == [32]
+    assert submit.shares([], 32) == []

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+from bench.training import evaluate
+
+
+class Oracle(torch.nn.Module):
+    """Answers a quarter-resolution copy of the green channel as every token's logits."""
+
+    def __init__(self, image_size: int) -> None:
+        super().__init__()
+        self.image_size, self.seen = image_size, 0
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def encode(self, images):
+        assert images.shape[-2:] == (self.image_size, self.image_size)
+        self.seen += len(images)
+        return images
+
+    def decode(self, images):
+        green = torch.nn.functional.avg_pool2d(images[:, 1:2], 4)
+        return (green - 0.5).expand(-1, 4, -1, -1) * 20, None
+
+
+@dataclass
+class Threshold:
+    """A head whose label map is 'above the threshold', for hand-made expectations."""
+
+    defaults: Mapping[str, float] = field(default_factory=lambda: {"above": 0.9, "unused": 1.0})
+    search: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: {"above": (0.5, 0.9), "unused": (1.0, 2.0)})
+    channels: tuple[int, ...] = (1, 2, 3)
+    dense: bool = True
+
+    def instances(self, logits, *, above, unused):
+        return (np.asarray(logits)[0] > above).astype(np.int32)
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    pixels = np.zeros((height, width, 3), np.uint8)
+    pixels[8:32, 16:48] = 255
+    return pixels
+
+
+@pytest.mark.parametrize(("scale", "tiles"), [(None, 1), (1.0, 4), (2.0, 12)])
+def test_logits_come_back_at_the_images_own_resolution(scale, tiles):
+    oracle = Oracle(64)
+    logits = evaluate.raw_prediction(oracle, Threshold(), picture(96, 80), scale=scale, autocast=nullcontext)
+    assert logits.shape == (3, 96, 80) and oracle.seen == tiles
+    found = logits[0].numpy() > 0
+    true = picture(96, 80)[..., 1] > 0
+    assert (found != true).mean() < 0.03
+
+
+def test_tiles_are_blended_without_seams():
+    smooth = np.full((100, 100, 3), 200, np.uint8)
+    logits = evaluate.raw_prediction(Oracle(64), Threshold(), smooth, scale=1.0, autocast=nullcontext)
+    assert float(logits.max() - logits.min()) < 1e-4
+
+
+def test_post_processing_is_chosen_by_the_mean_score():
+    true = np.zeros((4, 4), np.int32)
+    true[:2] = 1
+    raw = np.where(true, 0.7, 0.0)[None]
+    chosen, scores = evaluate.choose_parameters([raw, raw], [true, true], Threshold())
+    assert chosen == {"above": 0.5, "unused": 1.0}  # nothing is changed that helps nothing
+    assert scores["pq"] == 1.0
+
+
+@dataclass
+class Picture:
+    stem: str
+    organ: str
+    pixels: np.ndarray
+    label_map: np.ndarray
+
+
+def test_images_are_scored_one_by_one_and_averaged_without_weights():
+    full = np.ones((4, 4), np.int32)
+    half = np.zeros((4, 4), np.int32)
+    half[:2] = 5
+    images = [Picture("a", "liver", full, full), Picture("b", "brain", half, full)]
+    rows, predictions = evaluate.score_images(images, lambda pixels: pixels, fold=2)
+    assert [(r["stem"], r["organ"], r["fold"]) for r in rows] == [("a", "liver", 2), ("b", "brain", 2)]
+    assert rows[0]["dice"] == 1.0 and rows[1]["dice"] == pytest.approx(2 * 8 / 24)
+    assert predictions["b"] is half
+    scores = evaluate.summarise(rows)
+    assert scores["dice"] == pytest.approx((1 + 2 / 3) / 2)
+    assert scores["pq"] == 0.5  # half of a nucleus is no match: 2·8 is not above 16
+    assert (scores["n_images"], scores["n_true"], scores["n_pred"]) == (2, 2, 2)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from bench.training import measure
+
+CPU = torch.device("cpu")
+
+
+class Affine(torch.nn.Module):
+    """One matrix product of known cost per call."""
+
+    image_size = 8
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(8, 8))
+
+    def encode(self, images):
+        return images @ self.weight  # (1, 3, 8, 8) @ (8, 8): 2 · 3 · 8 · 8 · 8 operations
+
+    def decode(self, embeddings):
+        return (embeddings @ self.weight) @ self.weight
+
+
+def test_flops_count_multiply_and_add():
+    cost = measure.inference(Affine(), autocast=nullcontext)
+    assert cost["flops_encoder"] == 3072
+    assert cost["flops"] == 3 * 3072
+    for key in ("encoder_latency_ms", "decoder_latency_ms"):
+        assert 0 < cost[key]["median"] <= cost[key]["p95"]
+    assert cost["throughput_images_per_s"] > 0
+
+
+def test_a_prompting_heads_decoder_is_all_that_is_not_the_encoder():
+    model = Affine()
+    cost = measure.inference(
+        model,
+        autocast=nullcontext,
+        whole=lambda: [model.decode(model.encode(torch.ones(1, 3, 8, 8))) for _ in range(5)],
+    )
+    assert cost["flops"] == 5 * 3 * 3072 and cost["flops_encoder"] == 3072
+
+
+def test_slow_calls_are_repeated_three_times():
+    calls = []
+    found = measure.latency_ms(lambda: calls.append(1), device=CPU, warmup=2, repeats=20, limit_s=0.0)
+    assert found["repeats"] == 3
+
+
+def test_peak_memory_sees_what_was_freed_again():
+    measure.reset_peak(CPU)
+    before = measure.peak_bytes(CPU)
+    block = torch.ones(64 * 2**20, dtype=torch.uint8)
+    del block
+    after = measure.peak_bytes(CPU)
+    if before is None or after is None:
+        pytest.skip("this system does not tell a process's peak memory")
+    assert after - before > 32 * 2**20
+    assert measure.memory_kind(CPU) == "rss"

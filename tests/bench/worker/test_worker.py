@@ -1,0 +1,203 @@
+"""Processes that are killed, stopped, or started twice. Real processes, real signals."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from bench.results import progress, record, run_lock, submissions
+from bench.submission import prepare
+from bench.worker import worker
+
+WORKER = """
+import sys
+from pathlib import Path
+from bench import launch, run
+from bench.record import RunRecord
+from bench.work import Places, work
+
+log, grid, data, results = sys.argv[1:]
+
+def execute(one, images, place, **_):
+    with open(log, "a") as file:
+        file.write(one.id + "\\n")
+    return RunRecord(id=one.id, status="ok", run=one.as_dict(), scores={})
+
+run.execute = execute
+prepared = launch.prepare(grid, data=Path(data), weights_folder=None, results=Path(results))
+work(prepared.plan.runs, Places(Path(results), Path(data), device="cpu"))
+"""
+
+
+def start(arguments: list[str]) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+def bench(results: Path, grid: Path, data: Path, *more: str) -> subprocess.Popen:
+    where = ["--grid", str(grid), "--data", str(data), "--results", str(results), "--device", "cpu"]
+    return start(["-m", "bench.cli", "run", *where, *more])
+
+
+def when_training(process: subprocess.Popen, results: Path, epoch: int) -> Path:
+    """Wait until some run trains its `epoch`-th epoch; returns the run's folder."""
+    while process.poll() is None:
+        for folder in results.glob("runs/*"):
+            if (progress.read(folder) or {}).get("epoch", 0) >= epoch:
+                return folder
+    raise AssertionError(f"the command ended early:\n{process.communicate()[0]}")
+
+
+def trained_bytes(results: Path) -> dict[str, bytes]:
+    return {path.parts[-3]: path.read_bytes() for path in results.glob("runs/*/trained/trained.safetensors")}
+
+
+def test_two_at_once_do_no_run_twice(tmp_path, tiny_grid, tiny_data):
+    log, results = tmp_path / "log", tmp_path / "results"
+    arguments = ["-c", WORKER, str(log), str(tiny_grid), str(tiny_data), str(results)]
+    for process in [start(arguments) for _ in range(3)]:
+        output, _ = process.communicate()
+        assert process.returncode == 0, output
+    prepared = prepare.prepare(str(tiny_grid), data=tiny_data, weights_folder=None, results=results)
+    assert Counter(log.read_text().split()) == {run.id: 1 for run in prepared.plan.runs}
+    assert prepared.pending == ()
+    assert not list(results.glob("runs/*/.*"))
+
+
+def test_two_commands_at_once_share_the_work(tmp_path, tiny_grid, tiny_data):
+    flags = ["--only", "strategy=decoder_only", "--cluster", "inline"]
+    both = [bench(tmp_path, tiny_grid, tiny_data, *flags) for _ in range(2)]
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert all("4 of 4 runs are done, 0 failed" in output for output in outputs)
+    records = list(record.read_all(tmp_path))
+    assert len(records) == 4 and {r.status for r in records} == {"ok"}
+    assert all(r.attempts == [] for r in records)
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".") or p.name == run_lock.FILENAME]
+
+
+def test_a_killed_run_leaves_no_record_and_resumes_bit_equal(tmp_path, tiny_grid, tiny_data, bench_run):
+    narrow = ["strategy=lora_qv", "fold=1"]
+    epochs = ["train.epochs=20", "train.patience=0"]
+    code, _ = bench_run(tmp_path / "undisturbed", only=narrow, assignments=epochs)
+    assert code == 0
+    flags = [f for pair in (("--only", n) for n in narrow) for f in pair]
+    flags += [f for pair in (("--set", e) for e in epochs) for f in pair]
+    process = bench(tmp_path / "killed", tiny_grid, tiny_data, "--cluster", "inline", *flags)
+    folder = when_training(process, tmp_path / "killed", epoch=3)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / record.FILENAME).exists()
+    assert (folder / "state.pt").exists()
+    code, _ = bench_run(tmp_path / "killed", only=narrow, assignments=epochs)
+    assert code == 0
+    assert trained_bytes(tmp_path / "killed") == trained_bytes(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "number"), [("inline", signal.SIGINT), ("local", signal.SIGINT), ("local", signal.SIGTERM)]
+)
+def test_stopping_saves_the_state_and_says_how_to_go_on(tmp_path, tiny_grid, tiny_data, cluster, number):
+    flags = ["--only", "strategy=decoder_only", "--set", "train.epochs=500", "--set", "train.patience=0"]
+    process = bench(tmp_path, tiny_grid, tiny_data, "--cluster", cluster, *flags)
+    folder = when_training(process, tmp_path, epoch=2)
+    process.send_signal(number)
+    output, _ = process.communicate()
+    assert process.returncode == 130 and "Traceback" not in output, output
+    assert "2 of 4 runs are done and kept. Stopped. The same command continues where this one stopped." in output
+    assert (folder / "state.pt").exists() and run_lock.holder(folder) is None
+
+
+def test_a_killed_worker_is_replaced(tmp_path, tiny_grid, tiny_data):
+    flags = ["--only", "strategy=decoder_only", "--set", "train.epochs=15", "--set", "train.patience=0"]
+    process = bench(tmp_path, tiny_grid, tiny_data, "--cluster", "local", *flags)
+    folder = when_training(process, tmp_path, epoch=2)
+    holder = run_lock.holder(folder)
+    assert holder is not None and holder["pid"] != process.pid
+    os.kill(holder["pid"], signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert {r.status for r in record.read_all(tmp_path)} == {"ok"}
+    assert "4 of 4 runs are done, 0 failed" in output
+
+
+def test_a_run_that_always_dies_is_recorded_and_the_others_go_on(tmp_path, tiny_grid, tiny_data):
+    prepared = prepare.prepare(
+        str(tiny_grid), only=["strategy=decoder_only"], data=tiny_data, weights_folder=None, results=tmp_path
+    )
+    deadly = next(run for run in prepared.plan.runs if run.strategy == "decoder_only" and run.fold == 1)
+    process = bench(tmp_path, tiny_grid, tiny_data, "--cluster", "local", "--only", "strategy=decoder_only")
+    killed: set[str] = set()
+    while process.poll() is None:
+        holder = run_lock.holder(record.folder(tmp_path, deadly.id))
+        if holder is not None and holder["pid"] != process.pid and holder["token"] not in killed:
+            killed.add(holder["token"])
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(holder["pid"], signal.SIGKILL)
+    output = process.communicate()[0]
+    assert process.returncode == 1, output
+    found = {r.id: r for r in record.read_all(tmp_path)}
+    assert len(found) == 4
+    gone = found.pop(deadly.id)
+    assert gone.reason.startswith("lost: its process was killed: out of host memory? See the logs in")
+    assert len(gone.attempts) == 3  # three retries, as the profile's limits say
+    assert {r.status for r in found.values()} == {"ok"}
+
+
+@pytest.fixture
+def first_cancelled(tmp_path, tiny_grid, tiny_data):
+    """Two runs, of which a user cancelled the first."""
+    prepared = prepare.prepare(
+        str(tiny_grid), only=["backbone=classical"], data=tiny_data, weights_folder=None, results=tmp_path
+    )
+    first, second = prepared.plan.runs
+    submissions.write_cancelled(tmp_path, [first.id])
+    return first, second
+
+
+def test_a_run_that_is_wanted_again_while_its_job_works_is_done_by_it(
+    tmp_path, first_cancelled, tiny_data, monkeypatch
+):
+    first, second = first_cancelled
+    attempt = worker._attempt
+
+    def wanting(run, *arguments):
+        submissions.write_cancelled(tmp_path, [])  # `bench retry`, while the job is at its other run
+        return attempt(run, *arguments)
+
+    monkeypatch.setattr(worker, "_attempt", wanting)
+    worked = worker.work(first_cancelled, worker.WorkerSettings(tmp_path, tiny_data, device="cpu"))
+    assert worked.done == {first.id: "ok", second.id: "ok"}
+
+
+def test_a_run_that_somebody_else_took_meanwhile_is_theirs(tmp_path, first_cancelled, tiny_data, monkeypatch):
+    first, second = first_cancelled
+    attempt = worker._attempt
+
+    def taking(run, *arguments):
+        submissions.write_cancelled(tmp_path, [])
+        assert run_lock.acquire(record.folder(tmp_path, first.id)) is not None
+        return attempt(run, *arguments)
+
+    monkeypatch.setattr(worker, "_attempt", taking)
+    worked = worker.work(first_cancelled, worker.WorkerSettings(tmp_path, tiny_data, device="cpu"))
+    assert worked.done == {second.id: "ok"}
+
+
+def test_cancelled_runs_are_left_alone(tmp_path, first_cancelled, tiny_data):
+    first, second = first_cancelled
+    worked = worker.work(first_cancelled, worker.WorkerSettings(tmp_path, tiny_data, device="cpu"))
+    assert worked.done == {first.id: "cancelled", second.id: "ok"}
+    assert record.read(tmp_path, first.id) is None

@@ -1,0 +1,269 @@
+"""Download, verification and digests of official checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import official_files
+import pytest
+import torch
+
+from registry import backbones, weights
+from registry.card import Checkpoint
+from registry.errors import UnknownNameError, WeightsError
+from registry.sam import Sam
+
+CONTENT = bytes(range(256)) * 4096  # 1 MiB
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+BLOB_SHA1 = hashlib.sha1(b"blob 1048576\0" + CONTENT).hexdigest()
+FILE = "model.pt"
+
+
+@dataclass
+class Mirror:
+    """A local HTTP server: its answer, and the ``Range`` header of every request."""
+
+    url: str = ""
+    content: bytes = CONTENT
+    cut_after: int | None = None
+    ranges: bool = True
+    requested: list[str | None] = field(default_factory=list)
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    state = Mirror()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            given_range = self.headers["Range"]
+            state.requested.append(given_range)
+            if self.path != f"/weights/{FILE}":
+                self.send_error(404)
+                return
+            start = int(given_range.removeprefix("bytes=").removesuffix("-")) if given_range and state.ranges else 0
+            if start and start >= len(state.content):
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(state.content)}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
+            body = state.content[start:]
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body if state.cut_after is None else body[: state.cut_after])
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    state.url = f"http://127.0.0.1:{server.server_port}/weights/"
+    monkeypatch.setenv("BENCH_WEIGHTS_MIRROR", state.url)
+    yield state
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def card_of(**fields: Any) -> Card:
+    """mobile_sam's card with the test's file as its checkpoint."""
+    checkpoint = Checkpoint(url="https://weights.invalid/elsewhere", filename=FILE, **fields)
+    return replace(backbones.card("mobile_sam"), checkpoint=checkpoint)
+
+
+CARD = card_of(sha256=SHA256, size_bytes=len(CONTENT))
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_fetch_downloads_once(mirror: Mirror, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "folder"
+    for _ in range(2):
+        path = weights.fetch(CARD, folder, progress=False)
+        assert path == folder / FILE
+        assert path.read_bytes() == CONTENT
+    assert mirror.requested == [None]
+    assert names(folder) == {FILE}
+    assert weights.check(CARD, folder) == weights.Status("mobile_sam", path, "ok", "sha256 as published")
+
+
+def test_progress_is_drawn(
+    mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights.fetch(CARD, tmp_path, progress=True)
+    assert FILE in capsys.readouterr().out
+
+
+def test_a_cut_download_is_kept_and_continued(mirror: Mirror, tmp_path: Path) -> None:
+    mirror.cut_after = 400_000
+    with pytest.raises(WeightsError, match=r"broke off: .* bytes are kept in .*model\.pt\.part; run the same"):
+        weights.fetch(CARD, tmp_path, progress=False)
+    assert names(tmp_path) == {f"{FILE}.part"}
+    assert weights.check(CARD, tmp_path).state == "missing"
+    kept = (tmp_path / f"{FILE}.part").stat().st_size
+    assert 0 < kept <= 400_000
+    mirror.cut_after = None
+    assert weights.fetch(CARD, tmp_path, progress=False).read_bytes() == CONTENT
+    assert mirror.requested == [None, f"bytes={kept}-"]
+    assert names(tmp_path) == {FILE}
+
+
+def test_a_server_without_ranges_is_read_from_the_start(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / f"{FILE}.part").write_bytes(CONTENT[:1000])
+    mirror.ranges = False
+    assert weights.fetch(CARD, tmp_path, progress=False).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("part", [CONTENT, CONTENT + b"more"], ids=["complete", "too long"])
+def test_a_part_that_needs_no_more_bytes(mirror: Mirror, tmp_path: Path, part: bytes) -> None:
+    (tmp_path / f"{FILE}.part").write_bytes(part)
+    assert weights.fetch(CARD, tmp_path, progress=False).read_bytes() == CONTENT
+    assert mirror.requested[0] == f"bytes={len(part)}-"
+    assert len(mirror.requested) == (1 if part == CONTENT else 2)
+
+
+@pytest.mark.parametrize("content", [CONTENT[:-1], b"x" + CONTENT[1:]], ids=["truncated", "altered"])
+def test_a_wrong_download_is_kept_aside(mirror: Mirror, tmp_path: Path, content: bytes) -> None:
+    mirror.content = content
+    message = rf"model\.pt was refused: its sha256 is \w+, not {SHA256} \({len(content):,} of 1,048,576 bytes"
+    with pytest.raises(WeightsError, match=message) as raised:
+        weights.fetch(CARD, tmp_path, progress=False)
+    assert str(tmp_path / f"{FILE}.rejected") in str(raised.value)
+    assert names(tmp_path) == {f"{FILE}.rejected"}
+    assert (tmp_path / f"{FILE}.rejected").read_bytes() == content
+    mirror.content = CONTENT
+    assert weights.fetch(CARD, tmp_path, progress=False).read_bytes() == CONTENT
+
+
+def test_a_wrong_file_in_place_is_told_and_kept_aside(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(CONTENT[:-1])
+    status = weights.check(CARD, tmp_path)
+    assert status.state == "wrong digest"
+    assert re.match(rf"1,048,575 bytes, sha256 \w+ instead of {SHA256}; move it away", status.detail)
+    assert names(tmp_path) == {FILE}
+    with pytest.raises(WeightsError, match="was refused"):
+        weights.fetch(CARD, tmp_path, progress=False)
+    assert names(tmp_path) == {f"{FILE}.rejected"}
+    assert mirror.requested == []
+
+
+def test_git_vouches_for_a_blob(mirror: Mirror, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    publish(monkeypatch, git_blob_sha1=BLOB_SHA1)
+    path = weights.fetch(CARD, tmp_path, progress=False)
+    assert weights.git_blob_sha1(path) == BLOB_SHA1
+    assert weights.check(CARD, tmp_path).detail == "git blob sha1 as published"
+    path.write_bytes(b"another")
+    assert weights.check(CARD, tmp_path).state == "wrong digest"
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Files whose sha256 was computed, in order."""
+    found: list[Path] = []
+    digest = hashlib.file_digest
+
+    def counted(file: Any, kind: str) -> Any:
+        found.append(Path(file.name))
+        return digest(file, kind)
+
+    monkeypatch.setattr(hashlib, "file_digest", counted)
+    return found
+
+
+def test_runs_of_one_process_verify_a_file_once(tmp_path: Path, hashed: list[Path]) -> None:
+    path = tmp_path / FILE
+    path.write_bytes(CONTENT)
+    for _ in range(3):
+        assert weights.check(CARD, tmp_path).state == "ok"
+        assert weights.digest(path) == SHA256
+    assert hashed == [path]
+
+
+def test_a_file_that_has_changed_is_verified_again(tmp_path: Path, hashed: list[Path]) -> None:
+    path, found = tmp_path / FILE, tmp_path / "new"
+    path.write_bytes(CONTENT)
+    assert weights.check(CARD, tmp_path).state == "ok"
+    before = path.stat()
+    found.write_bytes(CONTENT[::-1])  # of the same size, made to look as old
+    os.utime(found, ns=(before.st_atime_ns, before.st_mtime_ns))
+    found.replace(path)
+    assert weights.check(CARD, tmp_path).state == "wrong digest"
+    assert weights.check(CARD, tmp_path).state == "wrong digest"
+    assert hashed == [path, path]
+
+
+def test_a_download_is_verified_from_its_bytes(
+    mirror: Mirror, tmp_path: Path, hashed: list[Path]
+) -> None:
+    weights.fetch(CARD, tmp_path, progress=False)
+    weights.fetch(CARD, tmp_path, progress=False)  # looks at what stands there
+    assert [file.name for file in hashed] == [f"{FILE}.part", FILE]
+
+
+def test_without_a_published_digest_the_first_download_is_trusted(
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    publish(monkeypatch)
+    path = weights.fetch(CARD, tmp_path, progress=False)
+    assert (tmp_path / f"{FILE}.sha256").read_text() == f"{SHA256}  {FILE}\n"
+    assert weights.check(CARD, tmp_path).detail == "sha256 as at the first download"
+    path.unlink()
+    mirror.content = CONTENT[::-1]
+    with pytest.raises(WeightsError, match=f"not {SHA256}"):
+        weights.fetch(CARD, tmp_path, progress=False)
+    (tmp_path / f"{FILE}.sha256").unlink()
+    path.write_bytes(CONTENT)
+    status = weights.check(CARD, tmp_path)
+    assert (status.state, SHA256 in status.detail) == ("unverified", True)
+
+
+def test_no_connection_and_no_file_are_told(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCH_WEIGHTS_MIRROR", f"{mirror.url}nowhere")
+    with pytest.raises(WeightsError, match=r"nowhere/model\.pt broke off: 404 Client Error"):
+        weights.fetch(CARD, tmp_path, progress=False)
+    monkeypatch.setenv("BENCH_WEIGHTS_MIRROR", "http://127.0.0.1:1")
+    with pytest.raises(WeightsError, match=r"the download of http://127\.0\.0\.1:1/model\.pt broke off"):
+        weights.fetch(CARD, tmp_path, progress=False)
+    assert not (tmp_path / FILE).exists()
+
+
+def test_two_at_once_do_not_mix(mirror: Mirror, tmp_path: Path) -> None:
+    import fcntl
+
+    with (tmp_path / f"{FILE}.part").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(WeightsError, match=r"another process is writing .*model\.pt\.part"):
+            weights.fetch(CARD, tmp_path, progress=False)
+
+
+def test_names_without_weights_are_told() -> None:
+    with pytest.raises(WeightsError, match="sam_nano has no official weights"):
+        weights.path("sam_nano")
+    with pytest.raises(UnknownNameError, match="Did you mean 'tiny_sam'"):
+        weights.check("tinysam")
+
+
+def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert weights.path("sam_vit_b") == tmp_path / "nuclei-bench" / "weights" / "sam_vit_b_01ec64.pth"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert weights.cache_dir() == Path.home() / ".cache" / "nuclei-bench" / "weights"
+    assert weights.path("mobile_sam", tmp_path) == tmp_path / "mobile_sam.pt"
