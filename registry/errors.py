@@ -28,6 +28,10 @@ class WeightsError(RegistryError):
     """A checkpoint that is missing, damaged, of another model, or unsafe to load."""
 
 
+class CacheDirError(RegistryError):
+    """There is no folder for the user's cache."""
+
+
 class DataError(RegistryError):
     """Images or labels that are missing, damaged or of the wrong kind."""
 

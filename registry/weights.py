@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from registry import backbones
-from registry.card import Checkpoint
+from registry import cache_dir
+from registry.atomic import write_text
+from registry.card import Card, Checkpoint
 from registry.download import download
 from registry.errors import WeightsError
 
@@ -39,22 +40,16 @@ class Status:
     detail: str
 
 
-def cache_dir() -> Path:
-    """Where checkpoints are kept: below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nuclei-bench" / "weights"
-
-
-def path(name: str, folder: Path | None = None) -> Path:
-    """Where a backbone's official file stands once it is fetched.
+def path(card: Card, folder: Path | None = None) -> Path:
+    """Path of a backbone's official file once it is fetched.
 
     Raises:
-        UnknownNameError: no such backbone.
         WeightsError: a backbone without official weights.
     """
-    return (cache_dir() if folder is None else Path(folder)) / _checkpoint(name).filename
+    return (cache_dir.weights() if folder is None else Path(folder)) / _checkpoint(card).filename
 
 
-def fetch(name: str, folder: Path | None = None, progress: bool = True) -> Path:
+def fetch(card: Card, folder: Path | None = None, progress: bool = True) -> Path:
     """The verified official file, downloaded if it isn't there.
 
     A download that broke off is continued. Where the authors publish no digest, the first download is trusted
@@ -62,18 +57,17 @@ def fetch(name: str, folder: Path | None = None, progress: bool = True) -> Path:
     ``BENCH_WEIGHTS_MIRROR`` replaces everything of the URL but the file's name.
 
     Args:
-        name: a backbone.
-        folder: where files are kept; `cache_dir` by default.
+        card: of a backbone.
+        folder: where files are kept; `cache_dir.weights()` by default.
         progress: draw a progress bar on the terminal.
 
     Raises:
-        UnknownNameError: no such backbone.
         WeightsError: no official weights, a broken download, or a file that is not the official one; that
             file is kept aside under a name that ends in ``.rejected``.
     """
     import pooch
 
-    checkpoint, target = _checkpoint(name), path(name, folder)
+    checkpoint, target = _checkpoint(card), path(card, folder)
     if not target.exists():
         store = pooch.create(
             path=target.parent,
@@ -85,36 +79,37 @@ def fetch(name: str, folder: Path | None = None, progress: bool = True) -> Path:
     else:
         _verify(checkpoint, target, target)
     if _expected(checkpoint, target) is None:
-        _write(_side_file(target), f"{digest(target)}  {target.name}\n")
+        write_text(_side_file(target), f"{digest(target)}  {target.name}\n")
     return target
 
 
-def check(name: str, folder: Path | None = None) -> Status:
+def check(card: Card, folder: Path | None = None) -> Status:
     """Tell whether a backbone's file is there and is the official one; changes nothing.
 
     A process reads a file once, and again when it has changed.
     """
-    checkpoint, target = _checkpoint(name), path(name, folder)
+    checkpoint, target = _checkpoint(card), path(card, folder)
     if not target.is_file():
-        return Status(name, target, "missing", f"run `bench weights fetch {name}`")
+        return Status(card.name, target, "missing", f"run `bench weights fetch {card.name}`")
     expected = _expected(checkpoint, target)
     if expected is None:
-        return Status(name, target, "unverified", f"no digest is published; sha256 {digest(target)}")
+        return Status(card.name, target, "unverified", f"no digest is published; sha256 {digest(target)}")
     source = "as published" if checkpoint.sha256 or checkpoint.git_blob_sha1 else "as at the first download"
     found = _unless_known(expected.measure, target)
     if found == expected.value:
-        return Status(name, target, "ok", f"{expected.kind} {source}")
+        return Status(card.name, target, "ok", f"{expected.kind} {source}")
     size = f"{target.stat().st_size:,} bytes, {expected.kind} {found} instead of {expected.value}"
-    return Status(name, target, "wrong digest", f"{size}; move it away and run `bench weights fetch {name}`")
+    return Status(card.name, target, "wrong digest", f"{size}; move it away and run `bench weights fetch {card.name}`")
 
 
-def load(sam: Sam, entry: Backbone, path: Path) -> None:
+def load(sam: Sam, entry: Backbone, path: Path, candidates: Iterable[Backbone] = ()) -> None:
     """Load an official checkpoint into a model built by `entry`; all of it, or nothing.
 
     Args:
         sam: the model; changed in place.
         entry: the backbone, whose card and key conversion are used.
         path: the file as published: a torch file, or a zip archive that holds the card's member.
+        candidates: backbones to name in the error if the file is the checkpoint of one of them.
 
     Raises:
         WeightsError: a file that is missing, damaged, unsafe, or of another model.
@@ -125,7 +120,7 @@ def load(sam: Sam, entry: Backbone, path: Path) -> None:
     given = converted(official, entry)
     problem = mismatch(sam.state_dict(), given)
     if problem:
-        raise WeightsError(f"{path} does not fit {entry.card.name}: {problem}.{suggest(official)}")
+        raise WeightsError(f"{path} does not fit {entry.card.name}: {problem}.{suggest(official, candidates)}")
     sam.load_state_dict(given)
 
 
@@ -173,11 +168,10 @@ class _Digest:
     measure: Callable[[Path], str]
 
 
-def _checkpoint(name: str) -> Checkpoint:
-    checkpoint = backbones.card(name).checkpoint
-    if checkpoint is None:
-        raise WeightsError(f"{name} has no official weights; run it with --set weights=random.")
-    return checkpoint
+def _checkpoint(card: Card) -> Checkpoint:
+    if card.checkpoint is None:
+        raise WeightsError(f"{card.name} has no official weights; run it with --set weights=random.")
+    return card.checkpoint
 
 
 def _url(checkpoint: Checkpoint) -> str:
@@ -224,10 +218,3 @@ def _verify(checkpoint: Checkpoint, file: Path, target: Path) -> None:
         f"bytes: truncated, or another file). It is kept aside as {rejected}; run the same again to download "
         "it anew."
     )
-
-
-def _write(file: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}")
-    temporary.write_text(text)
-    temporary.replace(file)

@@ -67,7 +67,7 @@ def build(name: str, image_size: int | None = None, checkpoint: str | Path | Non
     if checkpoint is not None:
         from registry import weights
 
-        weights.load(sam, entry, Path(checkpoint))
+        weights.load(sam, entry, Path(checkpoint), candidates=map(get, names()))
     else:
         from registry.modules.batchnorm import settle
 

@@ -6,13 +6,12 @@ import io
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
 
-from registry import backbones
 from registry.card import Card
 from registry.contract import Backbone
 from registry.errors import WeightsError
@@ -76,17 +75,19 @@ def mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
     return "; ".join(f"{len(keys)} {kind} ({_few(keys)})" for kind, keys in kinds if keys)
 
 
-def suggest(official: Mapping[str, Tensor]) -> str:
-    """A sentence that names the backbones whose tensors these are; empty where there are none."""
-    fitting = [name for name in backbones.names() if backbones.card(name).checkpoint and _fits(name, official)]
+def suggest(official: Mapping[str, Tensor], candidates: Iterable[Backbone]) -> str:
+    """Return a sentence that names the candidates whose checkpoint this is; empty where there are none."""
+    fitting = [entry.card.name for entry in candidates if entry.card.checkpoint and _fits(entry, official)]
     return f" It looks like the checkpoint of {' or '.join(fitting)}." if fitting else ""
 
 
-def _fits(name: str, official: Mapping[str, Tensor]) -> bool:
-    entry = backbones.get(name)
-    with torch.device("meta"):
-        own = entry.build(entry.card.native_image_size).state_dict()
-    return not mismatch(own, converted(official, entry))
+def _fits(entry: Backbone, official: Mapping[str, Tensor]) -> bool:
+    try:
+        with torch.device("meta"):
+            own = entry.build(entry.card.native_image_size).state_dict()
+        return not mismatch(own, converted(official, entry))
+    except Exception:  # a candidate that can't be built, or a conversion that fails on foreign names, fits nothing
+        return False
 
 
 def _open(path: Path, card: Card) -> Path | io.BytesIO:

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
 import re
 import threading
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import official_files
 import pytest
-import torch
 
 from registry import backbones, weights
-from registry.card import Checkpoint
-from registry.errors import UnknownNameError, WeightsError
-from registry.sam import Sam
+from registry.card import Card, Checkpoint
+from registry.errors import WeightsError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -103,9 +97,7 @@ def test_fetch_downloads_once(mirror: Mirror, tmp_path: Path) -> None:
     assert weights.check(CARD, folder) == weights.Status("mobile_sam", path, "ok", "sha256 as published")
 
 
-def test_progress_is_drawn(
-    mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_progress_bar_is_drawn(mirror: Mirror, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     weights.fetch(CARD, tmp_path, progress=True)
     assert FILE in capsys.readouterr().out
 
@@ -151,7 +143,7 @@ def test_a_wrong_download_is_kept_aside(mirror: Mirror, tmp_path: Path, content:
     assert weights.fetch(CARD, tmp_path, progress=False).read_bytes() == CONTENT
 
 
-def test_a_wrong_file_in_place_is_told_and_kept_aside(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_wrong_file_in_place_is_reported_and_kept_aside(mirror: Mirror, tmp_path: Path) -> None:
     (tmp_path / FILE).write_bytes(CONTENT[:-1])
     status = weights.check(CARD, tmp_path)
     assert status.state == "wrong digest"
@@ -163,30 +155,30 @@ def test_a_wrong_file_in_place_is_told_and_kept_aside(mirror: Mirror, tmp_path: 
     assert mirror.requested == []
 
 
-def test_git_vouches_for_a_blob(mirror: Mirror, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    publish(monkeypatch, git_blob_sha1=BLOB_SHA1)
-    path = weights.fetch(CARD, tmp_path, progress=False)
+def test_a_git_blob_digest_is_compared(mirror: Mirror, tmp_path: Path) -> None:
+    card = card_of(git_blob_sha1=BLOB_SHA1)
+    path = weights.fetch(card, tmp_path, progress=False)
     assert weights.git_blob_sha1(path) == BLOB_SHA1
-    assert weights.check(CARD, tmp_path).detail == "git blob sha1 as published"
+    assert weights.check(card, tmp_path).detail == "git blob sha1 as published"
     path.write_bytes(b"another")
-    assert weights.check(CARD, tmp_path).state == "wrong digest"
+    assert weights.check(card, tmp_path).state == "wrong digest"
 
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files whose sha256 was computed, in order."""
-    found: list[Path] = []
+    files: list[Path] = []
     digest = hashlib.file_digest
 
     def counted(file: Any, kind: str) -> Any:
-        found.append(Path(file.name))
+        files.append(Path(file.name))
         return digest(file, kind)
 
     monkeypatch.setattr(hashlib, "file_digest", counted)
-    return found
+    return files
 
 
-def test_runs_of_one_process_verify_a_file_once(tmp_path: Path, hashed: list[Path]) -> None:
+def test_a_file_is_hashed_once_per_process(tmp_path: Path, hashed: list[Path]) -> None:
     path = tmp_path / FILE
     path.write_bytes(CONTENT)
     for _ in range(3):
@@ -195,45 +187,41 @@ def test_runs_of_one_process_verify_a_file_once(tmp_path: Path, hashed: list[Pat
     assert hashed == [path]
 
 
-def test_a_file_that_has_changed_is_verified_again(tmp_path: Path, hashed: list[Path]) -> None:
-    path, found = tmp_path / FILE, tmp_path / "new"
+def test_a_changed_file_is_hashed_again(tmp_path: Path, hashed: list[Path]) -> None:
+    path, new = tmp_path / FILE, tmp_path / "new"
     path.write_bytes(CONTENT)
     assert weights.check(CARD, tmp_path).state == "ok"
     before = path.stat()
-    found.write_bytes(CONTENT[::-1])  # of the same size, made to look as old
-    os.utime(found, ns=(before.st_atime_ns, before.st_mtime_ns))
-    found.replace(path)
+    new.write_bytes(CONTENT[::-1])  # of the same size, made to look as old
+    os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
+    new.replace(path)
     assert weights.check(CARD, tmp_path).state == "wrong digest"
     assert weights.check(CARD, tmp_path).state == "wrong digest"
     assert hashed == [path, path]
 
 
-def test_a_download_is_verified_from_its_bytes(
-    mirror: Mirror, tmp_path: Path, hashed: list[Path]
-) -> None:
+def test_a_download_is_verified_from_its_bytes(mirror: Mirror, tmp_path: Path, hashed: list[Path]) -> None:
     weights.fetch(CARD, tmp_path, progress=False)
-    weights.fetch(CARD, tmp_path, progress=False)  # looks at what stands there
+    weights.fetch(CARD, tmp_path, progress=False)  # reads the file in place
     assert [file.name for file in hashed] == [f"{FILE}.part", FILE]
 
 
-def test_without_a_published_digest_the_first_download_is_trusted(
-    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    publish(monkeypatch)
-    path = weights.fetch(CARD, tmp_path, progress=False)
+def test_without_a_published_digest_the_first_download_is_trusted(mirror: Mirror, tmp_path: Path) -> None:
+    card = card_of()
+    path = weights.fetch(card, tmp_path, progress=False)
     assert (tmp_path / f"{FILE}.sha256").read_text() == f"{SHA256}  {FILE}\n"
-    assert weights.check(CARD, tmp_path).detail == "sha256 as at the first download"
+    assert weights.check(card, tmp_path).detail == "sha256 as at the first download"
     path.unlink()
     mirror.content = CONTENT[::-1]
     with pytest.raises(WeightsError, match=f"not {SHA256}"):
-        weights.fetch(CARD, tmp_path, progress=False)
+        weights.fetch(card, tmp_path, progress=False)
     (tmp_path / f"{FILE}.sha256").unlink()
     path.write_bytes(CONTENT)
-    status = weights.check(CARD, tmp_path)
+    status = weights.check(card, tmp_path)
     assert (status.state, SHA256 in status.detail) == ("unverified", True)
 
 
-def test_no_connection_and_no_file_are_told(
+def test_an_http_error_and_a_refused_connection_are_reported(
     mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BENCH_WEIGHTS_MIRROR", f"{mirror.url}nowhere")
@@ -245,7 +233,7 @@ def test_no_connection_and_no_file_are_told(
     assert not (tmp_path / FILE).exists()
 
 
-def test_two_at_once_do_not_mix(mirror: Mirror, tmp_path: Path) -> None:
+def test_a_second_download_of_the_same_file_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     import fcntl
 
     with (tmp_path / f"{FILE}.part").open("ab") as other:
@@ -254,16 +242,13 @@ def test_two_at_once_do_not_mix(mirror: Mirror, tmp_path: Path) -> None:
             weights.fetch(CARD, tmp_path, progress=False)
 
 
-def test_names_without_weights_are_told() -> None:
+def test_a_backbone_without_weights_is_refused() -> None:
     with pytest.raises(WeightsError, match="sam_nano has no official weights"):
-        weights.path("sam_nano")
-    with pytest.raises(UnknownNameError, match="Did you mean 'tiny_sam'"):
-        weights.check("tinysam")
+        weights.path(backbones.card("sam_nano"))
 
 
-def test_the_cache_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_default_folder_is_in_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert weights.path("sam_vit_b") == tmp_path / "nuclei-bench" / "weights" / "sam_vit_b_01ec64.pth"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    assert weights.cache_dir() == Path.home() / ".cache" / "nuclei-bench" / "weights"
-    assert weights.path("mobile_sam", tmp_path) == tmp_path / "mobile_sam.pt"
+    card = backbones.card("sam_vit_b")
+    assert weights.path(card) == tmp_path / "nuclei-bench" / "weights" / "sam_vit_b_01ec64.pth"
+    assert weights.path(card, tmp_path) == tmp_path / "sam_vit_b_01ec64.pth"

@@ -17,10 +17,15 @@ from registry import backbones, weights
 from registry.errors import WeightsError
 from registry.sam import Sam
 
+
 @cache
 def model(name: str) -> Sam:
     """A model to load into; what one test leaves in it does not matter to another."""
     return backbones.get(name).build(64)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 def load(name: str, path: Path) -> None:
@@ -72,10 +77,21 @@ def test_missing_and_left_over_tensors_are_named(tmp_path: Path) -> None:
     assert "1 wrong shape (prompt_encoder.invalid_points.weight (1, 128) instead of (1, 256))" in text
 
 
-def test_another_models_checkpoint_is_recognised(tmp_path: Path) -> None:
+def test_the_backbone_of_another_checkpoint_is_named(tmp_path: Path) -> None:
     path = official_files.write("mobile_sam", tmp_path)
     with pytest.raises(WeightsError, match=r"It looks like the checkpoint of mobile_sam or tiny_sam\.$"):
-        load("efficient_sam_ti", path)
+        backbones.build("efficient_sam_ti", 64, path)
+
+
+def test_a_candidate_that_cannot_be_built_is_not_suggested(tmp_path: Path) -> None:
+    def broken(image_size: int) -> Sam:
+        raise RuntimeError("a plug-in's bug")
+
+    path = official_files.write("mobile_sam", tmp_path)
+    good, wanted = backbones.get("mobile_sam"), backbones.get("efficient_sam_ti")
+    candidates = (replace(good, build=broken), good)
+    with pytest.raises(WeightsError, match=r"It looks like the checkpoint of mobile_sam\.$"):
+        weights.load(model("efficient_sam_ti"), wanted, path, candidates)
 
 
 def test_nothing_is_loaded_from_a_file_that_does_not_fit(tmp_path: Path) -> None:

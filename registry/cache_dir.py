@@ -1,0 +1,44 @@
+"""Folders of the user's cache, by the XDG convention: checkpoints, datasets, estimates."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from registry.errors import CacheDirError
+
+
+def root() -> Path:
+    """Return ``$XDG_CACHE_HOME/nuclei-bench``, or ``~/.cache/nuclei-bench``.
+
+    A relative ``XDG_CACHE_HOME`` is ignored, as the XDG Base Directory Specification demands: jobs have working
+    directories of their own.
+
+    Raises:
+        CacheDirError: there is no home folder: neither variable is set and the user has no passwd entry.
+    """
+    configured = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if configured.is_absolute():
+        return configured / "nuclei-bench"
+    try:
+        return Path.home() / ".cache" / "nuclei-bench"
+    except RuntimeError:
+        raise CacheDirError(
+            "there is no folder for the cache: HOME and XDG_CACHE_HOME are not set, and user "
+            f"{os.getuid()} has no passwd entry. Set HOME or XDG_CACHE_HOME to a folder that can be written."
+        ) from None
+
+
+def weights() -> Path:
+    """Return the folder of the official checkpoints."""
+    return root() / "weights"
+
+
+def data(dataset: str) -> Path:
+    """Return the folder of a dataset."""
+    return root() / "data" / dataset
+
+
+def estimates() -> Path:
+    """Return the folder of the counts that estimates are made from."""
+    return root() / "estimates"
