@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 from pathlib import Path
 
@@ -42,3 +43,14 @@ def data(dataset: str) -> Path:
 def estimates() -> Path:
     """Return the folder of the counts that estimates are made from."""
     return root() / "estimates"
+
+
+def set_missing_user_name() -> None:
+    """Set ``LOGNAME`` to ``uid_N`` for a user without name, since torch's compiler and others name caches after it.
+
+    Without a name in the environment or in passwd (containers), `getpass.getuser` raises wherever a library calls it.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # KeyError before Python 3.13
+        os.environ["LOGNAME"] = f"uid_{os.getuid()}"

@@ -14,6 +14,7 @@ from bench.cli.jobs import Results
 from bench.cli.options import Axis, Category, Cluster, Device, Format
 from bench.console import RESULTS, console
 from bench.errors import BenchError
+from registry import cache_dir
 from registry.errors import RegistryError
 
 app = typer.Typer(
@@ -195,6 +196,7 @@ def main() -> None:
     # OpenMP's threads wait by spinning, without end by default: processes that share cores then took ten times as
     # long as their work. A short spin costs nothing where they are alone.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    cache_dir.set_missing_user_name()
     try:
         app()
     except (BenchError, RegistryError, OSError) as error:
