@@ -25,18 +25,3 @@ def command(words: str, results: Path) -> str:
     return f"bench {words}" + (
         "" if results.resolve() == RESULTS.resolve() else f" --results {shlex.quote(str(results))}"
     )
-
-
-def plural(count: int, noun: str) -> str:
-    """``1 job``, ``2 jobs``."""
-    return f"{count} {noun}" + "s" * (count != 1)
-
-
-def span(seconds: object) -> str:
-    """A duration as people write it: 42 s, 7 min, 3 h 05 min."""
-    s = float(seconds)  # type: ignore[arg-type]
-    if s < 100:
-        return f"{s:.0f} s"
-    if s < 3600:
-        return f"{s / 60:.0f} min"
-    return f"{int(s // 3600)} h {int(s % 3600 // 60):02d} min"

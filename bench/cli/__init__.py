@@ -153,7 +153,7 @@ def table(
     by_suffix = {".md": Format.markdown, ".csv": Format.csv}
     if output is not None and format is Format.terminal:
         format = by_suffix.get(output.suffix, format)
-    report.table(results, format=format.value, output=output, by_organ=by_organ)
+    report.show_table(results, format=format.value, output=output, by_organ=by_organ)
 
 
 @app.command()
@@ -165,7 +165,7 @@ def plot(
     """Accuracy (PQ, AJI, Dice) against trainable parameters, latency or memory, as PNG and SVG."""
     from bench import report
 
-    for path in report.plot(results, x=x.value, output=output):
+    for path in report.draw_plots(results, x=x.value, output=output):
         typer.echo(path)
 
 

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from bench.planning import overrides, plan
+from bench.units import millions
 from registry import backbones, datasets, heads, strategies
 from registry.contract import CheckReport
 
@@ -133,13 +134,6 @@ def weights_report(statuses: Iterable[Status]) -> Table:
             escape(status.detail),
         )
     return table
-
-
-def millions(count: int) -> str:
-    """A parameter count as people write it: 93.7 M, 29.7 k, 0."""
-    if count >= 1_000_000:
-        return f"{count / 1e6:.1f} M"
-    return f"{count / 1e3:.1f} k" if count >= 1000 else str(count)
 
 
 def _options(strategy: str) -> str:

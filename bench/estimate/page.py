@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import units
 from bench.columns import Column, fitted
-from bench.console import plural
 from bench.estimate import estimator, packing, summary
 from bench.estimate.estimator import POSTPROCESSING_S
 from bench.estimate.packing import JobArray
@@ -17,6 +17,7 @@ from bench.estimate.resources import COUNTED_FACTOR, MEASURED_FACTOR, Resources
 from bench.estimate.summary import CostLine, CostSummary
 from bench.results.record import RunRecord
 from bench.slurm.profile import ClusterProfile
+from bench.units import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,7 +134,7 @@ def _cells(line: CostLine, profile: ClusterProfile) -> tuple[str, ...]:
     memory = "?" if need.gpu_memory_bytes is None else f"{need.gpu_memory_bytes / 2**30:.1f} GiB"
     if not profile.gpus or need.gpu_memory_bytes == 0:
         gpu_hours = memory = "–"
-    minutes = "?" if need.minutes is None else summary.hours(need.minutes / 60)
+    minutes = "?" if need.minutes is None else units.hours(need.minutes / 60)
     return (gpu_hours, minutes, memory, _batch(line), need.kind)
 
 
@@ -158,14 +159,14 @@ def _facts(sums: CostSummary, profile: ClusterProfile, free: int | None, results
     facts.append(
         (
             "wall-clock",
-            f"≈ {summary.hours(sums.wall_hours)} if {places} at once (array_parallelism) are free throughout{but}",
+            f"≈ {units.hours(sums.wall_hours)} if {places} at once (array_parallelism) are free throughout{but}",
         )
     )
-    room = "" if free is None else f"; {summary.gigabytes(free)} are free at {results}"
+    room = "" if free is None else f"; {units.gigabytes(free)} are free at {results}"
     facts.append(
         (
             "disk",
-            f"≈ {summary.gigabytes(sums.disk_bytes)} to stay, ≈ {summary.gigabytes(sums.state_bytes)} more while jobs run, "
+            f"≈ {units.gigabytes(sums.disk_bytes)} to stay, ≈ {units.gigabytes(sums.state_bytes)} more while jobs run, "
             f"for the states of training{room}",
         )
     )
@@ -176,7 +177,7 @@ def _array(array: JobArray) -> str:
     largest = max(len(job) for job in array.jobs)
     each = "1 run each" if largest == 1 else f"up to {largest} runs each"
     shared = f", {array.runs_at_once} at once on its GPU" if array.runs_at_once > 1 else ""
-    return f"{plural(len(array.jobs), 'job')} of at most {summary.hours(array.time_limit_min / 60)}, {each}{shared}"
+    return f"{plural(len(array.jobs), 'job')} of at most {units.hours(array.time_limit_min / 60)}, {each}{shared}"
 
 
 def _bases(lines: Sequence[CostLine], profile: ClusterProfile) -> list[tuple[str, str]]:

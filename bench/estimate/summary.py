@@ -11,6 +11,7 @@ from bench.estimate.packing import JobArray
 from bench.estimate.resources import Resources
 from bench.grid import Run
 from bench.slurm.profile import ClusterProfile
+from bench.units import gigabytes, hours
 
 MOST_TOLD = 3
 """Warnings of one sort; more become one that names the worst."""
@@ -158,15 +159,3 @@ def _over_limit(minutes: float, profile: ClusterProfile) -> str:
     if times > profile.timeout_retries:
         text += f" That is more than timeout_retries = {profile.timeout_retries} allows; raise it."
     return text
-
-
-def gigabytes(count: int) -> str:
-    """Bytes on a disk as people read them."""
-    return f"{count / 10**9:.1f} GB" if count >= 10**8 else f"{count / 10**6:.0f} MB"
-
-
-def hours(value: float) -> str:
-    """A duration in hours as people read it."""
-    if value < 1:
-        return f"{max(1, round(60 * value))} min"
-    return f"{value:.1f} h" if value < 10 and value != round(value) else f"{value:.0f} h"

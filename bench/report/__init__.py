@@ -19,7 +19,7 @@ from bench.results.record import read_all, write_atomically
 SUFFIXES = {"markdown": ".md", "csv": ".csv"}
 
 
-def table(
+def show_table(
     results: Path,
     *,
     format: str = "terminal",
@@ -69,7 +69,7 @@ def table(
     return path
 
 
-def plot(
+def draw_plots(
     results: Path, *, x: str = "parameters", output: Path | None = None, baselines: Path | None = None
 ) -> list[Path]:
     """Draw accuracy against cost: one figure per section, as PNG and SVG.

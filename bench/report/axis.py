@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bench.units import tick
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -77,15 +79,8 @@ def cost_axis(values: pd.Series) -> CostAxis:
         steps = (1, 1.5, 2, 3, 4, 6, 8)
     powers = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
     ticks = tuple(m * 10.0**p for p in powers for m in steps if left <= m * 10.0**p <= right)
-    labels = tuple(map(_tick, ticks))
+    labels = tuple(map(tick, ticks))
     if not (values == 0).any():
         return CostAxis(left, right, ticks, labels)
     zero = left / 10 ** (0.14 * decades)
     return CostAxis(zero / margin, right, (zero, *ticks), ("0", *labels), zero, math.sqrt(zero * left))
-
-
-def _tick(value: float) -> str:
-    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-        if value >= size:
-            return f"{value / size:g}{unit}"
-    return f"{value:g}"

@@ -9,6 +9,7 @@ import pandas as pd
 from bench.grid import CLASSICAL
 from bench.report.section import Section, row_name, setting
 from bench.report.table import Block, Column
+from bench.units import significant
 
 NONE = "–"
 UNVERIFIED = "?: not checked against the source."
@@ -213,9 +214,4 @@ def _number(value: float, pattern: str) -> str:
 
 
 def _count(value: float) -> str:
-    if pd.isna(value):
-        return NONE
-    for size, unit in ((1e6, " M"), (1e3, " k")):
-        if value >= size:
-            return f"{value / size:.3g}{unit}"
-    return f"{value:.0f}"
+    return NONE if pd.isna(value) else significant(value)

@@ -17,34 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.slurm.environment import job_environment
+
 FILENAME = "claim.json"
 HEARTBEAT_LIMIT_S = 900.0
 """A claim of another host is given up when its file was not touched for so long."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """The SLURM job that this process belongs to.
-
-    Attributes:
-        id: ``123``, or ``123_4`` for a task of an array; None outside SLURM.
-        restarts: how often SLURM has requeued it.
-        node: the node's name in SLURM, or the host's.
-    """
-
-    id: str | None
-    restarts: int
-    node: str
-
-
-def job() -> Job:
-    """What SLURM's environment says of this process."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    return Job(
-        f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID"),
-        int(os.environ.get("SLURM_RESTART_COUNT") or 0),
-        os.environ.get("SLURMD_NODENAME") or socket.gethostname(),
-    )
 
 
 @dataclass(frozen=True)
@@ -104,7 +81,7 @@ def acquire(folder: Path, *, limit_s: float = HEARTBEAT_LIMIT_S) -> RunLock | No
     if holder is not None and (is_alive(path, holder) or not _retire(path, str(holder.get("token")))):
         return None
     token = uuid.uuid4().hex
-    mine = job()
+    mine = job_environment()
     content = {
         "token": token,
         "host": socket.gethostname(),
@@ -147,7 +124,7 @@ def is_abandoned(folder: Path) -> bool:
 
 def is_alive(path: Path, holder: Mapping[str, Any]) -> bool:
     """Whether the holder of a claim still works."""
-    mine = job()
+    mine = job_environment()
     if mine.id and holder.get("job") == mine.id and int(holder.get("restarts") or 0) < mine.restarts:
         # SLURM gave it up before it started us. It may go on all the same, on a node that only lost its daemon.
         return False

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.console import span
+from bench.units import duration
 
 FILENAME = "log.txt"
 
@@ -39,7 +39,7 @@ class RunLog:
             return
         self._last = now
         if "epoch" in told:
-            left = f", about {span(told['eta_s'])} left" if "eta_s" in told else ""
+            left = f", about {duration(told['eta_s'])} left" if "eta_s" in told else ""
             self(f"{name}: epoch {told['epoch']}/{told['epochs']}, loss {told['loss']:.4f}{left}")
         elif "image" not in told or told["image"] <= 1:
             self(name)

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.console import span
 from bench.grid import Run
 from bench.results.index import Entry, Index
 from bench.results.submissions import JobRef, Ledger
 from bench.slurm.client import Queue
 from bench.status import widgets
 from bench.status.run_state import STATES, RunState, State, run_states
+from bench.units import duration
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -125,9 +125,9 @@ class View:
         finished = counts["done"] + counts["failed"]
         elapsed = time.monotonic() - self._started
         fresh = finished - self._at_start
-        spent = span(elapsed)
+        spent = duration(elapsed)
         if fresh and finished < counts["all"]:
-            spent += f", about {span(elapsed / fresh * (counts['all'] - finished))} left"
+            spent += f", about {duration(elapsed / fresh * (counts['all'] - finished))} left"
         head = Table.grid()
         head.add_row(ProgressBar(total=max(1, counts["all"]), completed=finished, width=60))
         head.add_row(widgets.counts(numbers, self.console.width, spent))
@@ -171,4 +171,4 @@ def line(found: Entry) -> str:
     if found.status != "ok":
         return f"{found.status:<6} {name}: {found.reason}"
     scores = f"PQ {found.pq or 0:.3f}  AJI {found.aji or 0:.3f}  Dice {found.dice or 0:.3f}"
-    return f"{found.status:<6} {name}: {scores}  ({span(found.seconds or 0)})"
+    return f"{found.status:<6} {name}: {scores}  ({duration(found.seconds or 0)})"

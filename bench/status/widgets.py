@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.columns import Column, fitted
-from bench.console import span
 from bench.status.run_state import RunState, State
+from bench.units import duration
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -79,8 +79,8 @@ def running(active: Sequence[RunState], width: int, limit: int | None = None) ->
         Column("phase", [_phase(one) for one in told], right=False, cut=True),
         Column("loss", [_number(one, "loss", ".3f") for one in told], drop=4),
         Column("img/s", [_number(one, "images_per_s", ".1f") for one in told], drop=5),
-        Column("left", [span(one["eta_s"]) if "eta_s" in one else "" for one in told]),
-        Column("job left", ["" if one.job_left_s is None else span(one.job_left_s) for one in shown], drop=2),
+        Column("left", [duration(one["eta_s"]) if "eta_s" in one else "" for one in told]),
+        Column("job left", ["" if one.job_left_s is None else duration(one.job_left_s) for one in shown], drop=2),
     ]
     table = fitted(columns, width)
     if hidden:

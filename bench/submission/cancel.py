@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.console import command, plural
+from bench.console import command
 from bench.errors import BenchError
 from bench.results import plans, record, run_lock, submissions
 from bench.results.index import Index
 from bench.slurm import client
 from bench.status import logs
+from bench.units import plural
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.console import plural
 from bench.errors import ClusterError
 from bench.estimate.packing import JobArray
 from bench.grid import Run
@@ -15,6 +14,7 @@ from bench.slurm.profile import ClusterProfile
 from bench.submission import submit
 from bench.submission.outcome import MOST_JOBS_WITHOUT_RECORD, Outcome, is_held, pending
 from bench.submission.reconcile import Reconciled, reconcile
+from bench.units import plural
 from bench.worker.worker import WorkerSettings
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.console import command, plural
+from bench.console import command
 from bench.errors import BenchError, ClusterError
 from bench.grid import Run
 from bench.results import plans, retry, submissions
@@ -19,6 +19,7 @@ from bench.results.plans import SavedPlan
 from bench.slurm import client
 from bench.slurm.profile import ClusterProfile, load_profile, profile_for_device
 from bench.status import live
+from bench.units import plural
 from bench.worker import provenance
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from subprocess import SubprocessError
 from typing import Any
 
 from bench.grid import Run
-from bench.results import run_lock
 from bench.slurm import client
+from bench.slurm.environment import job_environment
 from bench.worker.stop import StopFlag
 from bench.worker.worker import WorkerSettings, reason, work
 
@@ -138,7 +138,7 @@ class Job:
     def _state(self) -> str | None:
         """What SLURM says of this job; a controller that is busy, as when a whole array ends, is asked again."""
         for pause_s in (2.0, 5.0, 0.0):
-            state = client.job_state(str(run_lock.job().id))
+            state = client.job_state(str(job_environment().id))
             if state is not None:
                 return state
             time.sleep(pause_s)
@@ -158,7 +158,7 @@ def _no_gpu() -> str | None:
 
     if torch.cuda.is_available():
         return None
-    job = run_lock.job()
+    job = job_environment()
     return (
         f"PyTorch finds no usable GPU in job {job.id} on {job.node}: mend the profile's setup lines (modules, "
         "environment) or exclude the node; --device cpu, if that is what is meant."

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench.results import run_lock
+from bench.slurm.environment import job_environment
 
 PACKAGES = (
     "nuclei-bench",
@@ -70,7 +70,7 @@ def machine(device: str) -> dict[str, Any]:
     """Host, device, GPU, and the batch system's job if there is one."""
     import torch
 
-    job = run_lock.job()
+    job = job_environment()
     gpu = torch.cuda.get_device_name(device) if device.startswith("cuda") else None
     return {
         "host": socket.gethostname(),

@@ -17,6 +17,7 @@ from bench.results import record, retry, run_lock
 from bench.results.progress import ProgressWriter
 from bench.results.record import RunRecord
 from bench.results.run_log import RunLog
+from bench.slurm.environment import job_environment
 from bench.worker import inputs, provenance
 from bench.worker.stop import StopCheck, StopFlag, is_cancelled
 from registry.errors import RegistryError
@@ -157,7 +158,7 @@ def _attempt(
         if phase != "training" and stop():  # while training, `train.fit` asks, and saves the state first
             raise InterruptedRunError(f"asked to stop while {phase}.")
 
-    job = run_lock.job()
+    job = job_environment()
     origin: dict[str, Any] = {"started": provenance.now(), "versions": provenance.package_versions()}
     origin["runs_at_once"] = places.runs_at_once
     origin["commit"], origin["dirty"] = provenance.commit()

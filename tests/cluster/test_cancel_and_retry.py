@@ -9,7 +9,7 @@ from typing import Any
 
 from study import leftovers
 
-from bench.console import plural
+from bench.units import plural
 
 GRID: dict[str, Any] = {"strategies": ("decoder_only", "lora_qv"), "epochs": 60, "image_size": 128}
 PROFILE = "runs_per_job = 1\n"

@@ -98,7 +98,7 @@ def test_when_the_last_job_ends(durations, places, expected):
     [(0.001, "1 min"), (0.5, "30 min"), (0.996, "60 min"), (1, "1 h"), (1.25, "1.2 h"), (12, "12 h"), (12.4, "12 h")],
 )
 def test_hours_read_like_hours(value, text):
-    assert summary.hours(value) == text
+    assert units.hours(value) == text
 
 
 def warned(one: Resources, free: int | None = None, **profile: object) -> list[str]:

@@ -9,10 +9,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import bench.record
 import pytest
 from fabricated import many, record, run, write_many
 
+import bench.results.record
 from bench.errors import RecordError
 from bench.results import index
 from bench.results.index import Entry, Index

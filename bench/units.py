@@ -1,0 +1,52 @@
+"""Numbers as people read them: durations, sizes, counts, and the ticks of a logarithmic axis."""
+
+from __future__ import annotations
+
+
+def plural(count: int, noun: str) -> str:
+    """``1 job``, ``2 jobs``."""
+    return f"{count} {noun}" + "s" * (count != 1)
+
+
+def duration(seconds: float) -> str:
+    """A duration in seconds: 42 s, 7 min, 3 h 05 min."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{int(seconds // 3600)} h {int(seconds % 3600 // 60):02d} min"
+
+
+def hours(value: float) -> str:
+    """A duration in hours, rounded as estimates deserve: 12 min, 2.5 h, 80 h."""
+    if value < 1:
+        return f"{max(1, round(60 * value))} min"
+    return f"{value:.1f} h" if value < 10 and value != round(value) else f"{value:.0f} h"
+
+
+def gigabytes(n_bytes: int) -> str:
+    """Bytes on a disk, in powers of ten: 1.6 GB, 40 MB."""
+    return f"{n_bytes / 10**9:.1f} GB" if n_bytes >= 10**8 else f"{n_bytes / 10**6:.0f} MB"
+
+
+def millions(count: int) -> str:
+    """A number of parameters, one decimal: 93.7 M, 29.7 k, 0."""
+    if count >= 1_000_000:
+        return f"{count / 1e6:.1f} M"
+    return f"{count / 1e3:.1f} k" if count >= 1000 else str(count)
+
+
+def significant(count: float) -> str:
+    """A number of parameters, three digits: 4.06 M, 147 k, 0."""
+    for size, unit in ((1e6, " M"), (1e3, " k")):
+        if count >= size:
+            return f"{count / size:.3g}{unit}"
+    return f"{count:.0f}"
+
+
+def tick(value: float) -> str:
+    """A tick of an axis, all its digits: 1.5 M, 300 k, 0.2."""
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
