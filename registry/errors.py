@@ -11,13 +11,22 @@ class RegistryError(Exception):
 
 
 class UnknownNameError(RegistryError, KeyError):
-    """A name that is not registered."""
+    """A name that is not registered.
 
-    def __init__(self, kind: str, name: str, allowed: Iterable[str]) -> None:
-        self.kind, self.name, self.allowed = kind, name, tuple(allowed)
-        super().__init__(unknown(kind, name, self.allowed))
+    Attributes:
+        left_out: plug-ins that could not be loaded, which may have registered the name.
+    """
+
+    def __init__(self, kind: str, name: str, allowed: Iterable[str], left_out: Iterable[str] = ()) -> None:
+        self.kind, self.name, self.allowed, self.left_out = kind, name, tuple(allowed), tuple(left_out)
+        note = f" Not loaded: {'; '.join(self.left_out)}." if self.left_out else ""
+        super().__init__(unknown(kind, name, self.allowed) + note)
 
     __str__ = Exception.__str__  # KeyError would print the message in quotes
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # An exception is pickled by its message alone, which is not what it is made from.
+        return type(self), (self.kind, self.name, self.allowed, self.left_out)
 
 
 class DuplicateNameError(RegistryError):
