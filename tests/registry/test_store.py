@@ -152,10 +152,10 @@ def test_a_name_that_was_registered_before_the_modules_is_an_error(package: str,
 
 
 def test_a_plug_in_that_fails_leaves_nothing_in_any_store(package: str, plug_in: Write) -> None:
-    other: Store[str] = Store("other", package, "test.others")
+    store, other = store_of(package), Store[str]("other", package, "test.others")
     sys.modules[package].other = other  # type: ignore[attr-defined]
     plug_in("broken-plug", f"import {package}; {package}.other.add('half', ''); raise RuntimeError")
-    assert store_of(package).names() == ()
+    assert store.names() == ()
     assert other.names() == ()
 
 
