@@ -234,6 +234,9 @@ def _problems(grid: Grid) -> list[str]:
     options = overrides.strategy_options()
     known = overrides.setting_names()
     problems += [unknown("setting", f"strategy.{key}", known) for key in s.strategy if key not in options]
+    for name in grid.strategies:
+        if name in strategies.names():
+            problems += strategies.option_problems(name, s.strategy)
     numbers = ((k, v) for k, v in s.strategy.items() if isinstance(v, int | float) and not isinstance(v, bool))
     ranges += [(f"strategy.{key}", value, value > 0, "above 0") for key, value in numbers]
     if outside := [fold for fold in grid.folds or () if not 1 <= fold <= s.folds.n_splits]:

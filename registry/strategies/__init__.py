@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from registry import strategy_options
 from registry.contract import Strategy
 from registry.errors import StrategyError, unknown
 from registry.store import Store
@@ -39,9 +39,15 @@ _MARK = "applied_strategy"
 def register(
     name: str, *, summary: str, source: str, lr: float, trains: bool = True, head: str | None = None
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorator: register ``apply(sam, *, tokens, **options)``; the fields are those of `Strategy`."""
+    """Decorator: register ``apply(sam, *, tokens, **options)``; the fields are those of `Strategy`.
+
+    Raises:
+        DuplicateNameError: a name that is taken.
+        StrategyError: an option without default, or whose type can't be told.
+    """
 
     def add(apply: Callable[..., None]) -> Callable[..., None]:
+        strategy_options.read(name, apply)
         _store.add(name, Strategy(name, apply, summary, source, lr, trains, head))
         return apply
 
@@ -59,9 +65,18 @@ def get(name: str) -> Strategy:
 
 
 def options(name: str) -> dict[str, Any]:
-    """The options of a strategy with their default values."""
-    parameters = inspect.signature(get(name).apply).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY and p.name != "tokens"}
+    """Return the options of a strategy with their default values."""
+    return {option: default for option, (_, default) in strategy_options.read(name, get(name).apply).items()}
+
+
+def option_types(name: str) -> dict[str, Any]:
+    """Return the options of a strategy with their types: the annotation, or the default's type where there is none."""
+    return {option: kind for option, (kind, _) in strategy_options.read(name, get(name).apply).items()}
+
+
+def option_problems(name: str, given: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each given value that is not of its option's type; ignores other strategies' options."""
+    return strategy_options.misfits(name, given, option_types(name))
 
 
 def apply(name: str, sam: Sam, *, tokens: tuple[int, ...] = (1, 2, 3), **given: Any) -> None:
@@ -75,13 +90,15 @@ def apply(name: str, sam: Sam, *, tokens: tuple[int, ...] = (1, 2, 3), **given: 
 
     Raises:
         UnknownNameError: no such strategy.
-        StrategyError: an option it does not have, a backbone it can't be applied to, or a model that carries
-            a strategy already.
+        StrategyError: an option it does not have, a value of another type, a backbone it can't be applied to, or a
+            model that carries a strategy already.
     """
     allowed = options(name)
     for key in given:
         if key not in allowed:
             raise StrategyError(unknown(f"option of strategy {name!r}", key, allowed))
+    if problems := option_problems(name, given):
+        raise StrategyError(" ".join(problems))
     earlier = applied(sam)
     if earlier is not None:
         raise StrategyError(
