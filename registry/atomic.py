@@ -15,29 +15,33 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Yield a temporary path; move the file written there to `path` when the block ends without an error.
 
     The temporary file lies beside `path` under a unique hidden name that ends in ``.tmp``, so that nobody takes it for
-    a finished file; libraries that choose a format by the suffix are told it. It is synced before it is moved, and
-    follows the umask, whatever mode the library that wrote it has chosen. A link is followed. What is neither a
-    regular file nor a folder (a device, a FIFO, a process substitution) can't be replaced: the bytes are written into
-    it.
+    a finished file; libraries that choose a format by the suffix are told it. It follows the umask, whatever mode the
+    library that wrote it has chosen. A link is followed. What is neither a regular file nor a folder (a device, a
+    FIFO, a process substitution) can't be replaced: the bytes are written into it.
+
+    Args:
+        path: the file to write or replace; its folder is made.
+        sync: wait until the bytes are on the disk; False for a file that may be lost with the machine.
 
     Raises:
         IsADirectoryError: `path` is a folder.
         OSError: no room or no permission; an earlier file then still stands.
     """
-    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file.")
-    if path.exists() and not path.is_file():
+    # Below /dev and /proc links lead to what another process has open: replaced, it would go on with the old file.
+    if (path.exists() and not path.is_file()) or path.absolute().parts[1:2] in (("dev",), ("proc",)):
         with tempfile.TemporaryDirectory(prefix="nuclei-bench-") as folder:
             temporary = Path(folder) / "output"
             yield temporary
             with temporary.open("rb") as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target)
         return
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:8]}.tmp")
     try:
@@ -45,8 +49,9 @@ def replacing(path: Path) -> Iterator[Path]:
             mode = os.fstat(created.fileno()).st_mode & 0o777  # what the umask leaves
         yield temporary
         temporary.chmod(mode)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        if sync:
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -58,7 +63,7 @@ def remove_unfinished(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, sync: bool = True) -> None:
     """Write `text` as UTF-8, line breaks as they are (see `replacing`)."""
-    with replacing(path) as temporary:
+    with replacing(path, sync=sync) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")

@@ -16,7 +16,7 @@ FailureKind = Literal[
 - ``timed_out``: the job met its time limit and was not requeued.
 - ``requeue_limit``: the job was requeued at its time limit as often as the profile allows.
 - ``out_of_memory``: of the GPU or of the host.
-- ``environment``: a missing file, a denied permission, a full disk, a plug-in that can't be imported: nothing of the run.
+- ``environment``: missing file, denied permission, full disk, plug-in that can't be imported: not the run's own fault.
 - ``diverged``: loss or gradient are no longer finite.
 - ``error``: everything else; most likely a bug.
 """

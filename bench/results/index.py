@@ -1,4 +1,4 @@
-"""A summary of all records of a results folder, read again only where something changed."""
+"""Index of the records of a results folder; a record is read again only where its file changed."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import Any
 
 from bench.errors import RecordError
 from bench.results import record
+from bench.results.failure import FailureKind
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What watching needs to know of one record. Missing is None.
+    """Summary of one record, for the status page. Missing is None.
 
     Attributes:
         id: the run's id.
         status: ``ok``, ``failed`` or ``skipped``.
         reason: one line for whatever is not ``ok``.
-        failures: reasons of all failed attempts so far, oldest first; the last is this record's own if it failed.
+        failures: kinds of all failed attempts, oldest first; the last is this record's own if it failed.
         backbone, strategy, fold: as in the run.
-        ended: the last attempt, UTC, ISO 8601.
+        ended: end of the last attempt, UTC, ISO 8601.
         seconds: training and evaluation together.
         pq, aji, dice: fold means in [0, 1].
         node: where the last attempt ran.
@@ -33,7 +34,7 @@ class Entry:
     id: str
     status: str
     reason: str | None
-    failures: tuple[str, ...]
+    failures: tuple[FailureKind, ...]
     backbone: str
     strategy: str
     fold: int
@@ -52,23 +53,23 @@ class Index:
 
     Attributes:
         results: the results folder.
-        entries: one per record that can be read, by run id.
-        unreadable: a sentence for each that can't, by the name of its folder.
+        entries: summaries of the records that can be read, by run id.
+        unreadable: a sentence for each record that can't, by the name of its folder.
     """
 
     results: Path
     entries: dict[str, Entry] = field(default_factory=dict, init=False)
     unreadable: dict[str, str] = field(default_factory=dict, init=False)
-    _seen: dict[str, tuple[int, int, int]] = field(default_factory=dict, init=False, repr=False)
+    _versions: dict[str, tuple[int, int, int]] = field(default_factory=dict, init=False, repr=False)
 
     def refresh(self, ids: Collection[str] | None = None) -> list[Entry]:
-        """Look for records that are new, changed or gone.
+        """Read records that are new or changed, and forget those that are gone.
 
-        It costs one look at the folder of all runs, and one at each record that is not ``ok`` yet: what is done is
+        Costs one listing of the folder of all runs, and one `stat` of each record that is not ``ok`` yet: done runs are
         never done again. Only records that changed are read.
 
         Args:
-            ids: look at these runs only; None looks at all there are.
+            ids: of the runs to refresh; None refreshes all there are.
 
         Returns:
             The new and changed entries, by id.
@@ -77,12 +78,12 @@ class Index:
         if open_ids is not None and not open_ids:
             return []
         present = record.folders(self.results)
-        for name in (self._seen.keys() | self.unreadable.keys()) - present:
+        for name in (self._versions.keys() | self.unreadable.keys()) - present:
             if open_ids is None or name in open_ids:
                 self._forget(name)
         names = present if open_ids is None else present & open_ids
-        found = (self._look(name) for name in sorted(names) if not self._is_done(name))
-        return [entry for entry in found if entry is not None]
+        changed = (self._refresh_one(name) for name in sorted(names) if not self._is_done(name))
+        return [entry for entry in changed if entry is not None]
 
     def done(self) -> set[str]:
         """Ids of runs that are done."""
@@ -93,25 +94,25 @@ class Index:
         return entry is not None and entry.status == "ok"
 
     def _forget(self, name: str) -> None:
-        for known in (self.entries, self.unreadable, self._seen):
-            known.pop(name, None)
+        for by_name in (self.entries, self.unreadable, self._versions):
+            by_name.pop(name, None)
 
-    def _look(self, name: str) -> Entry | None:
+    def _refresh_one(self, name: str) -> Entry | None:
         """The entry of a run whose record is new or has changed."""
         path = record.folder(self.results, name) / record.FILENAME
         try:
-            if name in self._seen and self._seen[name] == _version(path.stat()):
+            if name in self._versions and self._versions[name] == _version(path.stat()):
                 return None
             version, text = _read(path)
         except (FileNotFoundError, NotADirectoryError):
             self._forget(name)
             return None
-        except OSError as error:  # no version: looked at again next time
+        except OSError as error:  # without a version it is read again at the next refresh
             self._forget(name)
             self.unreadable[name] = f"{path} can't be read ({error})."
             return None
         self._forget(name)
-        self._seen[name] = version
+        self._versions[name] = version
         try:
             entry = _entry(_values(text) or vars(record.read(self.results, name)))
         except RecordError as error:
@@ -126,8 +127,8 @@ class Index:
         return None
 
 
-def _version(found: os.stat_result) -> tuple[int, int, int]:
-    return found.st_mtime_ns, found.st_size, found.st_ino
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 def _read(path: Path) -> tuple[tuple[int, int, int], bytes]:
@@ -141,7 +142,7 @@ def _read(path: Path) -> tuple[tuple[int, int, int], bytes]:
 
 
 def _values(text: bytes) -> dict[str, Any] | None:
-    """A record's values without its history; None for what `bench.results.record` has to judge."""
+    """A record's values without its history; None for a text that `bench.results.record` has to judge."""
     try:
         values = json.loads(record.without_history(text))
     except ValueError:
@@ -152,22 +153,21 @@ def _values(text: bytes) -> dict[str, Any] | None:
 
 def _entry(values: Mapping[str, Any]) -> Entry:
     run, scores, cost = values["run"], values.get("scores") or {}, values.get("cost") or {}
-    origin, status, reason = values.get("provenance") or {}, values["status"], values.get("reason")
-    tried = [(one.get("status"), one.get("reason")) for one in values.get("attempts") or ()]
-    parts = [cost[name] for name in ("train_seconds", "evaluate_seconds") if cost.get(name) is not None]
+    provenance = values.get("provenance") or {}
+    seconds = [cost[name] for name in ("train_seconds", "evaluate_seconds") if cost.get(name) is not None]
     return Entry(
         id=values["id"],
-        status=status,
-        reason=reason,
-        failures=tuple(str(why) for how, why in [*tried, (status, reason)] if how == "failed"),
+        status=values["status"],
+        reason=values.get("reason"),
+        failures=record.failures_of(values),
         backbone=run["backbone"],
         strategy=run["strategy"],
         fold=int(run["fold"]),
-        ended=origin.get("ended"),
-        seconds=sum(parts) if parts else None,
+        ended=provenance.get("ended"),
+        seconds=sum(seconds) if seconds else None,
         pq=scores.get("pq"),
         aji=scores.get("aji"),
         dice=scores.get("dice"),
-        node=origin.get("node") or origin.get("host"),
-        job=origin.get("slurm_job_id"),
+        node=provenance.get("node") or provenance.get("host"),
+        job=provenance.get("slurm_job_id"),
     )

@@ -1,24 +1,25 @@
-"""What was planned: one file per grid, so that `bench status` and `bench retry` know runs that never started."""
+"""Plans on disk: one file per planned grid, so that `bench status` and `bench retry` know runs that never started."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.errors import ManifestError
+from bench.errors import SavedPlanError
 from bench.grid import Run, digest
-from bench.results import record
+from registry import atomic
 
 
 @dataclass(frozen=True)
 class SavedPlan:
-    """A plan as it was carried out, with where its runs find things.
+    """A plan as it was carried out, with the places and settings that its runs need.
 
     Attributes:
         grid: the grid's name.
-        planned: when the last command about it was given (UTC, ISO 8601).
+        planned: time of the last command about it (UTC, ISO 8601).
         runs: of the plan.
         skipped: impossible runs with the reason.
         data: the dataset's folder.
@@ -26,6 +27,7 @@ class SavedPlan:
         device: ``auto``, ``cpu`` or ``cuda``.
         kind: ``inline``, ``local`` or ``slurm``.
         profile: cluster profile.
+        plugins: files and folders that register names which the runs use.
     """
 
     grid: str
@@ -37,25 +39,26 @@ class SavedPlan:
     device: str
     kind: str
     profile: str
+    plugins: tuple[Path, ...] = ()
 
 
-def write(results: Path, manifest: SavedPlan) -> Path:
+def write(results: Path, plan: SavedPlan) -> Path:
     """Write ``plans/<grid>-<digest of its run ids>.json``: the same plan, given again, replaces itself."""
     values: dict[str, Any] = {
         "schema_version": 1,
-        "grid": manifest.grid,
-        "planned": manifest.planned,
-        "data": str(manifest.data),
-        "weights": str(manifest.weights) if manifest.weights else None,
-        "device": manifest.device,
-        "kind": manifest.kind,
-        "profile": manifest.profile,
-        "runs": [run.as_dict() for run in manifest.runs],
-        "skipped": [[run.as_dict(), reason] for run, reason in manifest.skipped],
+        "grid": plan.grid,
+        "planned": plan.planned,
+        "data": str(plan.data),
+        "weights": str(plan.weights) if plan.weights else None,
+        "device": plan.device,
+        "kind": plan.kind,
+        "profile": plan.profile,
+        "plugins": [str(source) for source in plan.plugins],
+        "runs": [run.as_dict() for run in plan.runs],
+        "skipped": [[run.as_dict(), reason] for run, reason in plan.skipped],
     }
-    name = f"{manifest.grid}-{digest({'runs': [run.id for run in manifest.runs]})}.json"
-    path = results / "plans" / name
-    record.write_atomically(path, json.dumps(values, separators=(",", ":")) + "\n")
+    path = results / "plans" / f"{plan.grid}-{digest({'runs': [run.id for run in plan.runs]})}.json"
+    atomic.write_text(path, json.dumps(values, separators=(",", ":")) + "\n")
     return path
 
 
@@ -63,28 +66,30 @@ def read_all(results: Path) -> list[SavedPlan]:
     """All plans of a results folder, oldest first.
 
     Raises:
-        ManifestError: a damaged file.
+        SavedPlanError: a damaged file.
     """
-    found = []
-    for path in sorted((results / "plans").glob("*.json")):
+    plans = []
+    for path in sorted((results / "plans").glob("[!.]*.json")):
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            found.append(
-                SavedPlan(
-                    grid=values["grid"],
-                    planned=values["planned"],
-                    runs=tuple(Run(**one) for one in values["runs"]),
-                    skipped=tuple((Run(**one), str(reason)) for one, reason in values["skipped"]),
-                    data=Path(values["data"]),
-                    weights=Path(values["weights"]) if values["weights"] else None,
-                    device=values["device"],
-                    kind=values["kind"],
-                    profile=values["profile"],
-                )
-            )
+            plans.append(_parse(json.loads(path.read_text(encoding="utf-8"))))
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ManifestError(
+            raise SavedPlanError(
                 f"{path} can't be read as a plan ({type(error).__name__}: {error}); move it away, and give the "
                 "`bench run` that wrote it again."
             ) from error
-    return sorted(found, key=lambda one: one.planned)
+    return sorted(plans, key=lambda plan: plan.planned)
+
+
+def _parse(values: Mapping[str, Any]) -> SavedPlan:
+    return SavedPlan(
+        grid=values["grid"],
+        planned=values["planned"],
+        runs=tuple(Run(**run) for run in values["runs"]),
+        skipped=tuple((Run(**run), str(reason)) for run, reason in values["skipped"]),
+        data=Path(values["data"]),
+        weights=Path(values["weights"]) if values["weights"] else None,
+        device=values["device"],
+        kind=values["kind"],
+        profile=values["profile"],
+        plugins=tuple(map(Path, values.get("plugins", ()))),  # absent in version 0.1.0
+    )

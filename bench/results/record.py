@@ -1,16 +1,17 @@
-"""The versioned RunRecord: read, write atomically. What it holds is all that tables and plots may use."""
+"""The versioned RunRecord, and its file. Tables and plots use nothing but what it holds."""
 
 from __future__ import annotations
 
 import json
 import os
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from bench.errors import RecordError
+from bench.results.failure import FailureKind, kind_of_attempt
+from registry import atomic
 
 SCHEMA_VERSION = 1
 FILENAME = "record.json"
@@ -21,26 +22,28 @@ _END = b"\n  ]"
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What one run asked, found and cost. Missing is None.
+    """Question, result and cost of one run. Missing is None.
 
     Attributes:
         schema_version: leads the file.
         id: the run's id, and the name of its folder.
         status: ``ok``, ``failed`` or ``skipped``.
-        reason: one line for whatever is not ``ok``: ``diverged: …``, ``out of memory: …``, ``error: …``.
+        reason: one line for whatever is not ``ok``, for people.
+        failure: of a failed run: ``kind``, one of `bench.results.failure.FailureKind`.
         run: the `Run` as plain values.
-        scores: means over the fold's images, and what post-processing was chosen.
+        scores: means over the fold's images, and the post-processing that was chosen.
         cost: parameters, bytes, FLOPs, latencies in ms, peak memory in bytes, seconds.
-        audit: what was trainable (see `bench.training.model`).
+        audit: counts and names of the trainable parameters (see `bench.training.audit`).
         provenance: commit, versions, device, host, dataset, checkpoint digest, times.
         traceback: of a failed run.
-        attempts: earlier attempts at this run: status, reason, start and end of each.
+        attempts: earlier attempts at this run: status, reason, failure, start and end of each.
     """
 
     id: str
     status: Literal["ok", "failed", "skipped"]
     run: Mapping[str, Any]
     reason: str | None = None
+    failure: Mapping[str, Any] | None = None
     scores: Mapping[str, Any] | None = None
     cost: Mapping[str, Any] | None = None
     audit: Mapping[str, Any] | None = None
@@ -50,14 +53,19 @@ class RunRecord:
     schema_version: int = SCHEMA_VERSION
 
     @property
-    def failures(self) -> tuple[str, ...]:
-        """Reasons of the failed attempts, oldest first, this one included."""
-        attempts = [(one.get("status"), one.get("reason")) for one in self.attempts]
-        return tuple(str(reason) for status, reason in [*attempts, (self.status, self.reason)] if status == "failed")
+    def failures(self) -> tuple[FailureKind, ...]:
+        """Kinds of the failed attempts, oldest first, this one included."""
+        return failures_of(vars(self))
+
+
+def failures_of(values: Mapping[str, Any]) -> tuple[FailureKind, ...]:
+    """Kinds of all failed attempts in a record's values, oldest first; the last is the record's own if it failed."""
+    attempts = [*(values.get("attempts") or ()), values]
+    return tuple(kind_of_attempt(attempt) for attempt in attempts if attempt.get("status") == "failed")
 
 
 def folder(results: Path, run_id: str) -> Path:
-    """Where everything about one run lies."""
+    """The folder of everything about one run."""
     return results / "runs" / run_id
 
 
@@ -70,22 +78,8 @@ def write(results: Path, record: RunRecord) -> Path:
     values = asdict(record)
     ordered = {"schema_version": values.pop("schema_version"), **values}
     path = folder(results, record.id) / FILENAME
-    write_atomically(path, json.dumps(ordered, indent=1, allow_nan=False) + "\n")
+    atomic.write_text(path, json.dumps(ordered, indent=1, allow_nan=False) + "\n")
     return path
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` to a unique temporary name, sync it, and move it to `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read(results: Path, run_id: str, *, history: bool = True) -> RunRecord | None:
@@ -111,7 +105,7 @@ def read(results: Path, run_id: str, *, history: bool = True) -> RunRecord | Non
 
 
 def read_or_none(results: Path, run_id: str) -> RunRecord | None:
-    """The record of a run for whoever decides about its next attempt, which replaces a damaged one."""
+    """The record of a run; None where there is none or it can't be read: the next attempt replaces a damaged one."""
     try:
         return read(results, run_id)
     except RecordError:
@@ -130,9 +124,11 @@ def without_history(text: bytes) -> bytes:
 
 
 def folders(results: Path) -> set[str]:
-    """Ids of all runs that were ever started: one look at one folder."""
-    runs = results / "runs"
-    return {entry.name for entry in os.scandir(runs) if entry.is_dir()} if runs.is_dir() else set()
+    """Ids of all runs that were ever started; one listing of one folder."""
+    try:
+        return {entry.name for entry in os.scandir(results / "runs") if entry.is_dir()}
+    except FileNotFoundError:
+        return set()
 
 
 def read_all(results: Path, unreadable: list[str] | None = None, *, history: bool = True) -> Iterator[RunRecord]:
@@ -140,7 +136,7 @@ def read_all(results: Path, unreadable: list[str] | None = None, *, history: boo
 
     Args:
         results: the results folder.
-        unreadable: what can't be read is told here, a sentence each; None raises `RecordError` at the first.
+        unreadable: a sentence for each record that can't be read is added here; None raises `RecordError` at the first.
         history: False leaves the training histories empty.
     """
     for name in sorted(folders(results)):

@@ -1,23 +1,22 @@
-"""The retry rules: what was lost, out of time or out of memory is done again; what diverged or is a bug is not."""
+"""Retry rules: which failures are tried again, how often, and which a new command ignores."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 from bench.grid import Run
+from bench.results.failure import FailureKind
 from bench.slurm.profile import ClusterProfile
 
-FailureKind = Literal["lost", "timed out", "out of time", "out of memory", "disk full", "diverged", "error"]
-PREFIXES: tuple[FailureKind, ...] = ("lost", "timed out", "out of time", "out of memory", "disk full", "diverged")
 FINAL: frozenset[FailureKind] = frozenset(("diverged", "error"))
-"""Would fail again in the same way: only `bench retry --failed` does them again."""
+"""Kinds that would come again in the same way: only `bench retry --failed` does such runs again."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How often a run is tried again under one command, by what ended its attempts.
+    """Number of times that a run is tried again under one command, by the kind of its failures.
 
     Attributes:
         lost: its process was killed, its node failed, its job vanished.
@@ -30,8 +29,13 @@ class Limits:
     out_of_memory: int = 3
 
     def of(self, kind: FailureKind) -> int:
-        """The limit for one kind of end; those without a rule are not tried again."""
-        by_kind = {"lost": self.lost, "timed out": self.timed_out, "out of memory": self.out_of_memory}
+        """The limit of one kind; 0 for the others, which the same command doesn't try again."""
+        by_kind: dict[FailureKind, int] = {
+            "lost": self.lost,
+            "node_failed": self.lost,
+            "timed_out": self.timed_out,
+            "out_of_memory": self.out_of_memory,
+        }
         return by_kind.get(kind, 0)
 
 
@@ -40,49 +44,46 @@ def limits(profile: ClusterProfile) -> Limits:
     return Limits(profile.lost_retries, profile.timeout_retries, profile.out_of_memory_retries)
 
 
-def failure_kind(reason: object) -> FailureKind:
-    """What ended an attempt, from the words that a record's reason begins with."""
-    text = str(reason)
-    for prefix in PREFIXES:
-        if text.startswith(f"{prefix}:"):
-            return prefix
-    return "error"
-
-
 class Attempted(Protocol):
-    """What is left of a run's attempts: a `RunRecord`, or its `index.Entry`."""
+    """State of a run's attempts: a `RunRecord`, or its `index.Entry`."""
 
     @property
     def status(self) -> str: ...
     @property
-    def failures(self) -> tuple[str, ...]: ...
+    def failures(self) -> tuple[FailureKind, ...]: ...
 
 
-def is_due(found: Attempted | None, run: Run, *, limits: Limits, forgiven: int = 0) -> bool:
-    """Whether a run is to be attempted.
+def is_due(attempted: Attempted | None, run: Run, *, limits: Limits, ignored_failures: int = 0) -> bool:
+    """Return whether a run is to be attempted.
 
     Args:
-        found: what its attempts left; None if there were none.
+        attempted: state of its attempts; None if there were none.
         run: the run.
-        limits: how often each kind of failure is tried again.
-        forgiven: how many failed attempts do not count, because they were there when the command was given.
+        limits: number of times that each kind of failure is tried again.
+        ignored_failures: number of failed attempts that don't count, because they were there before the command.
     """
-    if found is None or found.status != "failed":
-        return found is None or found.status != "ok"
-    counted = [failure_kind(reason) for reason in found.failures[forgiven:]]
+    if attempted is None or attempted.status != "failed":
+        return attempted is None or attempted.status != "ok"
+    counted = attempted.failures[ignored_failures:]
     if not counted:
         return True
     halvable = int(run.train.get("batch_size") or 1).bit_length() - 1
-    if counted[-1] == "out of memory" and halvings(found.failures) > halvable:
-        return False  # it was down to one image already
-    return counted.count(counted[-1]) <= limits.of(counted[-1])
+    if counted[-1] == "out_of_memory" and halvings(attempted.failures) > halvable:
+        return False  # the last attempt had a micro-batch of one image already
+    # A failed node is a lost process as far as the limit goes: both count together.
+    last = _counted_as(counted[-1])
+    return sum(_counted_as(kind) == last for kind in counted) <= limits.of(last)
 
 
-def halvings(reasons: Sequence[str]) -> int:
-    """How often the micro-batch is to be halved: once per attempt that ran out of memory."""
-    return sum(failure_kind(reason) == "out of memory" for reason in reasons)
+def halvings(failures: Sequence[FailureKind]) -> int:
+    """Number of times that the micro-batch is to be halved: once per attempt that ran out of memory."""
+    return sum(kind == "out_of_memory" for kind in failures)
 
 
-def count_ignored(reasons: Sequence[str], *, final_too: bool = False) -> int:
-    """How many failures a new command forgives: all, unless the last would come again (`final_too` forgives these)."""
-    return len(reasons) if reasons and (final_too or failure_kind(reasons[-1]) not in FINAL) else 0
+def count_ignored(failures: Sequence[FailureKind], *, final_too: bool = False) -> int:
+    """Number of failures that a new command ignores: all, or none if the last is final (`final_too` ignores these)."""
+    return len(failures) if failures and (final_too or failures[-1] not in FINAL) else 0
+
+
+def _counted_as(kind: FailureKind) -> FailureKind:
+    return "lost" if kind == "node_failed" else kind

@@ -1,4 +1,4 @@
-"""A run's own log, ``runs/<id>/log.txt``: one line per phase and epoch, whatever job and node it is on."""
+"""Log of a run, ``runs/<id>/log.txt``: a line per phase and epoch, over all its jobs, nodes and attempts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FILENAME = "log.txt"
 
 @dataclass
 class RunLog:
-    """Appends lines; told the same phases and numbers as `bench.results.progress`.
+    """Writer that appends lines to a run's log.
 
     Attributes:
         folder: the run's folder.
@@ -28,18 +28,19 @@ class RunLog:
     def __call__(self, text: str) -> None:
         """Append a line with the time, UTC; a longer text keeps its lines."""
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
-        with suppress(OSError), (self.folder / FILENAME).open("a", encoding="utf-8") as file:
-            file.write(f"{stamp} {text.rstrip()}\n")  # a full disk must not end a run for the sake of its log
+        # A full disk must not end a run for the sake of its log.
+        with suppress(OSError), (self.folder / FILENAME).open("a", encoding="utf-8", errors="replace") as file:
+            file.write(f"{stamp} {text.rstrip()}\n")
 
     def phase(self, name: str, values: Mapping[str, Any] | None = None) -> None:
-        """A line for each new phase, and for each new epoch while training."""
-        told = dict(values or {})
-        now = (name, told.get("epoch"))
-        if now == self._last:
+        """Append a line for each new phase, and for each new epoch while training."""
+        numbers = dict(values or {})
+        current = (name, numbers.get("epoch"))
+        if current == self._last:
             return
-        self._last = now
-        if "epoch" in told:
-            left = f", about {duration(told['eta_s'])} left" if "eta_s" in told else ""
-            self(f"{name}: epoch {told['epoch']}/{told['epochs']}, loss {told['loss']:.4f}{left}")
-        elif "image" not in told or told["image"] <= 1:
+        self._last = current
+        if "epoch" in numbers:
+            left = f", about {duration(numbers['eta_s'])} left" if "eta_s" in numbers else ""
+            self(f"{name}: epoch {numbers['epoch']}/{numbers['epochs']}, loss {numbers['loss']:.4f}{left}")
+        elif "image" not in numbers or numbers["image"] <= 1:
             self(name)

@@ -1,15 +1,17 @@
-"""Which runs were given to which jobs: one file per `sbatch` call, written before it and completed after it.
+"""Ledger of submissions: which runs were given to which jobs, one file per `sbatch` call.
 
-Made for shared file systems: files are whole or absent, changes are made under a claim (see `bench.results.run_lock`) and no
-advisory lock is used. A job carries its submission's name, so that a crash between the two writes loses nothing.
+A file is written before `sbatch` is called and completed after it has answered; a job carries the name of its
+submission, so that a crash between the two writes loses nothing. Made for shared file systems: files are whole or
+absent, changes are made under a lock (see `bench.results.run_lock`) and no advisory lock is used.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -17,11 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import LedgerError
-from bench.results import record, run_lock
+from bench.results import run_lock
 from bench.slurm.client import Queue, QueuedJob
+from registry import atomic
+
+logger = logging.getLogger(__name__)
 
 LOCK_LIMIT_S = 60.0
-"""The lock of a command on another host is given up when it was not touched for so long."""
+"""A lock held by a command on another host is taken over when it was not touched for this long."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +38,11 @@ class Submission:
         job_name: the jobs' name in the queue.
         job_id: SLURM's; None as long as `sbatch` has not answered.
         tasks: run ids of each task of the array.
-        folder: where submitit keeps what belongs to the jobs, ``%j`` standing for a job's id.
-        submitted: when (UTC, ISO 8601).
+        folder: submitit's folder for the jobs' files, ``%j`` standing for a job's id.
+        submitted: time of the call (UTC, ISO 8601).
         array: whether it is a job array.
-        owner: user and cluster: only their `squeue` tells whether the jobs live.
-        settled: tasks that are over and accounted for.
+        owner: user and cluster, as in `Queue.owner`: only their `squeue` shows whether the jobs live.
+        closed_tasks: numbers of the tasks that are over and accounted for.
     """
 
     token: str
@@ -48,14 +53,14 @@ class Submission:
     submitted: str
     array: bool
     owner: str
-    settled: frozenset[int] = frozenset()
+    closed_tasks: frozenset[int] = frozenset()
 
     def job_of(self, task: int) -> str | None:
         """SLURM's id of one task, ``123_4``; ``123`` where it is no array."""
         return f"{self.job_id}_{task}" if self.job_id and self.array else self.job_id
 
     def log(self, task: int, suffix: str = "out") -> Path:
-        """What a task's process wrote: ``out`` or ``err``."""
+        """File that holds what a task's process printed: ``out`` or ``err``."""
         job_id = str(self.job_of(task))
         return Path(self.folder.replace("%j", job_id)) / f"{job_id}_0_log.{suffix}"
 
@@ -77,78 +82,85 @@ class JobRef:
         """SLURM's id; None as long as `sbatch` has not answered."""
         return self.submission.job_of(self.task)
 
-    def line(self, queue: Queue) -> QueuedJob | None:
-        """What `squeue` shows of it; another job of the same number, on a cluster set up anew, is not it."""
+    @property
+    def run_ids(self) -> tuple[str, ...]:
+        """The runs that the task was given."""
+        return self.submission.tasks[self.task]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether its end is accounted for."""
+        return self.task in self.submission.closed_tasks
+
+    def queue_entry(self, queue: Queue) -> QueuedJob | None:
+        """The job in the queue; None for a job of the same number and another name, on a cluster set up anew."""
         if self.submission.owner != queue.owner:
             return None
         job = queue.jobs.get(str(self.job_id))
         return job if job is not None and job.name == self.submission.job_name else None
 
     def is_over(self, queue: Queue) -> bool:
-        """Whether it ended or vanished; never said of jobs that this queue would not show."""
+        """Whether it ended or vanished; False for jobs that this queue would not show."""
         if self.job_id is None or self.submission.owner != queue.owner:
             return False
-        job = self.line(queue)
+        job = self.queue_entry(queue)
         return job is None or not job.live
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """All that was submitted.
+    """All submissions of a results folder.
 
     Attributes:
-        open: submissions with tasks that are not settled, oldest first.
-        closed: those that are over, oldest first.
-        cancelled: ids of runs that a user cancelled; a new command about them makes them wanted again.
+        open: submissions with tasks that are not accounted for, oldest first.
+        closed: the others, oldest first.
+        cancelled: ids of runs that a user cancelled; a later command about them removes the mark.
     """
 
     open: tuple[Submission, ...]
     closed: tuple[Submission, ...]
     cancelled: frozenset[str]
 
-    def unsettled(self, owner: str | None = None) -> Iterator[JobRef]:
-        """Tasks whose end nobody has looked at yet; of one owner, if asked."""
+    def open_tasks(self, owner: str | None = None) -> Iterator[JobRef]:
+        """Tasks whose end is not accounted for; those of one owner, if one is given."""
         for submission in self.open:
             if owner not in (None, submission.owner):
                 continue
             for task in range(len(submission.tasks)):
-                if task not in submission.settled:
+                if task not in submission.closed_tasks:
                     yield JobRef(submission, task)
 
     def assigned(self) -> dict[str, JobRef]:
-        """The job that each run was given to, as far as its end is not accounted for."""
-        return {
-            run_id: reference for reference in self.unsettled() for run_id in reference.submission.tasks[reference.task]
-        }
+        """The job that each run was given to, as long as its end is not accounted for."""
+        return {run_id: job for job in self.open_tasks() for run_id in job.run_ids}
 
     def latest(self) -> dict[str, JobRef]:
-        """The last job that each run was given to, settled or not."""
+        """The last job that each run was given to, over or not."""
         return {
             run_id: JobRef(submission, task)
-            for submission in sorted((*self.closed, *self.open), key=lambda one: one.token)
+            for submission in sorted((*self.closed, *self.open), key=lambda submission: submission.token)
             for task, run_ids in enumerate(submission.tasks)
             for run_id in run_ids
         }
 
 
 @contextmanager
-def locked(results: Path, waiting: Callable[[str], None] = lambda _: None, poll_s: float = 0.25) -> Iterator[None]:
+def locked(results: Path, poll_s: float = 0.25) -> Iterator[None]:
     """Hold the ledger while the block runs: one command at a time decides what is submitted.
 
     Args:
         results: the results folder.
-        waiting: told, once, who holds it.
-        poll_s: how often to look again.
+        poll_s: seconds between two attempts to get the lock.
     """
-    folder, told = results / "ledger" / "lock", False
+    folder, logged = results / "ledger" / "lock", False
     while (lock := run_lock.acquire(folder, limit_s=LOCK_LIMIT_S)) is None:
         holder = run_lock.holder(folder)
-        if holder is not None and not told:
-            told = True
-            waiting(f"waiting for another bench command (process {holder.get('pid')} on {holder.get('host')})")
+        if holder is not None and not logged:
+            logged = True
+            logger.info("waiting for another bench command (process %s on %s)", holder.get("pid"), holder.get("host"))
         time.sleep(poll_s)
     try:
-        with lock.kept_alive(interval_s=LOCK_LIMIT_S / 12):
+        with lock.heartbeat(interval_s=LOCK_LIMIT_S / 12):
             yield
     finally:
         lock.release()
@@ -161,10 +173,10 @@ def read(results: Path) -> Ledger:
         LedgerError: a damaged file.
     """
     root = results / "ledger"
-    # Closed last: a file that moves meanwhile is then seen twice rather than never.
+    # Closed last: a file that moves meanwhile is then read twice rather than never.
     opened = _submissions(root / "open")
     closed = _submissions(root / "closed")
-    over = {one.token for one in closed}
+    over = {submission.token for submission in closed}
     return Ledger(tuple(one for one in opened if one.token not in over), closed, read_cancelled(results))
 
 
@@ -174,13 +186,18 @@ def read_cancelled(results: Path) -> frozenset[str]:
     Raises:
         LedgerError: a damaged file.
     """
-    listed = results / "ledger" / "cancelled.json"
+    path = results / "ledger" / "cancelled.json"
     try:
-        return frozenset(map(str, json.loads(listed.read_text(encoding="utf-8"))))
+        return frozenset(map(str, json.loads(path.read_text(encoding="utf-8"))))
     except FileNotFoundError:
         return frozenset()
     except ValueError as error:
-        raise LedgerError(f"{listed} is damaged ({error}); remove it: it only names cancelled runs.") from error
+        raise LedgerError(f"{path} is damaged ({error}); remove it: it only names cancelled runs.") from error
+
+
+def write_cancelled(results: Path, run_ids: Collection[str]) -> None:
+    """Replace the list of cancelled runs; call with the lock held."""
+    atomic.write_text(results / "ledger" / "cancelled.json", json.dumps(sorted(run_ids)) + "\n")
 
 
 def begin(results: Path, tasks: Collection[Collection[str]], *, submitted: str, owner: str) -> Submission:
@@ -191,7 +208,7 @@ def begin(results: Path, tasks: Collection[Collection[str]], *, submitted: str, 
         token=token,
         job_name=f"bench-{unique}",
         job_id=None,
-        tasks=tuple(tuple(one) for one in tasks),
+        tasks=tuple(tuple(run_ids) for run_ids in tasks),
         folder=str((results / "jobs" / token / "%j").absolute()),
         submitted=submitted,
         array=len(tasks) > 1,
@@ -202,21 +219,21 @@ def begin(results: Path, tasks: Collection[Collection[str]], *, submitted: str, 
 
 
 def confirm(results: Path, submission: Submission, job_id: str) -> Submission:
-    """Add the job id that `sbatch` answered with (or that the queue shows for the submission's name)."""
+    """Add the job id that `sbatch` answered with, or that the queue shows for the submission's name."""
     confirmed = replace(submission, job_id=job_id.partition("_")[0])
     _write(results, confirmed)
     return confirmed
 
 
 def close_tasks(results: Path, submission: Submission, tasks: Collection[int]) -> Submission:
-    """Note tasks that are over and accounted for; a submission without others is closed."""
-    settled = replace(submission, settled=submission.settled | frozenset(tasks))
-    written = _write(results, settled)
-    if len(settled.settled) == len(settled.tasks):
+    """Note tasks that are over and accounted for; a submission without others moves to the closed ones."""
+    changed = replace(submission, closed_tasks=submission.closed_tasks | frozenset(tasks))
+    written = _write(results, changed)
+    if len(changed.closed_tasks) == len(changed.tasks):
         closed = results / "ledger" / "closed" / written.name
         closed.parent.mkdir(parents=True, exist_ok=True)
         written.replace(closed)
-    return settled
+    return changed
 
 
 def path(results: Path, submission: Submission) -> Path:
@@ -224,25 +241,22 @@ def path(results: Path, submission: Submission) -> Path:
     return results / "ledger" / "open" / f"{submission.token}.json"
 
 
-def write_cancelled(results: Path, run_ids: Collection[str]) -> None:
-    """Replace the list of cancelled runs; call with the lock held."""
-    record.write_atomically(results / "ledger" / "cancelled.json", json.dumps(sorted(run_ids)) + "\n")
-
-
 def _write(results: Path, submission: Submission) -> Path:
-    values: dict[str, Any] = asdict(submission) | {"settled": sorted(submission.settled)}
+    values: dict[str, Any] = asdict(submission)
+    values["settled"] = sorted(values.pop("closed_tasks"))  # the key of version 0.1.0
     target = path(results, submission)
-    record.write_atomically(target, json.dumps(values, separators=(",", ":")) + "\n")
+    atomic.write_text(target, json.dumps(values, separators=(",", ":")) + "\n")
     return target
 
 
 def _submissions(folder: Path) -> tuple[Submission, ...]:
-    found = []
+    submissions = []
     for file in sorted(folder.glob("[!.]*.json")):
         try:
-            values: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-            tasks = tuple(tuple(map(str, one)) for one in values["tasks"])
-            found.append(Submission(**{**values, "tasks": tasks, "settled": frozenset(values["settled"])}))
+            values: dict[str, Any] = dict(_mapping(json.loads(file.read_text(encoding="utf-8"))))
+            values["tasks"] = tuple(tuple(map(str, run_ids)) for run_ids in values["tasks"])
+            closed_tasks = frozenset(values.pop("settled"))
+            submissions.append(Submission(**values, closed_tasks=closed_tasks))
         except FileNotFoundError:
             continue  # moved to the closed ones meanwhile
         except (ValueError, KeyError, TypeError) as error:
@@ -250,4 +264,10 @@ def _submissions(folder: Path) -> tuple[Submission, ...]:
                 f"{file} is damaged ({type(error).__name__}: {error}); move it away: its jobs, if any still run, "
                 "finish all the same."
             ) from error
-    return tuple(found)
+    return tuple(submissions)
+
+
+def _mapping(values: object) -> Mapping[str, Any]:
+    if not isinstance(values, Mapping):
+        raise TypeError(f"it holds a {type(values).__name__}")
+    return values

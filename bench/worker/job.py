@@ -14,8 +14,10 @@ from typing import Any
 from bench.grid import Run
 from bench.slurm import client
 from bench.slurm.environment import job_environment
+from bench.worker.attempt import failure_of
+from bench.worker.settings import WorkerSettings
 from bench.worker.stop import StopFlag
-from bench.worker.worker import WorkerSettings, reason, work
+from bench.worker.worker import work
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Job:
                 else:
                     result = self._work()
         except Exception as error:
-            return JobResult(error=reason(error))
+            return JobResult(error=failure_of(error).reason)
         if result.stopped and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
             return self._stopped_on_slurm(result)
         return replace(result, left=())
@@ -87,8 +89,8 @@ class Job:
         return DelayedSubmission(self) if self.requeue else None
 
     def _work(self) -> JobResult:
-        worked = work(self.runs, self.places, forgiven=self.forgiven)
-        left = tuple(run_id for run_id, status in worked.done.items() if status == "interrupted")
+        worked = work(self.runs, self.places, ignored_failures=self.forgiven)
+        left = tuple(run_id for run_id, status in worked.statuses.items() if status == "interrupted")
         return JobResult(stopped=worked.stopped, left=left)
 
     def _share(self) -> JobResult:
@@ -170,4 +172,4 @@ def _put_result(job: Job, results: Any) -> None:
         _limit_threads(job.threads)
         results.put(job._work())
     except Exception as error:
-        results.put(JobResult(error=reason(error)))
+        results.put(JobResult(error=failure_of(error).reason))

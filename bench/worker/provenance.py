@@ -1,4 +1,4 @@
-"""Where a number comes from: commit, versions, machine, data, weights and time."""
+"""Provenance of a number: commit, versions, machine and time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bench.planning import plugins
 from bench.slurm.environment import job_environment
+from bench.worker.settings import WorkerSettings
 
 PACKAGES = (
     "nuclei-bench",
@@ -32,38 +34,48 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-@cache  # asked once per run; a process's source does not change under it
+def of_attempt(settings: WorkerSettings) -> dict[str, Any]:
+    """Start, versions and code of an attempt: what is known before anything can fail."""
+    revision, dirty = commit()
+    return {
+        "started": now(),
+        "versions": package_versions(),
+        "runs_at_once": settings.runs_at_once,
+        "commit": revision,
+        "dirty": dirty,
+        "plugins": plugins.digests(settings.plugins),
+    }
+
+
+@cache  # a process's source does not change under it
 def commit() -> tuple[str | None, bool | None]:
     """Commit of the source this process runs from, and whether the tree differs from it; None outside git."""
     root = Path(__file__).resolve().parents[2]
-    questions = (
-        [
-            "ls-files",
-            "--error-unmatch",
-            "bench/worker/provenance.py",
-        ],  # installed into another project's tree: not ours
+    commands = (
+        # Fails where the program is installed into another project's tree.
+        ["ls-files", "--error-unmatch", "bench/worker/provenance.py"],
         ["rev-parse", "HEAD"],
         ["status", "--porcelain", "--", "bench", "registry"],  # untracked files too: a strategy may be one
     )
     try:
-        answers = [
+        _, revision, changes = (
             subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True, timeout=20).stdout
-            for words in questions
-        ]
+            for words in commands
+        )
     except (OSError, subprocess.SubprocessError):
         return None, None
-    return answers[1].strip(), bool(answers[2].strip())
+    return revision.strip(), bool(changes.strip())
 
 
 def package_versions() -> dict[str, str | None]:
-    """Installed versions of what can change a number."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
+    """Installed versions of the packages that can change a number; None for one that is not installed."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
-            found[name] = None
-    return found
+            versions[name] = None
+    return versions
 
 
 def machine(device: str) -> dict[str, Any]:

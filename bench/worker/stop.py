@@ -1,4 +1,4 @@
-"""When a run is to stop before its end: a signal, a user's cancel, or somebody else who took it over."""
+"""When a run is to stop before its end: a signal, a user's cancel, or another process that took it over."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Why = Literal["interrupted", "cancelled", "lost"]
 
 
 class StopFlag:
-    """Set by SIGINT, SIGTERM or SIGUSR2 (SLURM's time limit); asked between steps, so that state is saved whole."""
+    """Flag set by SIGINT, SIGTERM or SIGUSR2 (SLURM's time limit); read between steps, so that state is saved whole."""
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
@@ -46,49 +46,49 @@ class StopFlag:
 
 @dataclass
 class StopCheck:
-    """Whether one run is to stop, and why; files are looked at every few seconds only.
+    """Check that a run calls between its steps; files are read every few seconds only.
 
-    Raises `InterruptedRunError` instead of answering where somebody else does the run by now.
+    Raises `InterruptedRunError` instead of answering where another process does the run by now.
 
     Attributes:
         flag: the process's signals.
-        taken: the run's claim.
-        is_cancelled: whether a user cancelled the run.
+        lock: of the run.
+        is_cancelled: returns whether a user cancelled the run.
         why: set once the answer was yes.
     """
 
     flag: Callable[[], bool]
-    taken: RunLock
+    lock: RunLock
     is_cancelled: Callable[[], bool]
     why: Why | None = None
-    _looked: float = field(default_factory=time.monotonic, repr=False)
+    _checked: float = field(default_factory=time.monotonic, repr=False)
 
     def __call__(self) -> bool:
         if self.why is None and self.flag():
             self.why = "interrupted"
-        if self.why is None and time.monotonic() - self._looked > CHECK_EVERY_S:
-            self.look()
+        if self.why is None and time.monotonic() - self._checked > CHECK_EVERY_S:
+            self.check_files()
         return self.why is not None
 
-    def look(self) -> None:
-        """Look at the files now.
+    def check_files(self) -> None:
+        """Read the lock and the list of cancelled runs now.
 
         Raises:
-            InterruptedRunError: somebody else does the run by now.
+            InterruptedRunError: another process does the run by now.
         """
-        self._looked = time.monotonic()
-        with suppress(OSError):  # a file system that stutters; the next look will tell
-            if not self.taken.is_ours():
+        self._checked = time.monotonic()
+        with suppress(OSError):  # transient I/O errors: the next check will tell
+            if not self.lock.is_ours():
                 self.why = "lost"
-                # An answer would not do: whoever asks would save the state, over that of the new holder.
+                # An answer would not do: the caller would save the state, over that of the new holder.
                 raise InterruptedRunError("another process took this run over.")
             if self.is_cancelled():
                 self.why = "cancelled"
 
 
 def is_cancelled(results: Path, run_id: str) -> bool:
-    """Whether a user cancelled the run (see `bench.results.submissions`)."""
+    """Return whether a user cancelled the run (see `bench.results.submissions`)."""
     try:
         return run_id in submissions.read_cancelled(results)
     except (OSError, LedgerError):
-        return False  # a file system that stutters: the next look will tell
+        return False  # transient I/O errors: the next check will tell

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -71,3 +73,12 @@ def test_unfinished_files_are_removed_and_others_stay(tmp_path):
     (tmp_path / ".keep").write_text("")
     atomic.remove_unfinished(tmp_path)
     assert names(tmp_path) == [".keep"]
+
+
+def test_standard_output_is_written_into_whatever_it_is(tmp_path):
+    script = "from pathlib import Path; from registry import atomic; atomic.write_text(Path('/dev/stdout'), 'text\\n')"
+    command = [sys.executable, "-c", script]
+    assert subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout == "text\n"
+    with (tmp_path / "out").open("w") as file:
+        subprocess.run(command, stdout=file, check=True)
+        assert os.fstat(file.fileno()).st_size == 5  # the file that was open, not another of its name

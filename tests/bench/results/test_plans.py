@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from fabricated import run
 
-from bench.errors import ManifestError
+from bench.errors import SavedPlanError
 from bench.grid import Run, digest
 from bench.results import plans
 
@@ -58,7 +58,7 @@ def test_no_plans_are_an_empty_list(tmp_path):
 def test_a_damaged_plan_says_what_to_do(tmp_path, text):
     path = plans.write(tmp_path, planned(1))
     path.write_text(text)
-    with pytest.raises(ManifestError) as caught:
+    with pytest.raises(SavedPlanError) as caught:
         plans.read_all(tmp_path)
     assert str(caught.value).startswith(f"{path} can't be read as a plan (")
     assert str(caught.value).endswith("move it away, and give the `bench run` that wrote it again.")

@@ -80,7 +80,7 @@ def test_a_kept_claim_is_touched_and_a_lost_one_is_noticed(tmp_path):
     first = run_lock.acquire(tmp_path / "run")
     assert first is not None and first.is_ours()
     os.utime(first.path, (0, 0))
-    with first.kept_alive(interval_s=0.01):
+    with first.heartbeat(interval_s=0.01):
         while first.path.stat().st_mtime == 0:
             pass
     plant(tmp_path / "run", pid=os.getpid())

@@ -61,7 +61,7 @@ def test_settled_tasks_free_their_runs_and_the_last_one_closes(tmp_path):
     half = submissions.close_tasks(tmp_path, one, [0])
     found = submissions.read(tmp_path)
     assert found.open == (half,) and set(found.assigned()) == {"cc"}
-    assert [reference.task for reference in found.unsettled()] == [1]
+    assert [reference.task for reference in found.open_tasks()] == [1]
     whole = submissions.close_tasks(tmp_path, half, [0, 1])
     found = submissions.read(tmp_path)
     assert found.open == () and found.closed == (whole,) and found.assigned() == {}
@@ -188,7 +188,7 @@ def test_the_lock_is_given_back_after_an_error(tmp_path):
 
 def test_a_job_is_over_only_by_the_word_of_its_own_queue(tmp_path):
     one = submissions.confirm(tmp_path, intended(tmp_path), "7")
-    first, second = submissions.read(tmp_path).unsettled()
+    first, second = submissions.read(tmp_path).open_tasks()
 
     def queue(*jobs: client.QueuedJob, owner: str = "0@test") -> client.Queue:
         return client.Queue({job.id: job for job in jobs}, owner)

@@ -8,7 +8,8 @@ from bench.grid import FoldSettings, Grid, Run, Settings
 from bench.planning import plan
 from bench.worker import job as room
 from bench.worker.job import Job, JobResult
-from bench.worker.worker import WorkerSettings, WorkResult
+from bench.worker.settings import WorkerSettings
+from bench.worker.worker import WorkResult
 
 
 def runs(count: int) -> tuple[Run, ...]:

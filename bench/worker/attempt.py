@@ -1,0 +1,200 @@
+"""One attempt at a run: execute it, and leave a record whatever comes of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import AuditError, BenchError, DivergedError, InterruptedRunError
+from bench.grid import Run
+from bench.results import record, retry
+from bench.results.failure import Failure
+from bench.results.progress import ProgressWriter
+from bench.results.record import RunRecord
+from bench.results.run_lock import RunLock
+from bench.results.run_log import RunLog
+from bench.slurm.environment import job_environment
+from bench.worker import inputs, provenance
+from bench.worker.settings import WorkerSettings
+from bench.worker.stop import StopCheck
+from registry import atomic
+from registry.errors import DataError, RegistryError, UnknownNameError, WeightsError
+
+if TYPE_CHECKING:
+    from bench.training.data import Image
+
+STATE_FILENAME = "state.pt"
+LOST_FILE_SYSTEM = frozenset((errno.ESTALE, errno.EIO, errno.ETIMEDOUT))
+
+
+@dataclass
+class _Reporter:
+    """Writes the progress file and the log, and interrupts the run between two phases when it is to stop."""
+
+    progress: ProgressWriter
+    log: RunLog
+    stop: StopCheck
+
+    def __call__(self, phase: str, values: Mapping[str, Any] | None = None) -> None:
+        self.progress(phase, values)
+        self.log.phase(phase, values)
+        if phase == "recording":
+            self.stop.check_files()  # written now, files would lie beside the record of whoever took this run over
+        if phase != "training" and self.stop():  # while training, the loop asks, and saves the state first
+            raise InterruptedRunError(f"stopped while {phase}.")
+
+
+def attempt(
+    run: Run,
+    images: Mapping[str, Image],
+    settings: WorkerSettings,
+    *,
+    earlier: RunRecord | None,
+    lock: RunLock,
+    stop: StopCheck,
+) -> str:
+    """Execute a run once; its record is written last.
+
+    Args:
+        run: the run; its folder exists, and this process holds its lock.
+        images: the dataset's images by stem.
+        settings: of the worker.
+        earlier: record of the attempt before this one.
+        lock: of the run.
+        stop: tells when the run is to stop.
+
+    Returns:
+        ``ok``, ``failed``, ``interrupted``, ``cancelled`` or ``lost`` (another process took the run over).
+    """
+    folder = record.folder(settings.results, run.id)
+    atomic.remove_unfinished(folder)  # of an attempt that was killed while it wrote
+    log, progress = RunLog(folder), ProgressWriter(folder)
+    device = _device(settings.device)
+    log(_first_line(run, folder, device))
+    origin = provenance.of_attempt(settings)
+    try:
+        origin |= provenance.machine(device)
+        report = _Reporter(progress, log, stop)
+        report("preparing")
+        origin |= inputs.provenance(run, images, data_folder=settings.data, weights_folder=settings.weights)
+        result = _execute(run, images, settings, origin, device, earlier, report, stop)
+    except InterruptedRunError as error:
+        log(f"{stop.why}: {error}")
+        return str(stop.why)  # neither done nor failed: its state waits for the next attempt
+    except Exception as error:
+        if stop.why:  # it broke because the processes around it were being stopped
+            log(f"{stop.why}: {error}")
+            return stop.why
+        result = _failed(run, error, origin, log)
+        if isinstance(error, DivergedError | AuditError) and lock.is_ours():
+            (folder / STATE_FILENAME).unlink(missing_ok=True)  # going on from there would fail again
+    finally:
+        if stop.why != "lost":
+            progress.clear()
+    if not lock.is_ours():
+        return "lost"  # another process took this run for dead and does it; the record is its own
+    record.write(settings.results, replace(result, attempts=earlier_attempts(earlier)))
+    if result.status == "ok":
+        (folder / STATE_FILENAME).unlink(missing_ok=True)
+        log("done")
+    return result.status
+
+
+def _execute(
+    run: Run,
+    images: Mapping[str, Image],
+    settings: WorkerSettings,
+    origin: Mapping[str, Any],
+    device: str,
+    earlier: RunRecord | None,
+    report: _Reporter,
+    stop: StopCheck,
+) -> RunRecord:
+    from bench.run import RunContext, execute
+
+    context = RunContext(
+        results=settings.results,
+        checkpoint=Path(origin["checkpoint"]) if origin["checkpoint"] else None,
+        device=device,
+        loader_workers=_loader_workers(device) if settings.loader_workers is None else settings.loader_workers,
+        is_shared=settings.runs_at_once > 1,
+        micro_batch_halvings=retry.halvings(earlier.failures) if earlier else 0,
+    )
+    result = execute(run, images, context, progress=report, should_stop=stop)
+    return replace(result, provenance={**origin, **(result.provenance or {}), "ended": provenance.now()})
+
+
+def _failed(run: Run, error: Exception, origin: Mapping[str, Any], log: RunLog) -> RunRecord:
+    failure, text = failure_of(error), "".join(traceback.format_exception(error))
+    log(f"failed: {failure.reason}\n{text}")
+    return RunRecord(
+        id=run.id,
+        status="failed",
+        run=run.as_dict(),
+        reason=failure.reason,
+        failure={"kind": failure.kind},
+        traceback=text,
+        provenance={**origin, "ended": provenance.now()},
+    )
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Kind and one-line text of an error.
+
+    Errors of the environment (files, permissions, disks, checkpoints, imports, names that a plug-in should have
+    registered) are no bugs: the next command tries such runs again.
+    """
+    import torch
+
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, DivergedError):
+        return Failure("diverged", text)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text:
+        return Failure("out_of_memory", text)
+    if isinstance(error, OSError) and error.errno in LOST_FILE_SYSTEM:
+        return Failure("lost", f"the file system failed: {text}")
+    if isinstance(error, WeightsError | DataError | UnknownNameError):
+        return Failure("environment", text)
+    if isinstance(error, OSError | ImportError):
+        return Failure("environment", f"{type(error).__name__}: {text}")
+    if isinstance(error, BenchError | RegistryError):
+        return Failure("error", text)
+    return Failure("error", f"{type(error).__name__}: {text}")
+
+
+def earlier_attempts(earlier: RunRecord | None) -> list[Mapping[str, Any]]:
+    """Element ``attempts`` of the record that replaces `earlier`."""
+    if earlier is None:
+        return []
+    origin = earlier.provenance or {}
+    last = {
+        "status": earlier.status,
+        "reason": earlier.reason,
+        "failure": {"kind": earlier.failures[-1]} if earlier.status == "failed" else None,
+        "started": origin.get("started"),
+        "ended": origin.get("ended"),
+    }
+    return [*earlier.attempts, last]
+
+
+def _device(name: str) -> str:
+    import torch
+
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _first_line(run: Run, folder: Path, device: str) -> str:
+    job = job_environment()
+    verb = "continues" if (folder / STATE_FILENAME).exists() else "starts"
+    line = f"{verb}: {run.backbone} {run.strategy} fold {run.fold} on {job.node}, {device}"
+    return line + (f", job {job.id}, restarts {job.restarts}" if job.id else "")
+
+
+def _loader_workers(device: str) -> int:
+    """Number of processes that keep a GPU fed; on the CPU they would only compete with training."""
+    return min(8, len(os.sched_getaffinity(0))) if device.startswith("cuda") else 0
