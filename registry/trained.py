@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from registry import strategies
+from registry.atomic import replacing
 from registry.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def save(sam: Sam, strategy: str, folder: str | Path) -> int:
         return 0
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    written = _put(
+    written = _write(
         folder / OTHERS, lambda path: save_file(_plain(others), path, metadata={MARK: json.dumps(mark, sort_keys=True)})
     )
     if lora:
         prefixed = {PEFT_PREFIX + name: tensor for name, tensor in _plain(lora).items()}
-        written += _put(folder / LORA_WEIGHTS, lambda path: save_file(prefixed, path, metadata={"format": "pt"}))
+        written += _write(folder / LORA_WEIGHTS, lambda path: save_file(prefixed, path, metadata={"format": "pt"}))
         # The configuration comes last: where it stands, the weights do.
-        written += _put(folder / LORA_CONFIG, lambda path: _write_config(sam, path))
+        written += _write(folder / LORA_CONFIG, lambda path: _write_config(sam, path))
     return written
 
 
@@ -207,12 +207,8 @@ def _write_config(sam: Sam, path: Path) -> None:
     path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
 
 
-def _put(path: Path, write: Callable[[Path], None]) -> int:
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        write(part)
-        size = part.stat().st_size
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return size
+def _write(path: Path, write: Callable[[Path], None]) -> int:
+    """Let `write` write a file that is moved to `path` when it is whole; returns its bytes."""
+    with replacing(path) as temporary:
+        write(temporary)
+        return temporary.stat().st_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,17 @@ def test_only_the_trained_part_is_written(tmp_path: Path) -> None:
     assert sum(tensor.numel() for tensor in lora.values()) == 8_192
     assert sum(tensor.numel() for tensor in others.values()) == 3_786_176
     assert "base_model.model.image_encoder.blocks.0.attn.qkv.q.lora_A.weight" in lora
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_files_follow_the_umask(umask: int, mode: int, tmp_path: Path) -> None:
+    earlier = os.umask(umask)
+    try:
+        trained.save(build("lora_qv"), "lora_qv", tmp_path)
+    finally:
+        os.umask(earlier)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {trained.OTHERS: mode, trained.LORA_WEIGHTS: mode, trained.LORA_CONFIG: mode}
 
 
 def test_zero_shot_writes_nothing(tmp_path: Path) -> None:
