@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import lzma
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -13,6 +13,8 @@ from pathlib import Path, PurePosixPath
 
 from registry import download
 from registry.errors import DataError, WeightsError
+from registry.names import shown
+from registry.whole_folder import filling, require_empty
 
 _RESERVE_BYTES = 64 * 2**20  # never fill a disk to the last byte
 
@@ -44,7 +46,7 @@ def fetch(
             _require_space(path.parent, size_bytes - have, f"download {url}")
         download.download(url, part, progress=progress)
     except OSError as error:
-        raise DataError(f"{path.parent} can't be written to: {error}.") from error
+        raise DataError(f"{shown(path.parent)} can't be written to: {error}.") from error
     except WeightsError as error:  # the downloader's one error, whatever it downloads
         raise DataError(str(error)) from error
     _verify(part, path, size_bytes, sha256)
@@ -53,12 +55,12 @@ def fetch(
 
 
 def unpack(archive: Path, target: Path, keep: Callable[[PurePosixPath], bool]) -> int:
-    """Unpack the members of a zip archive that `keep` wants, in one step: `target` is whole or not there.
+    """Unpack the members of a zip archive that `keep` chooses: all of them, or `target` is not there.
 
     Args:
         archive: the zip file.
         target: a folder that does not exist yet, or is empty.
-        keep: told the path of each member inside the archive.
+        keep: called with the path of each member inside the archive.
 
     Returns:
         The number of files written.
@@ -67,28 +69,25 @@ def unpack(archive: Path, target: Path, keep: Callable[[PurePosixPath], bool]) -
         DataError: no zip archive, a damaged or encrypted one, any member (wanted or not) that would leave the
             target or is a link, nothing wanted in it, no space, or a target that holds something.
     """
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"{target} exists and is not an empty folder; name another one, or remove it first.")
+    require_empty(target)
     try:
         with zipfile.ZipFile(archive) as source:
             members = [(entry, _safe_path(archive, entry)) for entry in source.infolist()]
             wanted = [(entry, path) for entry, path in members if not entry.is_dir() and keep(path)]
             if not wanted:
-                raise DataError(f"{archive} holds none of the wanted files; is it the right archive?")
+                raise DataError(f"{shown(archive)} holds none of the wanted files; is it the right archive?")
             target.parent.mkdir(parents=True, exist_ok=True)
             _require_space(target.parent, sum(entry.file_size for entry, _ in wanted), f"unpack {archive}")
-            temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-            try:
+            with filling(target) as temporary:
                 for entry, path in wanted:
                     _write(source, entry, temporary / path)
-                temporary.chmod(0o755)  # mkdtemp's 0700 would shut colleagues out
-                temporary.replace(target)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: unknown method
-        raise DataError(f"{archive} is damaged or no zip archive ({error}); remove it and fetch it again.") from error
+    # RuntimeError: unknown method; UnicodeDecodeError: names that are not what the archive says of them.
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{shown(archive)} is damaged or no zip archive ({error}); remove it and fetch it again."
+        ) from error
     except OSError as error:
-        raise DataError(f"{archive} could not be unpacked to {target}: {error}.") from error
+        raise DataError(f"{shown(archive)} could not be unpacked to {shown(target)}: {error}.") from error
     return len(wanted)
 
 
@@ -104,11 +103,11 @@ def _verify(path: Path, final: Path, size_bytes: int | None, sha256: str | None)
     if wrong:
         rejected = final.with_name(final.name + ".rejected")
         path.replace(rejected)
-        raise DataError(f"{final} {wrong}. It is kept aside as {rejected}; fetch it again.")
+        raise DataError(f"{shown(final)} {wrong}. It is kept aside as {shown(rejected)}; fetch it again.")
 
 
 def _safe_path(archive: Path, entry: zipfile.ZipInfo) -> PurePosixPath:
-    """The path of a member, if it stays below the target."""
+    """Return the path of a member; raises `DataError` if it would not stay below the target."""
     name, path = entry.filename, PurePosixPath(entry.filename)
     why = None
     if path.is_absolute() or "\\" in name or (path.parts and ":" in path.parts[0]):
@@ -120,7 +119,7 @@ def _safe_path(archive: Path, entry: zipfile.ZipInfo) -> PurePosixPath:
     elif entry.flag_bits & 0x1:
         why = "is encrypted"
     if why:
-        raise DataError(f"{archive} is not safe to unpack: its member {name!r} {why}. Nothing was unpacked.")
+        raise DataError(f"{shown(archive)} is not safe to unpack: its member {name!r} {why}. Nothing was unpacked.")
     return path
 
 
@@ -135,6 +134,6 @@ def _require_space(folder: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed + _RESERVE_BYTES:
         raise DataError(
-            f"not enough space to {what}: {needed / 2**20:,.0f} MiB needed below {folder}, "
+            f"not enough space to {what}: {needed / 2**20:,.0f} MiB needed below {shown(folder)}, "
             f"{free / 2**20:,.0f} MiB free. Nothing was written; free some space or name another folder."
         )

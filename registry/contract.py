@@ -68,6 +68,8 @@ class Strategy:
         lr: learning rate used where ``train.lr`` is not set.
         trains: False for a strategy that trains nothing.
         head: the head it must run with; None where the grid decides.
+        neutral: for options that were added after runs had been done, the value that does what the strategy did
+            before: ``{"dropout": 0.0}``. Runs with these values keep the ids that they had before.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Strategy:
     lr: float
     trains: bool = True
     head: str | None = None
+    neutral: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Head(Protocol):
@@ -141,27 +144,34 @@ class Sample:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` found below a data folder.
+    """Result of `Dataset.check`.
 
     Attributes:
+        root: the folder; escaped where its name is not UTF-8, so that it can be shown.
         organs: per organ folder: number of complete samples, of nuclei, and of problems.
         problems: one sentence each, with the path and what to do; empty for a sound dataset.
         notes: harmless oddities (an RGBA image that is read as RGB, say).
+        release: one sentence on whether these are the published images; empty for a dataset without a release.
     """
 
     root: Path
     organs: Mapping[str, Mapping[str, int]]
     problems: tuple[str, ...]
     notes: tuple[str, ...] = field(default=())
+    release: str = ""
 
 
 class Dataset(Protocol):
     """Images with instance labels on disk.
 
+    A dataset may have an attribute `release` (a `registry.release.Release`): official folds, the command that gets
+    the data, digests of the published images. It is no part of this Protocol, so that a dataset without it is one,
+    too: `registry.datasets.release(dataset)` returns neutral facts then.
+
     Attributes:
         name: the name it is registered under.
         summary: one line for `bench list`.
-        published_images: how many its release holds, for plans made before it is downloaded; None if that varies.
+        published_images: number of images in its release, for plans made before it is downloaded; None if that varies.
     """
 
     name: str
@@ -177,7 +187,7 @@ class Dataset(Protocol):
         ...
 
     def check(self, root: Path) -> CheckReport:
-        """Read everything and tell what is there, what is missing and what is broken; never raises for data."""
+        """Read everything and report what is there, missing or broken; never raises `DataError`."""
         ...
 
     def prepare(self, root: Path) -> None:

@@ -14,12 +14,12 @@ from scipy import ndimage
 
 HAEMATOXYLIN = (0.65, 0.70, 0.29)
 EOSIN = (0.07, 0.99, 0.11)
-_SMALLEST = 25  # px: what is left of a nucleus below others must have this area to stay in the label map
+_SMALLEST = 25  # px: smallest visible part of a nucleus below others that keeps its label
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """How one organ looks. Lengths in pixels, densities in units of the stain vectors, shares in [0, 1].
+    """Appearance of one organ. Lengths in pixels, densities in units of the stain vectors, shares in [0, 1].
 
     Attributes:
         radius: mean radius of the nuclei.
@@ -51,7 +51,7 @@ class Tissue:
 
 
 def tissue(rng: np.random.Generator) -> Tissue:
-    """Draw the looks of an organ."""
+    """Draw the appearance of an organ at random."""
     fibre = float(rng.choice([0.0, 0.3, 0.9]))
     return Tissue(
         radius=rng.uniform(6.5, 10.5),
@@ -75,8 +75,8 @@ def paint(
     """Paint one field.
 
     Args:
-        rng: where all chance comes from.
-        look: the organ's looks.
+        rng: source of all random numbers.
+        look: the organ's appearance.
         size: side in pixels.
         n_nuclei: number of nuclei to place; fewer have labels where others cover them.
 
@@ -98,7 +98,7 @@ def paint(
 
 
 def _noise(rng: np.random.Generator, size: int, sigma: float | tuple[float, float]) -> Float32[np.ndarray, "s s"]:
-    """Smooth noise with zero mean and unit variance."""
+    """Return smooth noise with zero mean and unit variance."""
     field = ndimage.gaussian_filter(rng.standard_normal((size, size), np.float32), sigma, mode="wrap")
     return (field - field.mean()) / (field.std() + 1e-6)
 
@@ -106,7 +106,7 @@ def _noise(rng: np.random.Generator, size: int, sigma: float | tuple[float, floa
 def _ground(
     rng: np.random.Generator, look: Tissue, size: int
 ) -> tuple[Float32[np.ndarray, "s s"], Float32[np.ndarray, "s s"]]:
-    """Texture of the ground, about 0…1, and where there is tissue at all (1) or an empty lumen (0)."""
+    """Return the texture of the ground, about 0…1, and a mask of tissue (1) and empty lumen (0)."""
     amorphous = 0.55 * _noise(rng, size, 9) + 0.3 * _noise(rng, size, 2.5)
     # Fibres are noise smeared along one axis and turned; the margin hides the corners that turning empties.
     margin = int(np.ceil(0.22 * size)) + 1
@@ -122,7 +122,7 @@ def _ground(
 def _place(
     rng: np.random.Generator, look: Tissue, size: int, n_nuclei: int, solid: Float[np.ndarray, "s s"]
 ) -> list[tuple[float, float, float]]:
-    """Centres and radii: some against another nucleus, the others free; none where it would hide another."""
+    """Return centres and radii: some nuclei touch another, the others lie free; none hides another."""
     placed: list[tuple[float, float, float]] = []
     for _ in range(40 * n_nuclei):
         if len(placed) == n_nuclei:
@@ -186,7 +186,7 @@ def _distract(
     eosin: Float32[np.ndarray, "s s"],
     free: Float32[np.ndarray, "s s"],
 ) -> None:
-    """Add what is no nucleus, where there is none: bright discs (erythrocytes) and dark smudges."""
+    """Add objects that are no nuclei between the nuclei: bright discs (erythrocytes) and dark smudges."""
     size = len(free)
     rows, columns = np.ogrid[:size, :size]
     for _ in range(rng.poisson(3 * (size / 256) ** 2)):
@@ -199,7 +199,7 @@ def _distract(
 
 
 def _compact(label_map: Int32[np.ndarray, "s s"]) -> Int32[np.ndarray, "s s"]:
-    """Labels 1…n without gaps; what others have all but covered is dropped."""
+    """Return labels 1…n without gaps; nuclei that are nearly covered by others are dropped."""
     areas = np.bincount(label_map.ravel())
     kept = areas >= _SMALLEST
     kept[0] = False

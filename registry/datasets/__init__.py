@@ -6,7 +6,10 @@ import hashlib
 from collections.abc import Iterable
 
 from registry.contract import Dataset, Sample
-from registry.errors import DataError
+from registry.errors import DataError, UnknownNameError
+from registry.names import shown
+from registry.release import Decoded, Release, Verification
+from registry.release import verify as _verify
 from registry.store import Store
 
 _store: Store[Dataset] = Store("dataset", __name__, "bench.datasets")
@@ -19,17 +22,37 @@ def register(dataset: Dataset) -> Dataset:
 
 
 def names() -> tuple[str, ...]:
-    """All registered datasets."""
+    """Return the names of all registered datasets."""
     return _store.names()
 
 
 def get(name: str) -> Dataset:
-    """A dataset; raises `UnknownNameError`."""
+    """Return a dataset; raises `UnknownNameError`."""
     return _store.get(name)
 
 
+def release(dataset: Dataset | str) -> Release:
+    """Return the published facts of a dataset: its attribute `release`, or neutral ones where it has none.
+
+    Args:
+        dataset: a dataset, or its name; a name that is not registered here (records of another computer may hold one)
+            has neutral facts, too.
+    """
+    if isinstance(dataset, str):
+        try:
+            dataset = get(dataset)
+        except UnknownNameError:
+            return Release()
+    return getattr(dataset, "release", None) or Release()
+
+
+def verify(dataset: Dataset | str, images: Iterable[Decoded]) -> Verification:
+    """Compare decoded images with the release of a dataset (see `registry.release.verify`)."""
+    return _verify(release(dataset), images)
+
+
 def fingerprint(samples: Iterable[Sample]) -> str:
-    """What data these are, byte for byte, so that scores on different data are never mixed.
+    """Return a digest of names, groups and bytes, so that scores on different data are never mixed.
 
     Returns:
         SHA-256 (hex) over one line for each sample, in the order of the stems:
@@ -46,6 +69,7 @@ def fingerprint(samples: Iterable[Sample]) -> str:
                 with path.open("rb") as file:
                     digests.append(hashlib.file_digest(file, "sha256").hexdigest())
             except OSError as error:
-                raise DataError(f"{path} can't be read: {error.strerror or error}.") from error
-        whole.update("\t".join((f"{sample.organ}/{sample.stem}", sample.group, *digests)).encode() + b"\n")
+                raise DataError(f"{shown(path)} can't be read: {error.strerror or error}.") from error
+        line = "\t".join((f"{sample.organ}/{sample.stem}", sample.group, *digests)) + "\n"
+        whole.update(line.encode("utf-8", "surrogateescape"))  # a dataset of a third party may allow such names
     return whole.hexdigest()

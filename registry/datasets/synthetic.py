@@ -5,20 +5,22 @@ Scores on it prove that the harness works; they say nothing of real tissue.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from registry import layout, pixels
+from registry import layout, pairs, pixels
 from registry.contract import CheckReport, LabelMap, Sample
-from registry.datasets import nuinsseg, register
+from registry.datasets import register
 from registry.errors import DataError
+from registry.names import shown
+from registry.release import Release
+from registry.whole_folder import filling, require_empty
 
 OBTAIN = "bench data synth DIR"
+RELEASE = Release(obtain=OBTAIN, made_here=True, real_tissue=False)
 MOST_ORGANS = 31
 
 
@@ -28,18 +30,19 @@ class Synthetic:
     name = "synthetic"
     summary = "procedural H&E in NuInsSeg's layout, made here (proves the harness, nothing else)"
     published_images: int | None = None
+    release = RELEASE
 
     def samples(self, root: Path) -> tuple[Sample, ...]:
-        """All samples, sorted by stem; raises `DataError` that lists every problem of the layout at once."""
+        """Return all samples, sorted by stem; raises `DataError` that lists every problem of the layout at once."""
         return layout.samples(root, obtain=OBTAIN)
 
     def read(self, sample: Sample) -> tuple[UInt8[np.ndarray, "h w 3"], LabelMap]:
-        """RGB image and int32 label map; raises `DataError` for anything else on disk."""
-        return nuinsseg.read(sample)
+        """Return the RGB image and the int32 label map; raises `DataError` for anything else on disk."""
+        return pairs.read(sample)
 
     def check(self, root: Path) -> CheckReport:
-        """Read everything and tell, per organ, what is there, missing or broken; never raises for data."""
-        return nuinsseg.check(root, obtain=OBTAIN)
+        """Read everything and report, per organ, what is there, missing or broken; never raises `DataError`."""
+        return pairs.check(root, release=RELEASE)
 
     def prepare(self, root: Path) -> None:
         """Write the default set (24 images, 256 × 256 pixels, 4 organs) if `root` is missing or empty."""
@@ -66,7 +69,7 @@ def write(
     seed: int = 0,
     nuclei: tuple[int, int] = (15, 60),
 ) -> None:
-    """Paint a dataset below `root`, in one step: whole or not at all. Same arguments, same bytes.
+    """Paint a dataset below `root`: whole or not at all. The same arguments give the same bytes.
 
     An image depends on the seed, its organ and its number there only: asking for more changes none.
 
@@ -74,8 +77,8 @@ def write(
         root: a folder that does not exist yet, or is empty.
         n_images: number of images, dealt to the organs in turn.
         image_size: side in pixels.
-        organs: number of organs, each with looks of its own.
-        seed: where all chance comes from.
+        organs: number of organs, each with stains and shapes of its own.
+        seed: seed of all random numbers.
         nuclei: fewest and most nuclei on 256 × 256 pixels; other sizes in proportion to their area.
 
     Raises:
@@ -83,21 +86,14 @@ def write(
     """
     root = Path(root)
     _require_valid(n_images, image_size, organs, seed, nuclei)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise DataError(f"{root} exists and is not an empty folder; name another one, or remove it first.")
+    require_empty(root)
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".partial", dir=root.parent))
-        try:
+        with filling(root) as temporary:
             for index in range(n_images):
                 organ, number = index % organs + 1, index // organs + 1
                 _write_sample(temporary, organ, number, image_size, seed, nuclei)
-            temporary.chmod(0o755)  # mkdtemp's 0700 would shut colleagues out
-            temporary.replace(root)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        raise DataError(f"the images could not be written to {root}: {error}.") from error
+        raise DataError(f"the images could not be written to {shown(root)}: {error}.") from error
 
 
 def _write_sample(folder: Path, organ: int, number: int, image_size: int, seed: int, nuclei: tuple[int, int]) -> None:
