@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +14,8 @@ if TYPE_CHECKING:
 
 RESULTS = Path("results")
 """The results folder that commands mean when they are told nothing else."""
+LOGGERS = ("bench", "registry")
+"""Loggers whose messages are for the user."""
 
 
 def console(stderr: bool = False) -> Console:
@@ -20,8 +25,78 @@ def console(stderr: bool = False) -> Console:
     return Console(stderr=stderr)
 
 
+class ConsoleHandler(logging.Handler):
+    """Prints log messages as plain lines; above the display where its console shows a live view.
+
+    Attributes:
+        target: the console to print on.
+    """
+
+    def __init__(self, target: Console, level: int = logging.INFO) -> None:
+        super().__init__(level)
+        self.target = target
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a message."""
+        try:
+            self.target.print(self.format(record), highlight=False, markup=False, soft_wrap=True)
+        except Exception:  # as all handlers of logging do: a message must not end the program
+            self.handleError(record)
+
+
+def set_up_logging(verbosity: int = 0) -> None:
+    """Print log messages of this program on standard error.
+
+    Args:
+        verbosity: 0 shows messages from INFO on, 1 and more those of DEBUG too.
+    """
+    for name in LOGGERS:
+        logger = logging.getLogger(name)
+        for handler in [one for one in logger.handlers if isinstance(one, ConsoleHandler)]:
+            logger.removeHandler(handler)
+        level = logging.DEBUG if verbosity else logging.INFO
+        logger.addHandler(ConsoleHandler(console(stderr=True), level))
+        logger.setLevel(level)
+
+
+@contextmanager
+def logging_to(target: Console) -> Iterator[None]:
+    """Print log messages on `target` while the block runs: the console of a live view, or of a command's lines."""
+    handlers = [one for name in LOGGERS for one in logging.getLogger(name).handlers if isinstance(one, ConsoleHandler)]
+    if not handlers:  # not started from the command line
+        with _handler_for(target):
+            yield
+        return
+    earlier = [handler.target for handler in handlers]
+    for handler in handlers:
+        handler.target = target
+    try:
+        yield
+    finally:
+        for handler, console_before in zip(handlers, earlier, strict=True):
+            handler.target = console_before
+
+
+@contextmanager
+def _handler_for(target: Console) -> Iterator[None]:
+    handler = ConsoleHandler(target)
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(min(logger.getEffectiveLevel(), logging.INFO))
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+
+
 def command(words: str, results: Path) -> str:
     """A command to be given next about a results folder, as it would be typed here."""
-    return f"bench {words}" + (
-        "" if results.resolve() == RESULTS.resolve() else f" --results {shlex.quote(str(results))}"
-    )
+    try:
+        is_usual = results.resolve() == RESULTS.resolve()
+    except FileNotFoundError:  # the current folder was removed
+        is_usual = False
+    return f"bench {words}" + ("" if is_usual else f" --results {shlex.quote(str(results))}")

@@ -1,4 +1,4 @@
-"""The SLURM commands that we ask ourselves: what is in the queue, how jobs ended, what the cluster allows."""
+"""SLURM's commands: the queue, the final states of jobs, the cluster's configuration, and ending jobs."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ FINISHED_STATES = frozenset(
         "TIMEOUT",
     )
 )
-"""States that a job does not leave by itself; every other one waits, runs, or is about to."""
+"""States that a job does not leave by itself; in every other one it waits, runs, or is about to run."""
 DEFAULT_MAX_ARRAY_SIZE = 1001
-FORMAT = "%i|%T|%N|%M|%L|%r|%j"  # the name last: it alone may hold a bar
-AT_ONCE = 500  # job ids in one command line
+FORMAT = "%i|%T|%N|%M|%L|%r|%j"  # the name comes last: only it may contain a bar
+IDS_PER_CALL = 500  # job ids in one command line
 
 
 @dataclass(frozen=True)
@@ -41,10 +41,10 @@ class QueuedJob:
         id: ``123``, or ``123_4`` for a task of an array.
         name: the job's name.
         state: as SLURM writes it, e.g. ``PENDING``, ``RUNNING``, ``NODE_FAIL``.
-        reason: why it waits.
-        node: where it runs; empty while it waits.
+        reason: SLURM's reason for which it waits, e.g. ``Priority``.
+        node: the node it runs on; empty while it waits.
         elapsed_s: since it (last) started.
-        left_s: until its time limit; None where SLURM does not tell.
+        left_s: until its time limit; None where SLURM does not say.
     """
 
     id: str
@@ -67,7 +67,7 @@ class Queue:
 
     Attributes:
         jobs: by id.
-        owner: whose they are, and on which cluster.
+        owner: the user and the cluster, as ``uid@cluster``.
     """
 
     jobs: Mapping[str, QueuedJob]
@@ -84,19 +84,19 @@ def is_installed() -> bool:
 
 
 def is_configured() -> bool:
-    """Whether this machine was told of a cluster."""
+    """Whether a cluster is configured on this machine."""
     usual = ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf")
-    return "SLURM_CONF" in os.environ or any(Path(one).is_file() for one in usual)
+    return "SLURM_CONF" in os.environ or any(Path(path).is_file() for path in usual)
 
 
 def is_answering() -> bool:
     """Whether there is a cluster behind the commands: packages alone are not one."""
-    return _ask(["sinfo", "--noheader"], limit_s=15) is not None
+    return output(["sinfo", "--noheader"], limit_s=15) is not None
 
 
 def queue() -> Queue | None:
-    """One `squeue` call; None where SLURM is not there or does not answer, which says nothing about the jobs."""
-    text = _ask(
+    """The queue by one `squeue` call; None where SLURM is absent or does not answer, which says nothing about jobs."""
+    text = output(
         ["squeue", "--noheader", "--array", "--states=all", f"--user={os.getuid()}", f"--format={FORMAT}"], limit_s=20
     )
     if text is None:
@@ -126,52 +126,52 @@ def final_states(job_ids: Collection[str]) -> dict[str, str]:
 
     A requeued job's earlier ends are not reported; a state such as ``CANCELLED by 1000`` is its first word.
     """
-    found: dict[str, str] = {}
+    states: dict[str, str] = {}
     ordered = sorted(job_ids)
-    for start in range(0, len(ordered), AT_ONCE):
-        asked = ",".join(ordered[start : start + AT_ONCE])
-        text = _ask(["sacct", "-X", "--noheader", "--parsable2", "--format=JobID,State", f"--jobs={asked}"])
+    for start in range(0, len(ordered), IDS_PER_CALL):
+        listed = ",".join(ordered[start : start + IDS_PER_CALL])
+        text = output(["sacct", "-X", "--noheader", "--parsable2", "--format=JobID,State", f"--jobs={listed}"])
         for line in (text or "").splitlines():
             job_id, _, state = line.partition("|")
             if job_id in job_ids and state:
-                found[job_id] = state.split()[0]
-    return found
+                states[job_id] = state.split()[0]
+    return states
 
 
 def job_state(job_id: str) -> str | None:
     """The state of one job now, or None; a job that is being ended is ``COMPLETING`` or over."""
-    text = _ask(["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T"])
+    text = output(["squeue", "--noheader", "--states=all", f"--jobs={job_id}", "--format=%T"])
     return text.split()[0] if text and text.split() else None
 
 
 def cancel(job_ids: Sequence[str]) -> list[str]:
-    """`scancel` the jobs; returns what it complained about."""
-    complaints = []
-    for start in range(0, len(job_ids), AT_ONCE):
-        command = ["scancel", *job_ids[start : start + AT_ONCE]]
+    """`scancel` the jobs; return the lines of its error messages."""
+    messages = []
+    for start in range(0, len(job_ids), IDS_PER_CALL):
+        command = ["scancel", *job_ids[start : start + IDS_PER_CALL]]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        complaints += [line for line in done.stderr.splitlines() if line.strip()]
-    return complaints
+        messages += [line for line in done.stderr.splitlines() if line.strip()]
+    return messages
 
 
 def max_array_size() -> int:
-    """How many tasks an array may have here: the cluster's MaxArraySize, or SLURM's default."""
+    """Largest number of tasks of an array: the cluster's MaxArraySize, or SLURM's default."""
     return max(1, int(_configured("MaxArraySize") or DEFAULT_MAX_ARRAY_SIZE))
 
 
 def owner() -> str:
-    """This user on this cluster, as ``uid@cluster``: whose jobs `queue` shows."""
+    """This user on this cluster, as ``uid@cluster``: `queue` shows the jobs of nobody else."""
     return f"{os.getuid()}@{_configured('ClusterName') or 'unknown'}"
 
 
 def _configured(key: str) -> str | None:
-    told = re.search(rf"^{key}\s*=\s*(\S+)", _configuration(), re.MULTILINE)
-    return told[1] if told else None
+    match = re.search(rf"^{key}\s*=\s*(\S+)", _configuration(), re.MULTILINE)
+    return match[1] if match else None
 
 
 @cache  # the same as long as a command lasts
 def _configuration() -> str:
-    text = _ask(["scontrol", "show", "config"])
+    text = output(["scontrol", "show", "config"])
     if text is None:
         raise ClusterError("scontrol show config: SLURM does not answer; try again, or use --cluster local.")
     return text
@@ -179,14 +179,15 @@ def _configuration() -> str:
 
 def parse_duration_s(text: str) -> float | None:
     """A duration as SLURM writes it (``[days-][hours:]minutes:seconds``) in seconds; None for words."""
-    told = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
-    if told is None:
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", text.strip())
+    if match is None:
         return None
-    days, hours, minutes, rest = (int(part or 0) for part in told.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + rest)
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
 
 
-def _ask(command: Sequence[str], limit_s: float = 60) -> str | None:
+def output(command: Sequence[str], limit_s: float = 60) -> str | None:
+    """Standard output of a command; None where it fails, is absent or takes longer than `limit_s`."""
     try:
         answer = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -1,4 +1,4 @@
-"""slurm/*.toml → ClusterProfile: what a cluster wants to hear before it gives a GPU."""
+"""Cluster profile (slurm/*.toml): the sbatch options of one site."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "slurm"
 
 @dataclass(frozen=True)
 class ClusterProfile:
-    """How runs are submitted to SLURM. One job has one GPU.
+    """Cluster profile: the sbatch options of one site. One job has one GPU.
 
     Attributes:
         partition: the partition; None leaves it to the cluster.
@@ -24,21 +24,23 @@ class ClusterProfile:
         qos: quality of service.
         constraint: node features, as ``--constraint`` takes them.
         gpu: kind of GPU as the cluster calls it (``--gres=gpu:KIND:1``); None takes any.
-        gpus: GPUs of one job, 1, or 0 on a partition without any.
-        gpu_memory_gb: memory of one GPU: how many runs fit on it.
-        gpu_tflops: its peak in bfloat16, dense, in TFLOP/s: for estimates of time, nothing else.
+        gpus: GPUs of one job: 1, or 0 on a partition without any.
+        gpu_memory_gb: memory of one GPU; decides how many runs fit on it.
+        gpu_tflops: its peak in bfloat16, dense, in TFLOP/s; used by estimates of time only.
         utilisation: share of that peak which training is assumed to reach, until there are measured runs.
         cpus_per_gpu: CPUs of one job.
         memory_gb_per_gpu: host memory of one job.
+        memory_per_cpu: whether memory is requested as ``--mem-per-cpu`` (the job's, divided by its CPUs), on clusters
+            that refuse ``--mem``.
         time_limit_min: longest time limit of a job; runs that need less ask for less.
-        signal_delay_s: how long before its time limit a job is told to save and requeue.
+        signal_delay_s: seconds before its time limit at which a job is signalled to save and requeue.
         array_parallelism: jobs of one command that run at once at most, shared out among its arrays.
-        requeue: whether jobs may be requeued; without it what is not done is submitted again.
+        requeue: whether jobs may be requeued; if not, runs that are not done are submitted again.
         runs_per_job: runs that one job executes one after another in one warm process.
         runs_per_gpu: runs that share a GPU at most, as far as their memory allows.
-        lost_retries: how often a run is tried again whose job was killed, or whose node failed.
-        timeout_retries: how often a job is requeued at its time limit, or a run submitted again after it.
-        out_of_memory_retries: how often a run is tried again with half the micro-batch.
+        lost_retries: maximum number of new attempts of a run whose job was killed, or whose node failed.
+        timeout_retries: maximum number of requeues of a job at its time limit, or of new submissions of a run after it.
+        out_of_memory_retries: maximum number of new attempts of a run, each with half the micro-batch.
         setup: shell lines before the job starts (modules, environment).
         extra: other options of sbatch, without the dashes.
     """
@@ -54,6 +56,7 @@ class ClusterProfile:
     utilisation: float = 0.25
     cpus_per_gpu: int = 8
     memory_gb_per_gpu: int = 48
+    memory_per_cpu: bool = False
     time_limit_min: int = 720
     signal_delay_s: int = 120
     array_parallelism: int = 32
@@ -68,20 +71,20 @@ class ClusterProfile:
 
 
 def longest_signal_delay_s(time_limit_min: int) -> float:
-    """How early a job may be told of its time limit: submitit takes an earlier signal for a preemption, uncounted."""
+    """Largest `signal_delay_s`: submitit takes an earlier signal for a preemption, which it does not count."""
     return min(30.0 * time_limit_min, max(600.0, 12.0 * time_limit_min))
 
 
 def profile_for_device(profile: ClusterProfile, device: str) -> ClusterProfile:
-    """A profile for estimates: of runs on CPUs, what is known of a GPU tells nothing."""
+    """The profile for runs on a device: runs on CPUs request no GPU, and nothing known of GPUs estimates them."""
     return replace(profile, gpus=0) if device == "cpu" else profile
 
 
 def load_profile(name: str) -> ClusterProfile:
-    """A profile by name (``slurm/NAME.toml``, here or in the checkout) or by path.
+    """Read a profile by name (``slurm/NAME.toml``, in the current folder or in the checkout) or by path.
 
     Raises:
-        ClusterError: no such file, no TOML, unknown keys or values of the wrong type.
+        ClusterError: no such file, invalid TOML, unknown keys or values of the wrong type.
     """
     path = Path(name) if name.endswith(".toml") else Path("slurm") / f"{name}.toml"
     if not path.is_file() and not name.endswith(".toml"):
@@ -132,6 +135,7 @@ OWN_OPTIONS = frozenset(
         "gres",
         "job-name",
         "mem",
+        "mem-per-cpu",
         "no-requeue",
         "nodes",
         "open-mode",
@@ -143,12 +147,12 @@ OWN_OPTIONS = frozenset(
         "time",
     )
 )
-"""Options of sbatch that are not for ``extra``."""
+"""Options of sbatch that other keys of the profile set; refused in ``extra``."""
 SMALLEST = {"gpus": 0, "lost_retries": 0, "timeout_retries": 0, "out_of_memory_retries": 0}
 
 
 def _problems(values: Mapping[str, Any]) -> list[str]:
-    """Everything that is wrong with a profile's keys and values, a sentence each."""
+    """All problems of a profile's keys and values, a sentence each."""
     known = {f.name: KINDS[str(f.type)] for f in fields(ClusterProfile)}
     problems = [unknown("key", key, known) for key in values if key not in known]
     for key in values.keys() & known.keys():
