@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import units
-from bench.columns import Column, fitted
+from bench.columns import Column, fitted_table
 from bench.estimate import estimator, packing, summary
 from bench.estimate.estimator import POSTPROCESSING_S
 from bench.estimate.packing import JobArray
@@ -109,7 +109,7 @@ def _table(lines: Sequence[CostLine], profile: ClusterProfile, width: int) -> Ta
     names = ["" if line.backbone == last else line.backbone for last, line in zip(before, lines, strict=False)]
     cells = list(zip(*(_cells(line, profile) for line in lines), strict=True)) or [()] * 5
     hours, minutes, memory, batch, basis = (list(column) for column in cells)
-    return fitted(
+    return fitted_table(
         [
             Column("backbone", names, right=False),
             Column("strategy", [line.strategy for line in lines], right=False),

@@ -1,4 +1,4 @@
-"""What `bench run` and `bench status` both show: the counts by state, and the table of what runs."""
+"""Widgets that the live view and the status page share: the counts by state, and the table of running runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.columns import Column, fitted
+from bench.columns import Column
 from bench.status.run_state import RunState, State
 from bench.units import duration
 
@@ -31,12 +31,12 @@ SHOWN_ID = 8
 
 
 def counts(numbers: Mapping[State, int], width: int, more: str = "") -> Text:
-    """How many runs there are in each state, ``✓ 12 done · ▸ 3 running``, in lines of at most `width` characters.
+    """Numbers of runs by state, ``✓ 12 done · ▸ 3 running``, in lines of at most `width` characters.
 
     Args:
         numbers: of runs.
         width: of the console.
-        more: what else is to be said at the end.
+        more: further text for the end.
     """
     from rich.text import Text
 
@@ -54,33 +54,32 @@ def counts(numbers: Mapping[State, int], width: int, more: str = "") -> Text:
 
 def queue(queued: Iterable[RunState]) -> str:
     """Why runs wait in the queue, the most frequent reason first: ``37 queued: Priority 30, Resources 7``."""
-    reasons = Counter(one.detail for one in queued).most_common()
+    reasons = Counter(run.detail for run in queued).most_common()
     return f"{sum(n for _, n in reasons)} queued: " + ", ".join(f"{reason} {n}" for reason, n in reasons)
 
 
 def running(active: Sequence[RunState], width: int, limit: int | None = None) -> Table:
-    """Runs that are being done, one row each, in as many columns as there is room for.
+    """Table of running runs, a row each, in as many columns as there is room for.
 
     Args:
         active: runs in the state `running`.
         width: of the console, in characters.
-        limit: rows at most; a last one tells how many more there are.
+        limit: rows at most; a last one says how many more there are.
     """
     shown = list(active[:limit])
     hidden = len(active) - len(shown)
-    in_jobs = any(one.job for one in active)  # otherwise all are here, and the node says nothing
-    told = [one.told for one in shown]
+    in_jobs = any(run.job for run in active)  # otherwise all are here, and the node says nothing
     columns = [
-        Column("running", [one.id[:SHOWN_ID] for one in shown], right=False),
-        Column("", [f"{one.backbone} {one.strategy}" for one in shown], right=False, cut=True),
-        Column("fold", [str(one.fold) for one in shown]),
-        Column("job", [one.job or "" for one in shown], drop=3, right=False),
-        Column("node", [(one.node or "") if in_jobs else "" for one in shown], drop=1, right=False),
-        Column("phase", [_phase(one) for one in told], right=False, cut=True),
-        Column("loss", [_number(one, "loss", ".3f") for one in told], drop=4),
-        Column("img/s", [_number(one, "images_per_s", ".1f") for one in told], drop=5),
-        Column("left", [duration(one["eta_s"]) if "eta_s" in one else "" for one in told]),
-        Column("job left", ["" if one.job_left_s is None else duration(one.job_left_s) for one in shown], drop=2),
+        Column("running", [run.id[:SHOWN_ID] for run in shown], right=False),
+        Column("", [f"{run.backbone} {run.strategy}" for run in shown], right=False, cut=True),
+        Column("fold", [str(run.fold) for run in shown]),
+        Column("job", [run.job or "" for run in shown], drop=3, right=False),
+        Column("node", [(run.node or "") if in_jobs else "" for run in shown], drop=1, right=False),
+        Column("phase", [_phase(run.progress) for run in shown], right=False, cut=True),
+        Column("loss", [_number(run.progress, "loss", ".3f") for run in shown], drop=4),
+        Column("img/s", [_number(run.progress, "images_per_s", ".1f") for run in shown], drop=5),
+        Column("left", [duration(run.progress["eta_s"]) if "eta_s" in run.progress else "" for run in shown]),
+        Column("job left", ["" if run.job_left_s is None else duration(run.job_left_s) for run in shown], drop=2),
     ]
     table = fitted(columns, width)
     if hidden:
@@ -88,14 +87,14 @@ def running(active: Sequence[RunState], width: int, limit: int | None = None) ->
     return table
 
 
-def _phase(told: Mapping[str, Any]) -> str:
-    """The phase, with the epoch or the image that it has come to."""
-    phase = str(told.get("phase", "starting"))
-    for at, of in (("image", "images"), ("epoch", "epochs")):
-        if at in told and of in told:
-            return f"{phase} {told[at]}/{told[of]}"
+def _phase(progress: Mapping[str, Any]) -> str:
+    """The phase, with the number of the current epoch or image."""
+    phase = str(progress.get("phase", "starting"))
+    for number, total in (("image", "images"), ("epoch", "epochs")):
+        if number in progress and total in progress:
+            return f"{phase} {progress[number]}/{progress[total]}"
     return phase
 
 
-def _number(told: Mapping[str, Any], name: str, form: str) -> str:
-    return format(told[name], form) if name in told else ""
+def _number(progress: Mapping[str, Any], name: str, form: str) -> str:
+    return format(progress[name], form) if name in progress else ""

@@ -8,19 +8,18 @@ import pytest
 from every_state import everything, planned, queue
 from rich.console import Console
 
-from bench.columns import Column, chosen, fitted
 from bench.results import plans
-from bench.status import page, summary, variant
+from bench.status import page, summary
 
 
 def look(place, now=None):
     return summary.collect(
         place.results,
-        manifests=plans.read_all(place.results),
+        saved_plans=plans.read_all(place.results),
         index=place.index(),
         ledger=place.ledger(),
         queue=now,
-        ended=lambda _: {},
+        final_states=lambda _: {},
     )
 
 
@@ -123,7 +122,7 @@ def test_rows_of_one_pair_with_several_settings_are_told_apart(tmp_path):
     place = planned(tmp_path, ("mobile_sam",), ("lora_qv", "full"))
     runs = [place.runs[f"mobile_sam/lora_qv/{fold}"] for fold in (1, 2)]
     other = replace(runs[0], options={"rank": 8}, seed=1)
-    labels = variant.setting_labels([*runs, other, place.runs["mobile_sam/full/1"]])
+    labels = page.setting_labels([*runs, other, place.runs["mobile_sam/full/1"]])
     assert labels == {
         runs[0].id: "seed=0, rank=4",
         runs[1].id: "seed=0, rank=4",
@@ -169,18 +168,3 @@ def test_the_status_for_programs(full):
     assert first["state"] == "running" and first["told"]["epoch"] == 3 and first["job_left_s"] == 3600.0
     assert first["run"]["image_size"] == 1024 and first["detail"] is None
     assert len(told["runs"]) == 60 and told["results"] == str(full.results)
-
-
-def test_columns_get_room_in_the_order_of_their_numbers():
-    columns = [Column("a", ["12345"]), Column("b", ["123"], drop=2), Column("c", ["1234567890"], drop=1)]
-    assert [one.name for one in chosen(columns, 22)] == ["a", "b", "c"]
-    assert [one.name for one in chosen(columns, 21)] == ["a", "c"]
-    assert [one.name for one in chosen(columns, 10)] == ["a", "b"]
-    assert [one.name for one in chosen(columns, 4)] == ["a"]
-
-
-def test_cells_are_cut_only_where_there_is_no_room():
-    out = StringIO()
-    columns = [Column("a", ["x" * 30], cut=True, right=False), Column("b", ["y" * 10])]
-    Console(file=out, width=30).print(fitted(columns, 30))
-    assert out.getvalue().splitlines()[1].rstrip() == "x" * 17 + "…  " + "y" * 10
