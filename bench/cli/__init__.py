@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from bench import characters
 from bench.cli import files, jobs
 from bench.cli.jobs import Results
 from bench.cli.options import Axis, Category, Cluster, Device, Format
@@ -197,6 +198,7 @@ def main() -> None:
     # long as their work. A short spin costs nothing where they are alone.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     cache_dir.set_missing_user_name()
+    characters.replace_what_cannot_be_shown()
     try:
         app()
     except (BenchError, RegistryError, OSError) as error:
