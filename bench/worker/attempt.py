@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from bench.training.data import Image
 
 STATE_FILENAME = "state.pt"
+SAVING_PHASES = frozenset(("training", "recording"))
+"""Phases in which a signal waits for the next step: files are being written."""
 LOST_FILE_SYSTEM = frozenset((errno.ESTALE, errno.EIO, errno.ETIMEDOUT))
 
 
@@ -41,6 +43,7 @@ class _Reporter:
     stop: StopCheck
 
     def __call__(self, phase: str, values: Mapping[str, Any] | None = None) -> None:
+        self.stop.allow_immediate(phase not in SAVING_PHASES)
         self.progress(phase, values)
         self.log.phase(phase, values)
         if phase == "recording":

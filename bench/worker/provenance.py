@@ -6,6 +6,7 @@ import os
 import platform
 import socket
 import subprocess
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,7 @@ from typing import Any
 
 from bench.planning import plugins
 from bench.slurm.environment import job_environment
+from bench.worker.code import code_version
 from bench.worker.settings import WorkerSettings
 
 PACKAGES = (
@@ -43,6 +45,7 @@ def of_attempt(settings: WorkerSettings) -> dict[str, Any]:
         "runs_at_once": settings.runs_at_once,
         "commit": revision,
         "dirty": dirty,
+        "code": asdict(code_version()),
         "plugins": plugins.digests(settings.plugins),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Callable
@@ -15,17 +16,29 @@ from bench.errors import InterruptedRunError, LedgerError
 from bench.results import submissions
 from bench.results.run_lock import RunLock
 
+logger = logging.getLogger(__name__)
+
 CHECK_EVERY_S = 5.0
 Why = Literal["interrupted", "cancelled", "lost"]
 
 
+class StopNow(KeyboardInterrupt):
+    """Raised by a signal while nothing has to be saved; no ``except Exception`` on the way takes it for an error."""
+
+
 class StopFlag:
-    """Flag set by SIGINT, SIGTERM or SIGUSR2 (SLURM's time limit); read between steps, so that state is saved whole."""
+    """Flag set by SIGINT, SIGTERM or SIGUSR2 (SLURM's time limit); read between steps, so that state is saved whole.
+
+    Attributes:
+        count: number of signals so far.
+        is_immediate: whether the first signal raises `StopNow`: imports and decoding take seconds, and lose nothing.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_immediate: bool = False) -> None:
         self.count = 0
+        self.is_immediate = is_immediate
 
     def __call__(self) -> bool:
         return self.count > 0
@@ -40,6 +53,11 @@ class StopFlag:
 
     def _set(self, number: int, _: FrameType | None) -> None:
         self.count += 1
+        if self.count == 1:
+            logger.info("Stopping …" if self.is_immediate else "Stopping: the state is saved first …")
+        if self.is_immediate:
+            self.is_immediate = False  # blocks that clean up are not interrupted again
+            raise StopNow
         if number == signal.SIGINT and self.count > 2:  # a terminal and submitit each send one for one Ctrl-C
             raise KeyboardInterrupt
 
@@ -69,6 +87,11 @@ class StopCheck:
         if self.why is None and time.monotonic() - self._checked > CHECK_EVERY_S:
             self.check_files()
         return self.why is not None
+
+    def allow_immediate(self, allowed: bool) -> None:
+        """Choose whether a signal stops the run at once, or at its next check; see `StopFlag.is_immediate`."""
+        if isinstance(self.flag, StopFlag) and not self.flag():
+            self.flag.is_immediate = allowed
 
     def check_files(self) -> None:
         """Read the lock and the list of cancelled runs now.

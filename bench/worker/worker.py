@@ -16,7 +16,7 @@ from bench.results.run_log import RunLog
 from bench.worker import inputs, provenance
 from bench.worker.attempt import attempt, earlier_attempts
 from bench.worker.settings import WorkerSettings
-from bench.worker.stop import StopCheck, StopFlag, is_cancelled
+from bench.worker.stop import StopCheck, StopFlag, StopNow, is_cancelled
 
 if TYPE_CHECKING:
     from bench.training.data import Image
@@ -58,7 +58,10 @@ def work(
         remaining = list(runs)
         while remaining and not flag():
             for run in remaining:
-                status = _do(run, settings, images, flag, ignored.get(run.id, 0))
+                try:
+                    status = _do(run, settings, images, flag, ignored.get(run.id, 0))
+                except StopNow:
+                    status = "interrupted"
                 if status is not None:
                     statuses[run.id] = status
                 else:
@@ -88,6 +91,7 @@ def _do(
     try:
         with lock.heartbeat():
             while due(earlier := record.read_or_none(settings.results, run.id)) and not flag():
+                flag.is_immediate = True  # until the training starts, see `attempt`
                 if not images:
                     images |= inputs.images(run, settings.data)
                 stop = StopCheck(flag, lock, partial(is_cancelled, settings.results, run.id))
@@ -95,6 +99,7 @@ def _do(
                 if status not in ("ok", "failed"):
                     break
     finally:
+        flag.is_immediate = False
         lock.release()
     return status
 
