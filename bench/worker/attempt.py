@@ -21,7 +21,7 @@ from bench.results.run_log import RunLog
 from bench.slurm.environment import job_environment
 from bench.worker import inputs, provenance
 from bench.worker.settings import WorkerSettings
-from bench.worker.stop import StopCheck
+from bench.worker.stop import StopCheck, StopNow
 from registry import atomic
 from registry.errors import DataError, RegistryError, UnknownNameError, WeightsError
 
@@ -89,6 +89,9 @@ def attempt(
     except InterruptedRunError as error:
         log(f"{stop.why}: {error}")
         return str(stop.why)  # neither done nor failed: its state waits for the next attempt
+    except StopNow:
+        log("interrupted: stopped while nothing had to be saved.")
+        raise
     except Exception as error:
         if stop.why:  # it broke because the processes around it were being stopped
             log(f"{stop.why}: {error}")
@@ -118,7 +121,8 @@ def _execute(
     report: _Reporter,
     stop: StopCheck,
 ) -> RunRecord:
-    from bench.run import RunContext, execute
+    from bench.run import execute
+    from bench.training.context import RunContext
 
     context = RunContext(
         results=settings.results,
