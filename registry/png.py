@@ -59,7 +59,9 @@ def require_whole(data: bytes) -> dict[str, bytes]:
     Raises:
         Damaged: a file that is cut or altered.
     """
-    head, image_data, chunks = header(data), [], {}
+    head = header(data)
+    image_data: list[bytes] = []
+    chunks: dict[str, bytes] = {}
     for name, content in _chunks(data):
         if name == "IDAT":
             image_data.append(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from registry import file_kind
@@ -32,9 +33,9 @@ def unreadable(path: Path, what: str, error: BaseException | str) -> str:
 def too_large(path: Path, height: int, width: int, max_pixels: int) -> str:
     """Return the message about a file of too many pixels, with the command that cuts it."""
     return (
-        f"{shown(path)} has {height * width / 1e6:,.0f} MP ({height:,} × {width:,} pixels), more than the "
-        f"{max_pixels / 1e6:.0f} MP that one image may have: cut image and label map into tiles with "
-        "`python -m registry.tiles IMAGE.png LABELS.tif NEW_ORGAN_FOLDER`."
+        f"{shown(path)} has {math.ceil(height * width / 1e6):,} MP ({height:,} × {width:,} pixels), more than the "
+        f"{max_pixels // 1_000_000} MP that one image may have (a run holds about 90 bytes for each pixel): cut image "
+        "and label map into tiles with `python -m registry.tiles IMAGE.png LABELS.tif NEW_ORGAN_FOLDER`."
     )
 
 
