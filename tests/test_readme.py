@@ -19,7 +19,9 @@ sys.path.insert(0, {folder!r})
 import torch
 from registry import backbones, heads, strategies
 import {module}
-from bench import model, train
+from bench.training import model
+from bench.training.audit import audit
+from bench.training.optimizer import make_optimizer
 
 backbone = "sam_micro" if "sam_micro" in backbones.names() else "sam_nano"
 named = ("bitfit",) if "bitfit" in strategies.names() else strategies.names()
@@ -34,10 +36,15 @@ for strategy in named:
         class batch:
             images = torch.rand(1, 3, 64, 64)
             targets = torch.rand(1, 3, 16, 16)
-        told = model.audit(sam, batch=batch, logits=lambda x: sam.decode(sam.encode(x))[0][:, list(head.channels)],
-                           loss=head.loss, optimizer=train.make_optimizer(sam, lr=1e-3, weight_decay=0.1), fresh=fresh,
-                           strategy=strategy)
-        assert told["ok"]
+        result = audit(
+            sam,
+            batch=batch,
+            loss=lambda images, targets: head.loss(sam.decode(sam.encode(images))[0][:, list(head.channels)], targets),
+            optimizer=make_optimizer(sam, lr=1e-3, weight_decay=0.1),
+            fresh=fresh,
+            strategy=strategy,
+        )
+        assert result["ok"]
     if strategy == "full":
         card = sam.card.parameters
         parts = (sam.image_encoder, sam.prompt_encoder, sam.mask_decoder)

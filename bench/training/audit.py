@@ -1,12 +1,12 @@
-"""The trainability audit: what is said to be trained is trained, and saving keeps it."""
+"""Trainability audit: exactly the parameters that a strategy means to train are trained, and saving keeps them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,12 +14,16 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from bench.errors import AuditError
+from bench.training.data import Batch
 from registry import trained
 from registry.errors import WeightsError
 from registry.modules.bottleneck import Bottleneck
 from registry.sam import Sam
 
-# Of the order of the layers' own initialisation: it leaves LoRA's B = 0 behind and saturates nothing.
+Autocast = Callable[[], AbstractContextManager[Any]]
+Loss = Callable[[Float[Tensor, "b 3 h w"], Float[Tensor, "b c t t"]], Float[Tensor, ""]]
+
+# Of the order of the layers' own initialisation: it makes LoRA's B differ from 0 and saturates nothing.
 NOISE = 0.02
 PASSES = 3
 # Relative to the largest logit. On the CPU the difference is 0; GPU kernels may add up in another order.
@@ -27,145 +31,141 @@ TOLERANCE = 1e-4
 NAMES_SHOWN = 40
 
 
-class Batch(Protocol):
-    """What one optimiser step sees."""
-
-    @property
-    def images(self) -> Float[Tensor, "b 3 h w"]: ...
-
-    @property
-    def targets(self) -> Float[Tensor, "b c t t"]: ...
-
-
 def audit(
     sam: Sam,
     *,
     batch: Batch,
-    logits: Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b c h/4 w/4"]],
-    loss: Callable[[Float[Tensor, "b c h/4 w/4"], Float[Tensor, "b c t t"]], Float[Tensor, ""]],
+    loss: Loss,
     optimizer: torch.optim.Optimizer | None,
     fresh: Callable[[], Sam],
     strategy: str,
-    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    autocast: Autocast = nullcontext,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Check that what is said to be trained is trained, and that saving keeps it.
+    """Check that exactly the parameters that should be trained are trained, and that saving keeps them.
 
-    The parameters that ask for a gradient, those that receive one in a real backward pass and those that the
-    optimiser holds must be one set, and the one a fresh model asks for. BatchNorm must be in eval mode. The
-    trained part, saved and loaded into a fresh model, must predict the same.
+    The parameters with ``requires_grad``, those that receive a gradient in a real backward pass and those in the
+    optimiser must be one set, and the set that requires a gradient in a fresh model. BatchNorm must be in eval mode.
+    The trained part, saved and loaded into a fresh model, must predict the same.
 
-    A gradient that is zero throughout counts as none: unread hypernetworks receive zeros, not None. As LoRA's
-    A rightly gets zeros while B is zero, all trainable parameters are moved by a little noise first.
-    Afterwards parameters, gradients, modes and random state are what they were.
+    A gradient of zeros counts as none: hypernetworks that nobody reads receive zeros, not None. LoRA's A rightly gets
+    zeros while B is zero, so a little noise is added to all trainable parameters first. Afterwards parameters,
+    gradients, modes and random state are what they were.
 
     Args:
-        sam: a model in the mode it is to be trained in, see `set_training_mode`.
+        sam: a model in the mode it is to be trained in, see `bench.training.model.set_training_mode`.
         batch: real images and the head's targets, on any device; used one image at a time.
-        logits: `sam`'s logits of images, as in training. Not called if nothing is trainable.
-        loss: from logits and targets, as in training.
-        optimizer: the one that is to train the model; None where nothing is trained.
+        loss: of `sam`, from images and targets, as in training. Not called if nothing is trainable.
+        optimizer: the optimiser of the training; None where nothing is trained.
         fresh: builds the model anew: same backbone, weights, strategy, options and seed.
         strategy: name of the strategy that was applied.
         autocast: gives the context that forward passes run in; float32 by default.
         seed: of the noise.
 
     Returns:
-        For the record: ``n_asked``, ``n_received``, ``n_held``, ``names_sha256`` (of the sorted names, one a
-        line), ``batchnorm_frozen`` (modules), ``roundtrip_max_abs_difference`` (of the logits), ``ok``.
+        For the record: ``n_asked`` (requires a gradient), ``n_received`` (a gradient), ``n_held`` (by the optimiser),
+        ``names_sha256`` (of the sorted names, each on a line), ``batchnorm_frozen`` (modules),
+        ``roundtrip_max_abs_difference`` (of the logits), ``ok``.
 
     Raises:
-        AuditError: a mismatch; the text groups the offenders' names by what is wrong with them.
+        AuditError: a mismatch; the text lists the names of the parameters under what is wrong with them.
     """
-    modes = {module: module.training for module in sam.modules()}
-    asking = _asking(sam)
-    originals = {name: parameter.detach().cpu().clone() for name, parameter in asking.items()}
-    gradients = {parameter: parameter.grad for parameter in sam.parameters()}
-    device = sam.pixel_mean.device
-    devices = [device] if device.type == "cuda" else []
+    trainable, device = _trainable(sam), sam.pixel_mean.device
     images, targets = batch.images.to(device), batch.targets.to(device)
 
     def loss_of(index: int) -> Tensor:
         start = index % len(images)
-        one = slice(start, start + 1)  # a single image, so that the audit needs no more memory than training
-        return loss(logits(images[one]), targets[one])
+        single = slice(start, start + 1)  # so that the audit needs no more memory than training
+        return loss(images[single], targets[single])
 
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=devices):
-        try:
-            received = _receiving(sam, asking, loss_of, max(PASSES, len(images)), autocast, generator)
-            held, strangers = _held(sam, optimizer)
-            model = fresh().to(device)
-            _raise(_mismatches(sam, model, set(asking), received, held, strangers))
-            sam.eval()
-            difference = _roundtrip(sam, model, strategy, images[:1], autocast)
-        finally:
-            with torch.no_grad():
-                for name, original in originals.items():
-                    asking[name].copy_(original)
-            for parameter, gradient in gradients.items():
-                parameter.grad = gradient
-            sam.train()  # modules that cache what they derive from parameters forget it now
-            for module, mode in modes.items():
-                module.training = mode
+    with _left_unchanged(sam, trainable):
+        receiving = _receiving(sam, trainable, loss_of, max(PASSES, len(images)), autocast, seed)
+        in_optimizer, foreign = _optimizer_content(sam, optimizer)
+        reference = fresh().to(device)
+        _raise(_mismatches(sam, reference, receiving, in_optimizer, foreign))
+        sam.eval()
+        difference = _roundtrip(sam, reference, strategy, images[:1], autocast)
     return {
-        "n_asked": len(asking),
-        "n_received": len(received),
-        "n_held": len(held),
-        "names_sha256": hashlib.sha256("\n".join(sorted(asking)).encode()).hexdigest(),
+        "n_asked": len(trainable),
+        "n_received": len(receiving),
+        "n_held": len(in_optimizer),
+        "names_sha256": hashlib.sha256("\n".join(sorted(trainable)).encode()).hexdigest(),
         "batchnorm_frozen": sum(isinstance(module, _BatchNorm) for module in sam.modules()),
         "roundtrip_max_abs_difference": difference,
         "ok": True,
     }
 
 
+@contextmanager
+def _left_unchanged(sam: Sam, trainable: Mapping[str, nn.Parameter]) -> Iterator[None]:
+    """Restore trainable parameters, gradients, modes and random state at the end of the block."""
+    modes = {module: module.training for module in sam.modules()}
+    originals = {name: parameter.detach().cpu().clone() for name, parameter in trainable.items()}
+    gradients = {parameter: parameter.grad for parameter in sam.parameters()}
+    device = sam.pixel_mean.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, original in originals.items():
+                    trainable[name].copy_(original)
+            for parameter, gradient in gradients.items():
+                parameter.grad = gradient
+            sam.train()  # modules that cache what they derive from parameters drop it now
+            for module, mode in modes.items():
+                module.training = mode
+
+
 def _receiving(
     sam: Sam,
-    asking: Mapping[str, nn.Parameter],
+    trainable: Mapping[str, nn.Parameter],
     loss_of: Callable[[int], Tensor],
     passes: int,
-    autocast: Callable[[], AbstractContextManager[Any]],
-    generator: torch.Generator,
+    autocast: Autocast,
+    seed: int,
 ) -> set[str]:
-    received: set[str] = set()
-    # One pass does, but for an image without nuclei, or stochastic depth that leaves out a block.
+    """Names of the parameters that receive a gradient in at least one of several backward passes."""
+    generator = torch.Generator().manual_seed(seed)
+    receiving: set[str] = set()
+    # A single pass is enough, but for an image without nuclei, or stochastic depth that leaves out a block.
     for index in range(passes):
-        if len(received) == len(asking):
+        if len(receiving) == len(trainable):
             break
         with torch.no_grad():
-            for parameter in asking.values():
+            for parameter in trainable.values():
                 noise = torch.randn(parameter.shape, generator=generator) * NOISE
                 parameter.add_(noise.to(parameter))
         sam.zero_grad()
         with autocast():
             value = loss_of(index)
         value.backward()
-        received |= {name for name, p in sam.named_parameters() if p.grad is not None and bool(p.grad.any())}
+        receiving |= {name for name, p in sam.named_parameters() if p.grad is not None and bool(p.grad.any())}
     sam.zero_grad()
-    return received
+    return receiving
 
 
-def _held(sam: Sam, optimizer: torch.optim.Optimizer | None) -> tuple[set[str], list[str]]:
-    """Names of the model's parameters in the optimiser, and descriptions of others there."""
+def _optimizer_content(sam: Sam, optimizer: torch.optim.Optimizer | None) -> tuple[set[str], list[str]]:
+    """Names of the model's parameters in the optimiser, and descriptions of other tensors in it."""
     names = {id(parameter): name for name, parameter in sam.named_parameters()}
     groups = [] if optimizer is None else optimizer.param_groups
     parameters: list[Tensor] = [parameter for group in groups for parameter in group["params"]]
-    held = {names[id(parameter)] for parameter in parameters if id(parameter) in names}
-    return held, [f"a tensor of shape {tuple(p.shape)}" for p in parameters if id(p) not in names]
+    own = {names[id(parameter)] for parameter in parameters if id(parameter) in names}
+    return own, [f"a tensor of shape {tuple(p.shape)}" for p in parameters if id(p) not in names]
 
 
 def _mismatches(
-    sam: Sam, model: Sam, asked: set[str], received: set[str], held: set[str], strangers: list[str]
+    sam: Sam, reference: Sam, receiving: set[str], in_optimizer: set[str], foreign: list[str]
 ) -> dict[str, Iterable[str]]:
-    intended = set(_asking(model))
+    trainable, intended = set(_trainable(sam)), set(_trainable(reference))
     return {
-        "asks for a gradient but receives nothing": asked - received,
-        "receives a gradient but is not held by the optimiser": received - held,
-        "is held by the optimiser but doesn't ask for a gradient": held - asked,
-        "is held by the optimiser but not part of the model": strangers,
-        "is trained by the strategy but frozen here": intended - asked,
-        "is trained here but not by the strategy": asked - intended,
-        "was added by the strategy but is frozen": _added(sam) - asked,
+        "requires a gradient but receives none": trainable - receiving,
+        "receives a gradient but is not in the optimiser": receiving - in_optimizer,
+        "is in the optimiser but requires no gradient": in_optimizer - trainable,
+        "is in the optimiser but not part of the model": foreign,
+        "is trained by the strategy but frozen here": intended - trainable,
+        "is trained here but not by the strategy": trainable - intended,
+        "was added by the strategy but is frozen": _added(sam) - trainable,
         "is a BatchNorm in training mode": {
             name for name, module in sam.named_modules() if isinstance(module, _BatchNorm) and module.training
         },
@@ -173,27 +173,26 @@ def _mismatches(
 
 
 def _added(sam: Sam) -> set[str]:
+    """Names of the parameters of LoRA and adapters."""
     lora = {name for name, _ in sam.named_parameters() if ".lora_" in name}
     bottlenecks = (name for name, module in sam.named_modules() if isinstance(module, Bottleneck))
     return lora | {f"{name}.{p}" for name in bottlenecks for p, _ in sam.get_submodule(name).named_parameters()}
 
 
-def _roundtrip(
-    sam: Sam, model: Sam, strategy: str, images: Tensor, autocast: Callable[[], AbstractContextManager[Any]]
-) -> float:
-    """Largest difference of the logits after saving, and loading into another model."""
+def _roundtrip(sam: Sam, reference: Sam, strategy: str, images: Tensor, autocast: Autocast) -> float:
+    """Return the largest difference of the logits after saving the trained part and loading it into `reference`."""
     with TemporaryDirectory(prefix="audit-") as folder:
         try:
             trained.save(sam, strategy, folder)
-            trained.load(model, folder)
+            trained.load(reference, folder)
         except WeightsError as error:
             raise AuditError(f"the trained part can't be saved and loaded again: {error}") from error
-    mine, its = sam.state_dict(), model.state_dict()
-    differing = {name for name in mine.keys() | its.keys() if not _equal(mine.get(name), its.get(name))}
+    saved, loaded = sam.state_dict(), reference.state_dict()
+    differing = {name for name in saved.keys() | loaded.keys() if not _equal(saved.get(name), loaded.get(name))}
     _raise({"differs after saving and loading": differing})
     with torch.no_grad(), autocast():
         before = sam.decode(sam.encode(images))[0]
-        after = model.eval().decode(model.encode(images))[0]
+        after = reference.eval().decode(reference.encode(images))[0]
     difference = float((before - after).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(before.abs().max())):
         raise AuditError(
@@ -219,5 +218,5 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _asking(module: nn.Module) -> dict[str, nn.Parameter]:
+def _trainable(module: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}

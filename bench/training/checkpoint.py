@@ -1,15 +1,16 @@
-"""The state of a training on disk: what an interrupted run goes on from."""
+"""State of a training on disk, from which an interrupted run continues."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from registry.atomic import replacing
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +19,22 @@ if TYPE_CHECKING:
 
 @dataclass
 class State:
-    """All that changes while training; what a resumed run starts from."""
+    """Counters and history of a training: everything that changes beside parameters and optimiser.
+
+    Attributes:
+        step: optimiser steps done.
+        best_score: PQ, AJI and Dice of the best validation; None before the first one.
+        best_step: the step after which it was made.
+        stale: validations since then that were no better.
+        micro_batch: images that go through the model at once.
+        peak_bytes: peak memory so far; None where it is unknown.
+        stopped: training has ended early because validation stopped improving.
+        seconds: time spent in training, of earlier attempts too.
+        history: per validation its epoch, the epoch's ``mean_loss`` and the scores.
+        epoch_loss_sum: sum of the losses of all images that the current epoch has trained on; None where it is
+            unknown, because version 0.1.0 saved the state in the middle of the epoch.
+        epoch_images: number of these images.
+    """
 
     step: int = 0
     best_score: tuple[float, ...] | None = None
@@ -28,7 +44,9 @@ class State:
     peak_bytes: int | None = None
     stopped: bool = False
     seconds: float = 0.0
-    history: list[dict[str, float]] = field(default_factory=list)
+    history: list[dict[str, float | None]] = field(default_factory=list)
+    epoch_loss_sum: float | None = None
+    epoch_images: int = 0
 
 
 def save(
@@ -38,14 +56,14 @@ def save(
     trained: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
 ) -> None:
-    """Write the state: whole, or not at all.
+    """Write the state atomically.
 
     Args:
         path: the file to write or replace.
         state: counters and history.
         best: the best checkpoint so far, by parameter name.
-        trained: the parameters as they are.
-        optimizer: with all it remembers.
+        trained: the current parameters.
+        optimizer: its state is saved too.
 
     Raises:
         OSError: no room or no permission; an earlier state then still stands.
@@ -58,30 +76,27 @@ def save(
         "trained": {name: p.detach() for name, p in trained.items()},
         "optimizer": optimizer.state_dict(),
     }
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except RuntimeError as error:  # what torch makes of a write that failed
-        if shutil.disk_usage(path.parent).free < 2**20:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        try:
+            with temporary.open("wb") as file:
+                torch.save(content, file)
+        except RuntimeError as error:  # torch raises it when a write fails
+            # Measured here, where the temporary file still takes its room.
+            if shutil.disk_usage(path.parent).free < 2**20:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+            raise
 
 
 def restore(
     path: Path, trained: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
 ) -> tuple[State, dict[str, Tensor]] | None:
-    """Put parameters and optimiser back to where an interrupted training was.
+    """Load parameters and optimiser of an interrupted training.
 
     Returns:
-        The state and the best checkpoint; None, with the file kept aside as ``*.damaged``, if it can't be read.
+        The state and the best checkpoint; None if the file can't be read, which is then kept as ``*.damaged``.
 
     Raises:
+        OSError: the file system failed.
         ValueError: the state of other parameters.
     """
     import torch

@@ -1,4 +1,4 @@
-"""Predictions → per-image scores. Images are scored at their own resolution."""
+"""Predictions of a model and their scores per image, at the image's own resolution."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 
 from bench import metrics
+from bench.errors import DivergedError
 from bench.training import tiling
+from registry.contract import LabelMap
 
 if TYPE_CHECKING:
     import torch
@@ -19,13 +21,11 @@ if TYPE_CHECKING:
     from registry.contract import Head
     from registry.sam import Sam
 
-LabelMap = Int[np.ndarray, "h w"]
-
 SCORES = ("dice", "aji", "aji_plus", "pq", "sq", "dq", "f1", "precision", "recall")
 
 
-class Image(Protocol):
-    """What scoring needs of an image (see `bench.training.data.Image`)."""
+class LabelledImage(Protocol):
+    """An image with its true label map (see `bench.training.data.Image`)."""
 
     @property
     def stem(self) -> str: ...
@@ -45,14 +45,21 @@ def raw_prediction(
     scale: float | None,
     autocast: Callable[[], AbstractContextManager[Any]],
 ) -> Any:
-    """What `head.instances` reads: logits (c, h, w) at the image's resolution, or a prompting head's candidates."""
+    """Predict what `head.instances` takes: logits (c, h, w) at the image's resolution, or candidates to choose from.
+
+    Raises:
+        DivergedError: the logits are not finite.
+    """
     import torch
 
     device = next(sam.parameters()).device
     height, width = pixels.shape[:2]
     if head.dense:
         with torch.inference_mode(), autocast():
-            return dense_logits(sam, pixels, channels=head.channels, scale=scale, device=device).cpu()
+            logits = dense_logits(sam, pixels, channels=head.channels, scale=scale, device=device).cpu()
+        if not bool(torch.isfinite(logits).all()):
+            raise DivergedError("the model predicts logits that are not finite; try a smaller train.lr.")
+        return logits
     factor = tiling.scale_for(height, width, image_size=sam.image_size, scale=None)
     resized = tiling.resize(
         tiling.to_tensor(pixels).to(device), max(1, round(height * factor)), max(1, round(width * factor))
@@ -71,7 +78,7 @@ def raw_prediction(
 def dense_logits(
     sam: Sam, pixels: UInt8[np.ndarray, "h w 3"], *, channels: Sequence[int], scale: float | None, device: torch.device
 ) -> Float[Tensor, "c h w"]:
-    """Prompt-less logits of some mask tokens at the image's own resolution, blended over overlapping tiles."""
+    """Predict logits of mask tokens without prompts at the image's own resolution, blended over overlapping tiles."""
     import torch
 
     size = sam.image_size
@@ -82,7 +89,7 @@ def dense_logits(
     padded = tiling.pad(resized, size)
     total = torch.zeros(len(channels), *padded.shape[-2:], device=device)
     weight = torch.zeros(padded.shape[-2:], device=device)
-    # Every tile counts most where it sees most context; the ramp never reaches 0, so corners keep a vote.
+    # A tile has more weight away from its edges, where it has more context; nowhere 0, so corners are covered too.
     ramp = torch.minimum(torch.arange(1, size + 1, device=device), torch.arange(size, 0, -1, device=device))
     window = torch.minimum(ramp[:, None], ramp[None, :]).clamp(max=size // 4).float()
     for top in tiling.tile_starts(padded.shape[-2], size, size // 4):
@@ -99,10 +106,10 @@ def dense_logits(
 def choose_parameters(
     raw: Sequence[Any], true: Sequence[LabelMap], head: Head, *, key: str = "pq"
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Choose post-processing parameters on validation images: one parameter after the other, best mean `key`.
+    """Choose post-processing parameters on validation images, in turn, each by the best mean `key`.
 
     Returns:
-        The parameters, and the mean scores they reach.
+        The parameters, and their mean scores.
     """
     chosen = dict(head.defaults)
     best = mean_scores(raw, true, head, chosen)
@@ -119,42 +126,50 @@ def choose_parameters(
 def mean_scores(
     raw: Iterable[Any], true: Iterable[LabelMap], head: Head, parameters: Mapping[str, float]
 ) -> dict[str, float]:
-    """Mean scores of raw predictions under some post-processing parameters; `raw` may be made as it is read."""
+    """Mean scores of raw predictions with these post-processing parameters; `raw` may be a generator."""
+    pairs = zip(true, raw, strict=True)
     return mean(
-        metrics.score(t, head.instances(r, **parameters), aji_plus=False) for t, r in zip(true, raw, strict=True)
+        metrics.score(label_map, head.instances(prediction, **parameters), aji_plus=False)
+        for label_map, prediction in pairs
     )
 
 
 def mean(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Unweighted mean over images of every score that the rows hold."""
+    """Unweighted mean over images of every score in the rows."""
     rows = list(rows)
     return {name: float(np.mean([row[name] for row in rows])) for name in SCORES if name in rows[0]}
 
 
 def score_images(
-    images: Sequence[Image],
+    images: Sequence[LabelledImage],
     predict: Callable[[UInt8[np.ndarray, "h w 3"]], LabelMap],
     *,
     fold: int,
-    progress: Callable[[int], None] = lambda _: None,
+    progress: Callable[[Mapping[str, int]], None] = lambda _: None,
 ) -> tuple[list[dict[str, Any]], dict[str, LabelMap]]:
     """Predict and score each image of a test fold, once.
 
+    Args:
+        images: the test fold.
+        predict: pixels to label map.
+        fold: number of the fold, for the rows.
+        progress: called after each image with its number and the number of images.
+
     Returns:
-        One row per image (stem, organ, fold, scores, counts), and the predicted label maps by stem.
+        A row per image (stem, organ, fold, scores, counts), and the predicted label maps by stem.
     """
     rows, predictions = [], {}
-    for done, image in enumerate(images):
+    for number, image in enumerate(images, start=1):
         label_map = predict(image.pixels)
         scores = metrics.score(image.label_map, label_map)
         rows.append({"stem": image.stem, "organ": image.organ, "fold": fold, **scores})
         predictions[image.stem] = label_map
-        progress(done + 1)
+        progress({"image": number, "images": len(images)})
     return rows, predictions
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A record's block ``scores``: means over images, counts, and the pooled values beside them."""
+    """Return a record's block ``scores``: means over images, counts, and pooled values."""
     pooled = metrics.pool(rows)
     return {
         **mean(rows),

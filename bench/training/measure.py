@@ -1,9 +1,9 @@
-"""What a model costs: FLOPs, latency, throughput and peak memory. (The stdlib owns the name "profile".)"""
+"""FLOPs, latency, throughput and peak memory of a model."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,48 @@ if TYPE_CHECKING:
 
     from registry.sam import Sam
 
+TIMINGS = (
+    "train_seconds",
+    "evaluate_seconds",
+    "gpu_seconds",
+    "encoder_latency_ms",
+    "decoder_latency_ms",
+    "postprocessing_latency_ms",
+    "throughput_images_per_s",
+)
+"""Costs that depend on what else runs on the device."""
+
+
+def gpu_seconds(cost: Mapping[str, Any]) -> float | None:
+    """Return the seconds of training and evaluation on a GPU; None for a run on the CPU."""
+    if cost["memory_kind"] != "cuda":
+        return None
+    return float(cost["evaluate_seconds"] + cost.get("train_seconds", 0.0))
+
+
+def without_timings(cost: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the costs of a run that shared its device: every timing is None, the rest is as given."""
+    return {name: None if name in TIMINGS else value for name, value in cost.items()}
+
 
 def latency_ms(
-    call: Callable[[], Any], *, device: torch.device, warmup: int = 3, repeats: int = 20, limit_s: float = 1.0
+    call: Callable[[], Any],
+    *,
+    device: torch.device | None = None,
+    warmup: int = 3,
+    repeats: int = 20,
+    limit_s: float = 1.0,
 ) -> dict[str, float]:
-    """Median and 95th percentile of a call, each synchronised with the device, after a warm-up.
+    """Measure a call after a warm-up, each time synchronised with the device.
 
     Slow calls are repeated less often: at least three times, at most for `limit_s` seconds.
+
+    Args:
+        call: what is measured.
+        device: the device it runs on; None for the CPU.
+
+    Returns:
+        ``median`` and ``p95`` in milliseconds, and ``repeats``.
     """
     for _ in range(warmup):
         if _seconds(call, device) > limit_s / 10:
@@ -33,7 +68,7 @@ def latency_ms(
     return {"median": float(np.median(ms)), "p95": float(np.percentile(ms, 95)), "repeats": len(ms)}
 
 
-def _seconds(call: Callable[[], Any], device: torch.device) -> float:
+def _seconds(call: Callable[[], Any], device: torch.device | None) -> float:
     synchronize(device)
     start = time.perf_counter()
     call()
@@ -41,24 +76,24 @@ def _seconds(call: Callable[[], Any], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done all it was given."""
+def synchronize(device: torch.device | None) -> None:
+    """Wait until the device has finished all queued work."""
     import torch
 
-    if device.type == "cuda":
+    if device is not None and device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def inference(
     sam: Sam, *, autocast: Callable[[], AbstractContextManager[Any]], whole: Callable[[], Any] | None = None
 ) -> dict[str, Any]:
-    """Cost of one image through encoder and decoder at batch 1.
+    """Measure encoder and decoder at batch 1.
 
     Args:
-        sam: the model, in the state it predicts in.
-        autocast: makes the context that forward passes run in.
-        whole: encodes and decodes one image the way a prompting head does; what it takes beyond the encoder is
-            the decoder's. By default the decoder is called once, without prompts.
+        sam: the model, put into eval mode.
+        autocast: gives the context that forward passes run in.
+        whole: encodes and decodes one image as a prompting head does; the decoder's share is what this takes beyond
+            the encoder. By default the decoder is called once, without prompts.
 
     Returns:
         ``flops`` (multiply and add count as two; `torch.utils.flop_counter`) with its encoder part,
@@ -101,14 +136,14 @@ def _throughput(sam: Sam, device: torch.device, batch_size: int = 4) -> float | 
 
     images = torch.rand(batch_size, 3, sam.image_size, sam.image_size, device=device)
     try:
-        found = latency_ms(lambda: sam.decode(sam.encode(images)), device=device, warmup=1, repeats=3)
+        latency = latency_ms(lambda: sam.decode(sam.encode(images)), device=device, warmup=1, repeats=3)
     except torch.OutOfMemoryError:
         return None
-    return 1000 * batch_size / found["median"]
+    return 1000 * batch_size / latency["median"]
 
 
 def memory_kind(device: torch.device) -> str:
-    """What `peak_bytes` counts: ``cuda`` (allocated by PyTorch) or ``rss`` (the whole process's memory)."""
+    """Kind of memory that `peak_bytes` counts: ``cuda`` (allocated by PyTorch) or ``rss`` (of the whole process)."""
     return "cuda" if device.type == "cuda" else "rss"
 
 
@@ -122,11 +157,11 @@ def reset_peak(device: torch.device) -> None:
         try:
             Path("/proc/self/clear_refs").write_text("5")
         except OSError:
-            return  # not Linux, or not allowed: `peak_bytes` then answers None
+            return  # not Linux, or not allowed: `peak_bytes` then returns None
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """Peak memory in bytes since `reset_peak`; None where the system does not tell."""
+    """Peak memory in bytes since `reset_peak`; None where the system does not report it."""
     import torch
 
     if device.type == "cuda":

@@ -11,24 +11,21 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench.training.audit import audit
 from registry import backbones, strategies
 from registry.sam import Sam
-
-__all__ = ["Node", "audit", "count_parameters", "describe", "prepare", "set_training_mode"]
 
 
 @dataclass(frozen=True)
 class Node:
-    """A module in the tree that `bench show` prints.
+    """A module in the tree that `bench show` prints, or several equal siblings.
 
     Attributes:
-        name: name below its parent; ``"0–11"`` where it stands for twelve siblings that are alike.
-        kind: its class.
-        count: how many siblings it stands for.
-        parameters: number of parameters of one of them, with all that lies below.
+        name: name in its parent; ``"0–11"`` for twelve equal siblings.
+        kind: class of the module.
+        count: number of siblings.
+        parameters: number of parameters of each sibling, its children included.
         trained: how many of these are trained.
-        children: what lies below one of them; empty at the depth asked for.
+        children: the modules inside each sibling; empty at the greatest depth.
     """
 
     name: str
@@ -57,8 +54,8 @@ def prepare(
         options: the strategy's options.
         image_size: side of the square input in pixels.
         checkpoint: the official file; None for random weights.
-        tokens: the mask tokens the head reads.
-        seed: for random weights and for what the strategy adds.
+        tokens: the mask tokens that the head reads.
+        seed: of random weights and of the parameters that the strategy adds.
 
     Returns:
         The model in eval mode, on the CPU. The global random state is as before.
@@ -75,9 +72,9 @@ def prepare(
 
 
 def set_training_mode(sam: Sam) -> None:
-    """Training mode, but every BatchNorm in eval mode.
+    """Put a model into training mode, but every BatchNorm into eval mode.
 
-    With frozen statistics an image's loss doesn't depend on which others share its micro-batch.
+    With frozen statistics an image's loss doesn't depend on the other images of its micro-batch.
     """
     sam.train()
     for module in sam.modules():
@@ -86,13 +83,13 @@ def set_training_mode(sam: Sam) -> None:
 
 
 def count_parameters(sam: Sam) -> dict[str, int]:
-    """Numbers of parameters.
+    """Count parameters.
 
     Returns:
-        Under ``parameters_`` + ``total``, ``encoder``, ``prompt_encoder``, ``decoder``: of the model and its
-        parts, with what the strategy added to them; + ``added``: that alone; + ``trainable``,
-        ``trainable_encoder``, ``trainable_prompt_encoder``, ``trainable_decoder``: what is trained of them.
-        The three parts add up to the total, or to all that is trainable.
+        ``parameters_`` + ``total``, ``encoder``, ``prompt_encoder``, ``decoder``: of the model and its parts,
+        parameters added by the strategy included; + ``added``: these alone; + ``trainable``, ``trainable_encoder``,
+        ``trainable_prompt_encoder``, ``trainable_decoder``: those that are trained. The three parts add up to
+        ``total`` and ``trainable``.
     """
     parts = {"encoder": sam.image_encoder, "prompt_encoder": sam.prompt_encoder, "decoder": sam.mask_decoder}
     applied = strategies.applied(sam)
@@ -104,7 +101,7 @@ def count_parameters(sam: Sam) -> dict[str, int]:
 
 
 def describe(sam: Sam, depth: int = 3) -> Node:
-    """The tree of modules that hold parameters, with what is trained of each.
+    """Return the tree of modules with parameters, and how many of these are trained.
 
     Args:
         sam: a model, with or without a strategy.
@@ -127,7 +124,7 @@ def _node(name: str, module: nn.Module, depth: int) -> Node:
 
 
 def _merge(nodes: Iterable[Node]) -> list[Node]:
-    """Runs of numbered siblings that are alike but for their number, each as one."""
+    """Merge consecutive numbered siblings that differ by their number alone."""
     merged: list[Node] = []
     for node in nodes:
         last = merged[-1] if merged else None

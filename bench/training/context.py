@@ -1,0 +1,30 @@
+"""Folders, device and other settings of an attempt that never enter a run's identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Settings of one attempt at a run.
+
+    Attributes:
+        results: the results folder.
+        checkpoint: the official checkpoint file; None for random weights.
+        device: ``cpu`` or ``cuda``.
+        loader_workers: processes that prepare training samples.
+        kept_predictions: number of test images whose predicted label maps are kept.
+        is_shared: other runs use the device at the same time, which distorts every timing.
+        micro_batch_halvings: how often the micro-batch is halved before training, because earlier attempts ran out of
+            memory.
+    """
+
+    results: Path
+    checkpoint: Path | None = None
+    device: str = "cpu"
+    loader_workers: int = 0
+    kept_predictions: int = 3
+    is_shared: bool = False
+    micro_batch_halvings: int = 0

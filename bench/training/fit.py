@@ -1,0 +1,197 @@
+"""Training half of a run: build the model, check and audit it, train it, and leave the best checkpoint in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.grid import Run
+from bench.results.record import folder
+from bench.training import data, evaluate, loop, measure, model
+from bench.training.audit import audit
+from bench.training.checkpoint import State
+from bench.training.context import RunContext
+from bench.training.finite import check_finite
+from bench.training.optimizer import make_optimizer
+from bench.training.split import Split
+from bench.training.step import autocast
+from registry import heads
+
+if TYPE_CHECKING:
+    from registry.contract import Head
+    from registry.sam import Sam
+
+Fitted = tuple[dict[str, Any], dict[str, Any]]
+"""The record's block ``audit``, and what building and training add to its block ``cost``."""
+
+
+def build(run: Run, context: RunContext) -> Sam:
+    """Return the backbone with the strategy applied, on the run's device and in eval mode."""
+    sam = model.prepare(
+        backbone=run.backbone,
+        strategy=run.strategy,
+        options=run.options,
+        image_size=run.image_size,
+        checkpoint=context.checkpoint,
+        tokens=heads.get(run.head).channels,
+        seed=run.seed,
+    )
+    return sam.to(context.device)
+
+
+def fit(
+    run: Run,
+    sam: Sam,
+    parts: Split,
+    context: RunContext,
+    *,
+    progress: Callable[..., None],
+    should_stop: Callable[[], bool],
+) -> Fitted:
+    """Audit and train a model; leave the best checkpoint in it. A strategy that trains nothing is audited only.
+
+    Args:
+        run: the question.
+        sam: what `build` returned for it.
+        parts: gives the images for training and validation.
+        context: where the state is kept, and how much fits the device.
+        progress: called with the phase and its numbers.
+        should_stop: called after every step.
+
+    Raises:
+        AuditError: weights or outputs that are not finite, or other parameters are trained than should be.
+        DivergedError: a loss, a gradient or a weight is no longer finite.
+        InterruptedRunError: `should_stop` answered True; the state is saved.
+        torch.OutOfMemoryError: even a micro-batch of one image does not fit.
+    """
+    cost = {**model.count_parameters(sam), "device": context.device, "memory_kind": measure.memory_kind(device(sam))}
+    if not run.train:
+        return _audit_untrained(run, sam, parts, context), cost
+    settings = _loop_settings(run, parts, context)
+    optimizer = make_optimizer(sam, lr=settings.lr, weight_decay=run.train["weight_decay"])
+    loss, batches = partial(_loss, sam, heads.get(run.head)), partial(_batches, run, parts, context)
+    result = _audit(run, sam, next(batches(0)), context, loss=loss, optimizer=optimizer)
+    measure.reset_peak(device(sam))
+    state = loop.fit(
+        sam,
+        optimizer,
+        settings,
+        loss=loss,
+        batches=batches,
+        validate=partial(_validate, run, sam, parts),
+        enter_training=partial(model.set_training_mode, sam),
+        state_path=folder(context.results, run.id) / "state.pt",
+        peak_bytes=partial(measure.peak_bytes, device(sam)),
+        reset_peak=partial(measure.reset_peak, device(sam)),
+        progress=partial(progress, "training"),
+        should_stop=should_stop,
+    )
+    return result, cost | _training_cost(state, settings.batch_size)
+
+
+def device(sam: Sam) -> torch.device:
+    """Return the device that holds a model."""
+    return next(sam.parameters()).device
+
+
+def _loop_settings(run: Run, parts: Split, context: RunContext) -> loop.LoopSettings:
+    train: Mapping[str, Any] = run.train
+    names = ("epochs", "batch_size", "lr", "warmup_steps", "schedule", "clip_norm", "validate_every", "patience")
+    return loop.LoopSettings(
+        **{name: train[name] for name in names},
+        steps_per_epoch=data.steps_per_epoch(
+            parts.train, batch_size=train["batch_size"], image_size=run.image_size, scale=run.scale
+        ),
+        micro_batch=max(1, train["batch_size"] >> context.micro_batch_halvings),
+        seed=run.seed,
+    )
+
+
+def _batches(run: Run, parts: Split, context: RunContext, first_step: int) -> Iterator[data.Batch]:
+    names = ("epochs", "batch_size", "augment", "stain_jitter", "scale_jitter")
+    return data.batches(
+        parts.train,
+        heads.get(run.head).targets,
+        first_step=first_step,
+        image_size=run.image_size,
+        scale=run.scale,
+        seed=run.seed,
+        workers=context.loader_workers,
+        **{name: run.train[name] for name in names},
+    )
+
+
+def _loss(sam: Sam, head: Head, images: Tensor, targets: Tensor) -> Tensor:
+    """Return the head's loss of the model's logits, enlarged to the resolution of the targets."""
+    low_resolution, _ = sam.decode(sam.encode(images))
+    size = tuple(targets.shape[-2:])
+    logits = F.interpolate(low_resolution[:, list(head.channels)].float(), size, mode="bilinear", align_corners=False)
+    return head.loss(logits, targets)
+
+
+def _validate(run: Run, sam: Sam, parts: Split) -> dict[str, float]:
+    """Return the mean scores on the validation images under the head's default post-processing."""
+    sam.eval()
+    head, precision = heads.get(run.head), partial(autocast, device(sam))
+    predictions = (
+        evaluate.raw_prediction(sam, head, image.pixels, scale=run.scale, autocast=precision)
+        for image in parts.validation
+    )
+    return evaluate.mean_scores(predictions, [image.label_map for image in parts.validation], head, head.defaults)
+
+
+def _audit(
+    run: Run,
+    sam: Sam,
+    batch: data.Batch,
+    context: RunContext,
+    *,
+    loss: Callable[[Tensor, Tensor], Tensor],
+    optimizer: torch.optim.Optimizer,
+) -> dict[str, Any]:
+    """Check that the model computes finite numbers, then audit it in the mode in which it is trained."""
+    precision = partial(autocast, device(sam))
+    check_finite(sam, batch.images[:1], autocast=precision)
+    model.set_training_mode(sam)
+    return audit(
+        sam,
+        batch=batch,
+        loss=loss,
+        optimizer=optimizer,
+        fresh=partial(build, run, context),
+        strategy=run.strategy,
+        autocast=precision,
+        seed=run.seed,
+    )
+
+
+def _audit_untrained(run: Run, sam: Sam, parts: Split, context: RunContext) -> dict[str, Any]:
+    """Check that the model computes finite numbers and that nothing requires a gradient."""
+    batch = data.plain_batch(parts.train[0], image_size=run.image_size)
+    check_finite(sam, batch.images, autocast=partial(autocast, device(sam)))
+    return audit(
+        sam,
+        batch=batch,
+        loss=lambda images, _: sam.decode(sam.encode(images))[0].sum(),
+        optimizer=None,
+        fresh=partial(build, run, context),
+        strategy=run.strategy,
+        seed=run.seed,
+    )
+
+
+def _training_cost(state: State, batch_size: int) -> dict[str, Any]:
+    return {
+        "train_seconds": state.seconds,
+        "train_steps": state.step,
+        "best_step": state.best_step,
+        "micro_batch": state.micro_batch,
+        "micro_batch_halvings": (batch_size // state.micro_batch).bit_length() - 1,
+        "train_peak_bytes": state.peak_bytes,
+        "history": state.history,
+    }
