@@ -42,9 +42,13 @@ class InterruptedRunError(BenchError):
     """A run that was asked to stop; its state is saved and the next `bench run` continues it."""
 
 
-class ManifestError(BenchError):
+class SavedPlanError(BenchError):
     """A plan in the results folder that can't be read."""
 
 
 class LedgerError(BenchError):
     """The ledger of submitted jobs can't be read, or can't be had."""
+
+
+class PluginError(BenchError):
+    """A file of a plug-in that can't be imported."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,12 +13,13 @@ from typing import Protocol
 import numpy as np
 
 from bench.errors import FoldError
+from registry import atomic
 
 Groups = Mapping[str, str] | Sequence[str] | None
 
 
 class Origin(Protocol):
-    """What a manifest tells of an image; a `registry.contract.Sample` is one."""
+    """Origin of an image, as the table of folds names it; a `registry.contract.Sample` is one."""
 
     @property
     def stem(self) -> str: ...
@@ -37,7 +36,7 @@ _SORTS_AS = {"mouse_subscapula": "mouse_fat_subscapula"}
 
 
 def assign(names: Iterable[str], n_splits: int = 5, seed: int = 19, groups: Groups = None) -> dict[str, int]:
-    """The fold in which each image is tested.
+    """Return the fold in which each image is tested.
 
     ``KFold(n_splits, shuffle=True, random_state=seed)`` over the groups, sorted as plain strings (``_1, _10,
     _2``). Images without groups are groups of one. The order of `names` does not matter. With the default
@@ -77,7 +76,7 @@ def assign(names: Iterable[str], n_splits: int = 5, seed: int = 19, groups: Grou
 def inner_split(
     names: Iterable[str], *, fraction: float = 0.2, seed: int, groups: Groups = None
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Part a fold's training images into those that train and those that choices are made on.
+    """Split a fold's training images into those that train and those that choices are made on.
 
     Whole groups go to validation, in random order, as long as that brings its number of images nearer to
     `fraction`; each side gets at least one group.
@@ -101,7 +100,7 @@ def inner_split(
     units = sorted(sizes, key=_order)
     if len(units) < 2:
         raise FoldError(
-            f"{len(group_of)} training images, all of the group {units[0]!r}, can't be parted into training "
+            f"{len(group_of)} training images, all of the group {units[0]!r}, can't be split into training "
             "and validation: at least two groups are needed. Use more folds or more data."
         )
     wanted = fraction * len(group_of)
@@ -122,13 +121,13 @@ def inner_split(
     )
 
 
-def manifest_digest(assignment: Mapping[str, int], samples: Iterable[Origin] = ()) -> str:
-    """SHA-256 (hex) of the manifest that `write_manifest` writes for the same arguments."""
-    return hashlib.sha256(_manifest(assignment, samples).encode()).hexdigest()
+def assignment_digest(assignment: Mapping[str, int], samples: Iterable[Origin] = ()) -> str:
+    """Return the SHA-256 (hex) of the file that `write_assignment` writes for the same arguments."""
+    return hashlib.sha256(_table(assignment, samples).encode()).hexdigest()
 
 
-def write_manifest(path: Path, assignment: Mapping[str, int], samples: Iterable[Origin] = ()) -> str:
-    """Write the assignment as CSV (stem, organ, group, fold; sorted by stem), whole or not at all.
+def write_assignment(path: Path, assignment: Mapping[str, int], samples: Iterable[Origin] = ()) -> str:
+    """Write the fold of each image as CSV (stem, organ, group, fold; sorted by stem), whole or not at all.
 
     Args:
         path: the file to write or replace.
@@ -138,20 +137,12 @@ def write_manifest(path: Path, assignment: Mapping[str, int], samples: Iterable[
     Returns:
         SHA-256 (hex) of the file.
     """
-    text = _manifest(assignment, samples)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)  # mkstemp's 0600 would shut colleagues out
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    text = _table(assignment, samples)
+    atomic.write_text(path, text)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _manifest(assignment: Mapping[str, int], samples: Iterable[Origin]) -> str:
+def _table(assignment: Mapping[str, int], samples: Iterable[Origin]) -> str:
     known = {sample.stem: sample for sample in samples}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -170,14 +161,14 @@ def _order(name: str) -> str:
 
 
 def _grouped(names: Iterable[str], groups: Groups) -> dict[str, str]:
-    """Name → group, with everything that can be wrong with the two."""
+    """Return name → group; raises `FoldError` for everything that can be wrong with the two."""
     if isinstance(names, str):
         raise FoldError(f"names is the one string {names!r}; a collection of image stems is needed.")
     listed = list(names)
     if not listed:
         raise FoldError("there are no images to assign to folds; is the data folder empty?")
-    if twice := [name for name, n in Counter(listed).items() if n > 1]:
-        shown = ", ".join(map(repr, twice[:5])) + (f" and {len(twice) - 5} more" if len(twice) > 5 else "")
+    if repeated := [name for name, n in Counter(listed).items() if n > 1]:
+        shown = ", ".join(map(repr, repeated[:5])) + (f" and {len(repeated) - 5} more" if len(repeated) > 5 else "")
         raise FoldError(f"image stems must be unique; more than once there is {shown}.")
     if groups is None:
         return {name: name for name in listed}

@@ -1,13 +1,34 @@
-"""Grid, its settings, and the Run that a grid is a product of. Torch-free; everything here is plain data."""
+"""Grid, its settings, and the Runs that it stands for. Plain data, without torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from functools import cached_property
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache, cached_property
 from typing import Any, Literal
+
+
+def neutral(value: Any, default: Any = MISSING) -> Any:
+    """Return the field of a setting that was added after runs had been done.
+
+    A run whose setting has its neutral value keeps the id that it had before the setting existed; a run or a plan that
+    was written then is read as if it had that value. Use it for new fields of `TrainSettings` and of `Run` (there
+    without `default`: what new plans take is the business of `Settings`). A strategy declares its new options in
+    ``registry.strategies.register(…, neutral={"dropout": 0.0})``.
+
+    Args:
+        value: what the program did before the setting existed.
+        default: what new plans take where that is another value; their ids then differ from earlier ones.
+    """
+    return field(default=value if default is MISSING else default, metadata={"neutral": value})
+
+
+@cache
+def neutral_values(settings: type) -> dict[str, Any]:
+    """Return the neutral value of each field of a dataclass that has one."""
+    return {one.name: one.metadata["neutral"] for one in fields(settings) if "neutral" in one.metadata}
 
 
 @dataclass(frozen=True)
@@ -98,6 +119,8 @@ class Grid:
         folds: the folds to run; None runs all.
         classical: also score the classical pipeline (no learning) on the same folds.
         summary: first line of the grid file's docstring.
+        plugins: folders or .py files that register further names, relative to the grid file: ``("./my_methods",)``.
+            They never enter a run's id: two codes that answer differently need two names.
     """
 
     name: str
@@ -107,6 +130,12 @@ class Grid:
     folds: tuple[int, ...] | None = None
     classical: bool = True
     summary: str = ""
+    plugins: tuple[str, ...] = ()
+
+    @property
+    def fold_numbers(self) -> tuple[int, ...]:
+        """Numbers of the folds that are run."""
+        return self.folds or tuple(range(1, self.settings.folds.n_splits + 1))
 
 
 CLASSICAL = "classical"
@@ -115,15 +144,17 @@ CLASSICAL = "classical"
 
 @dataclass(frozen=True)
 class Run:
-    """One question: how well does this strategy on this backbone segment this fold, trained like this?
+    """One backbone with one strategy on one fold, under one choice of settings.
 
-    Everything that can change the answer is here, and nothing operational (device, workers, paths).
+    Everything that can change the scores is here, and nothing operational (device, workers, paths).
 
     Attributes:
         dataset_digest: fingerprint of images, labels and groups, so that two folders never pass for one dataset.
         validation_fraction: see `FoldSettings`; None where nothing is chosen.
-        options: the strategy's options, those it has.
+        options: the strategy's options, all that it has.
         train: the training settings as plain values; empty for a strategy that trains nothing.
+        neutral_options: neutral values of the options that have one, as the strategy declared them when the run was
+            planned. Kept here, so that the id can be computed where the strategy's plug-in is not loaded.
         The others are as in `Settings`.
     """
 
@@ -142,24 +173,62 @@ class Run:
     scale: float | None
     options: Mapping[str, Any]
     train: Mapping[str, Any]
+    neutral_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Complete training settings of a plan that was written before some of them existed."""
+        missing = {key: value for key, value in neutral_values(TrainSettings).items() if key not in self.train}
+        if self.train and missing:
+            object.__setattr__(self, "train", {**self.train, **missing})
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, as they stand in the record's block ``run``."""
+        """Return plain values, as they stand in the record's block ``run``."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}  # asdict copies ten times slower
-        return values | {"options": dict(self.options), "train": dict(self.train)}
+        values |= {"options": dict(self.options), "train": dict(self.train)}
+        if not self.neutral_options:  # no key for what almost no strategy has
+            del values["neutral_options"]
+        return values
 
     @cached_property
     def id(self) -> str:
         """First 12 hex digits of the SHA-256 of the run's canonical JSON."""
-        return digest(self.as_dict())
+        return digest(identity(self.as_dict()))
+
+
+def identity(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that make the id of a run: all but the settings that have their neutral value.
+
+    Args:
+        run: plain values, as `Run.as_dict` gives them; those of an old record may lack newer settings.
+    """
+    values = _without(run, neutral_values(Run))
+    options_neutral = values.pop("neutral_options", None) or {}
+    if "options" in values:
+        values["options"] = _without(values["options"], options_neutral)
+    if "train" in values:
+        values["train"] = _without(values["train"], neutral_values(TrainSettings))
+    return values
 
 
 def digest(values: Mapping[str, Any]) -> str:
-    """First 12 hex digits of the SHA-256 of the canonical JSON (sorted keys, no spaces) of plain values."""
+    """Return the first 12 hex digits of the SHA-256 of the canonical JSON (sorted keys, no spaces) of plain values."""
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
 def cell_id(run: Mapping[str, Any]) -> str:
-    """Id of what the folds of one row have in common: the digest of a run without its fold."""
-    return digest({key: value for key, value in run.items() if key != "fold"})
+    """Return the id that the folds of one row have in common: the digest of a run without its fold."""
+    return digest({key: value for key, value in identity(run).items() if key != "fold"})
+
+
+def _without(values: Mapping[str, Any], neutral_by_name: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        key: value
+        for key, value in values.items()
+        if key not in neutral_by_name or _plain(value) != _plain(neutral_by_name[key])
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as it comes back from a JSON file: tuples are lists there."""
+    return json.loads(json.dumps(value))

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import EntryPoint, entry_points
+from types import FrameType
 from typing import Any, ClassVar, Generic, TypeVar
 
 from registry.errors import DuplicateNameError, UnknownNameError
@@ -36,11 +37,13 @@ class Store(Generic[Entry]):
     # Of all stores: one module may register entries in several of them.
     _stores: ClassVar[list[Store[Any]]] = []
     _loading: ClassVar[list[str]] = []
+    _fills: ClassVar[int] = 0  # of all stores, at this moment
 
     def __init__(self, kind: str, package: str, group: str) -> None:
         self._kind, self._package, self._group = kind, package, group
         self._entries: dict[str, Entry] = {}
         self._sources: dict[str, str] = {}
+        self._local: set[str] = set()
         self._left_out: list[str] = []
         self._filled = self._filling = False
         self._lock = threading.RLock()  # another thread waits for the whole list
@@ -54,6 +57,8 @@ class Store(Generic[Entry]):
             )
         self._entries[name] = entry
         self._sources[name] = Store._loading[-1] if Store._loading else "a module that was imported before"
+        shipped = Store._fills or _module_being_imported().startswith(f"{self._package}.")
+        (self._local.discard if shipped else self._local.add)(name)
 
     def get(self, name: str) -> Entry:
         """Return the entry called `name`; raises `UnknownNameError`, with the nearest match."""
@@ -72,6 +77,7 @@ class Store(Generic[Entry]):
             if self._filled or self._filling:  # a module that asks for names while it registers sees the earlier ones
                 return
             self._filling = True
+            Store._fills += 1
             try:
                 package = importlib.import_module(self._package)
                 for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__)):
@@ -81,11 +87,12 @@ class Store(Generic[Entry]):
                 self._filled = True
             finally:
                 self._filling = False
+                Store._fills -= 1
 
     def _import(self, module: str) -> None:
         imported = set(sys.modules)
         try:
-            with self._undone_on_error(module):
+            with registering(module):
                 importlib.import_module(module)
         except BaseException:
             # What this module had imported registered its entries in vain: the next call imports it anew.
@@ -98,7 +105,7 @@ class Store(Generic[Entry]):
     def _load(self, point: EntryPoint) -> None:
         name, package = f"{self._group}: {point.name} = {point.value}", _distribution(point)
         try:
-            with self._undone_on_error(f"the package {package!r}"):
+            with registering(f"the package {package!r}"):
                 point.load()
         except (Exception, SystemExit) as error:  # whatever a foreign module does when it is imported
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -111,19 +118,41 @@ class Store(Generic[Entry]):
                 reason,
             )
 
-    @contextmanager
-    def _undone_on_error(self, source: str) -> Iterator[None]:
-        """Name `source` as the origin of what is registered inside; after an error, no store keeps any of it."""
-        before = [(store, dict(store._entries), dict(store._sources)) for store in Store._stores]
-        Store._loading.append(source)
-        try:
-            yield
-        except BaseException:
-            for store, entries, sources in before:
-                store._entries, store._sources = entries, sources
-            raise
-        finally:
-            Store._loading.pop()
+
+@contextmanager
+def registering(source: str) -> Iterator[None]:
+    """Name `source` as the origin of what is registered inside; after an error, no store keeps any of it."""
+    before = [(store, dict(store._entries), dict(store._sources)) for store in Store._stores]
+    Store._loading.append(source)
+    try:
+        yield
+    except BaseException:
+        for store, entries, sources in before:
+            store._entries, store._sources = entries, sources
+        raise
+    finally:
+        Store._loading.pop()
+
+
+def local_names() -> dict[tuple[str, str], str]:
+    """Return the origin of each name that neither this package nor an entry point registered, by kind and name.
+
+    No other process finds such a name unless it imports the same origin.
+    """
+    for store in Store._stores:
+        store._fill()
+    return {(s._kind, name): s._sources[name] for s in Store._stores for name in s._entries if name in s._local}
+
+
+def _module_being_imported() -> str:
+    """Return the name of the innermost module of the call stack whose top level runs; empty if none does."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        name = str(frame.f_globals.get("__name__", ""))
+        if frame.f_code.co_name == "<module>" and not name.startswith("importlib."):
+            return name
+        frame = frame.f_back
+    return ""
 
 
 def _distribution(point: EntryPoint) -> str:

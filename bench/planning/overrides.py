@@ -2,40 +2,49 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
-import math
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from bench.errors import PlanError
 from bench.grid import Settings
+from bench.planning.values import SWEEPS, parse
 from registry import strategies
 from registry.errors import unknown
 from registry.strategy_options import spell
 
-TRUTH = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
-
 
 def apply(settings: Settings, assignments: Sequence[str], grid_strategies: Sequence[str] = ()) -> Settings:
-    """Apply ``KEY=VALUE`` texts; raises `PlanError` that lists every unknown or ill-typed one.
+    """Return the settings with ``KEY=VALUE`` texts applied.
 
     Args:
         settings: of the grid.
         assignments: the texts, as `--set` takes them.
         grid_strategies: strategies whose options decide the types of ``strategy.OPTION``; all if it is empty.
+
+    Raises:
+        PlanError: every unknown key, ill-typed value, list of values, and key that is set twice.
     """
     problems: list[str] = []
+    given: dict[str, list[str]] = {}
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
+        if equals:
+            given.setdefault(key.strip(), []).append(text.strip())
+        else:
+            problems.append(f"--set {assignment!r} has no '='; write KEY=VALUE, e.g. train.epochs=20.")
+    for key, texts in given.items():
         try:
-            if not equals:
-                raise ValueError(f"--set {assignment!r} has no '='; write KEY=VALUE, e.g. train.epochs=20.")
-            settings = _assign(settings, key.strip().split("."), text.strip(), key.strip(), grid_strategies)
+            if len(texts) > 1:
+                raise ValueError(
+                    f"{key} is set {'twice' if len(texts) == 2 else f'{len(texts)} times'}: {' and '.join(texts)}. "
+                    f"Give it once; {SWEEPS}."
+                )
+            settings = _assign(settings, key.split("."), texts[0], key, grid_strategies)
         except ValueError as error:
             problems.append(str(error))
     if problems:
@@ -44,7 +53,7 @@ def apply(settings: Settings, assignments: Sequence[str], grid_strategies: Seque
 
 
 def setting_names() -> dict[str, str]:
-    """Every key that `--set` takes, with its type, its default and what it means."""
+    """Return every key that `--set` takes, with its type, its default and its meaning."""
     names = _described(Settings())
     having: dict[str, dict[str, list[str]]] = {}
     for name in strategies.names():
@@ -55,6 +64,24 @@ def setting_names() -> dict[str, str]:
     for option, texts in having.items():
         names[f"strategy.{option}"] = "; ".join(f"{text}: of {', '.join(owners)}" for text, owners in texts.items())
     return names
+
+
+def unknown_setting(key: str) -> str:
+    """Return the sentence for a key that `--set` does not take, with the nearest match: ``strategy.rank`` for ``rank``.
+
+    Keys with the same last component come first; a key without a dot is compared with last components.
+    """
+    names = setting_names()
+    sentence = unknown("setting", key, names)
+    short = key.rpartition(".")[2]
+    near = [name for name in names if name.rpartition(".")[2] == short]
+    if not near and "." not in key:
+        closest = difflib.get_close_matches(key, [name.rpartition(".")[2] for name in names], n=1, cutoff=0.5)
+        near = [name for name in names if name.rpartition(".")[2] in closest]
+    if not near:
+        return sentence
+    known = sentence.partition(" Known: ")[2]
+    return f"unknown setting {key!r}. Did you mean {' or '.join(map(repr, near))}? Known: {known}"
 
 
 def _described(settings: Any, prefix: str = "") -> dict[str, str]:
@@ -81,15 +108,17 @@ def _assign(settings: Any, path: Sequence[str], text: str, full: str, grid_strat
     if head == "strategy" and rest:
         option = ".".join(rest)
         if option not in strategy_options():
-            raise ValueError(unknown("setting", full, setting_names()))
+            raise ValueError(unknown_setting(full))
         value = _strategy_value(text, option, full, grid_strategies)
         return replace(settings, strategy={**settings.strategy, option: value})
     if head not in {f.name for f in fields(settings)} or is_dataclass(kinds[head]) != bool(rest) or head == "strategy":
-        raise ValueError(unknown("setting", full, setting_names()))
+        raise ValueError(unknown_setting(full))
     inner = getattr(settings, head)
     if rest:
         return replace(settings, **{head: _assign(inner, rest, text, full, grid_strategies)})
-    return replace(settings, **{head: _parse(text, kinds[head], full)})
+    if kinds[head] is str and "," in text:  # a name; a strategy's option may be a text with commas
+        raise ValueError(f"{full}={text} gives several values; {SWEEPS}.")
+    return replace(settings, **{head: parse(text, kinds[head], full)})
 
 
 def _strategy_value(text: str, option: str, key: str, grid_strategies: Sequence[str]) -> Any:
@@ -101,7 +130,7 @@ def _strategy_value(text: str, option: str, key: str, grid_strategies: Sequence[
     errors: list[str] = []
     for name, kind in kinds.items():
         try:
-            values[name] = _parse(text, kind, key)
+            values[name] = parse(text, kind, key)
         except ValueError as error:
             errors.append(str(error))
     if not values:
@@ -112,58 +141,6 @@ def _strategy_value(text: str, option: str, key: str, grid_strategies: Sequence[
     return next(iter(values.values()))
 
 
-def _parse(text: str, kind: Any, key: str) -> Any:
-    try:
-        value = _converted(text, kind)
-    except ValueError:
-        if choices := _choices(kind):
-            raise ValueError(unknown(f"value for {key}:", text, choices)) from None
-        raise ValueError(f"{key}={text!r} is not of type {spell(kind)}.") from None
-    except TypeError:
-        raise ValueError(f"{key} is of type {spell(kind)}, which --set can't read; set it in a grid file.") from None
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{key}={text!r} is not a finite number.")
-    return value
-
-
-def _converted(text: str, kind: Any) -> Any:
-    """Return the value of a text; raises ValueError where it has none, TypeError for a type that is not supported."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin is typing.Annotated:
-        return _converted(text, arguments[0])
-    if origin in (types.UnionType, typing.Union):
-        for part in sorted(arguments, key=lambda part: part is str):  # every text is a str, so that comes last
-            with suppress(ValueError):
-                return _converted(text, part)
-        raise ValueError
-    if origin is typing.Literal:
-        return _looked_up(text, _choices(kind))
-    if kind in (None, type(None)):
-        return _looked_up(text.lower(), {"none": None})
-    if kind is bool:
-        return _looked_up(text.lower(), TRUTH)
-    if kind in (int, float, str):
-        return kind(text)
-    raise TypeError
-
-
-def _looked_up(text: str, values: Mapping[str, Any]) -> Any:
-    if text not in values:
-        raise ValueError
-    return values[text]
-
-
-def _choices(kind: Any) -> dict[str, Any]:
-    """Return the values of a Literal by their texts, also of one that may be none; empty for other types."""
-    arguments = typing.get_args(kind)
-    if typing.get_origin(kind) is typing.Literal:
-        return {"none" if a is None else str(a).lower() if isinstance(a, bool) else str(a): a for a in arguments}
-    if typing.get_origin(kind) in (types.UnionType, typing.Union) and type(None) in arguments and len(arguments) == 2:
-        choices = _choices(next(part for part in arguments if part is not type(None)))
-        return choices | {"none": None} if choices else {}
-    return {}
-
-
 def strategy_options() -> Mapping[str, Any]:
-    """All options that any registered strategy has, with their defaults."""
+    """Return all options that any registered strategy has, with their defaults."""
     return {key: value for name in strategies.names() for key, value in strategies.options(name).items()}

@@ -1,40 +1,174 @@
-"""Plug-ins beside a grid: files and folders of Python that register backbones, strategies, heads or datasets."""
+"""Plug-ins without installation: Python files, or folders of them, that register names when they are imported."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 import sys
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
-_loaded: set[Path] = set()
+from bench.errors import BenchError, PluginError
+from registry.errors import RegistryError
+from registry.store import local_names, registering
 
 
 def load(sources: Sequence[Path]) -> None:
-    """Import plug-ins, each file once per process.
+    """Import plug-ins, each once per process.
+
+    Their folders stay importable afterwards, because builders import when they are called. The folders stand at the
+    end of `sys.path`, so no file in them takes the place of an installed package.
 
     Args:
-        sources: Python files, and folders whose Python files are imported in the order of their names.
+        sources: .py files, or folders whose .py files are imported in the order of their names.
+
+    Raises:
+        PluginError: a source that is not there, or a file that can't be imported, with line and error.
     """
-    for path in files(sources):
-        if path in _loaded:
-            continue
-        _loaded.add(path)
-        sys.path.insert(0, str(path.parent))
-        try:
+    for source in (source.resolve() for source in sources):
+        if not source.is_dir() and not (source.is_file() and source.suffix == ".py"):
+            what = "is no .py file" if source.exists() else "is not there"
+            raise PluginError(f"the plug-in {source} {what}; give a .py file, or a folder of .py files.")
+        for path in sorted(source.glob("*.py")) if source.is_dir() else [source]:
+            if not _is_loaded(path):
+                _import(path, may_hide=path == source)
+
+
+def run_file(path: Path, what: str = "the grid file") -> ModuleType:
+    """Run a file as a module of its own, once per process for the same content, and return the module.
+
+    The folder of the file is importable as in `load`.
+
+    Args:
+        path: the file.
+        what: the words for it in the error.
+
+    Raises:
+        PluginError: the file can't be run.
+    """
+    path = path.resolve()
+    with _imports_from(path, what):
+        content = path.read_bytes()
+        # The content is in the name, so that an edited file is run anew by a process that goes on, e.g. a notebook.
+        name = f"bench_file_{hashlib.sha256(os.fsencode(path) + content).hexdigest()[:16]}"
+        if name not in sys.modules:
+            module = ModuleType(name)
+            module.__file__ = str(path)
+            sys.modules[name] = module  # `dataclass` looks its module up there
+            exec(compile(content, str(path), "exec"), module.__dict__)
+    return sys.modules[name]
+
+
+def with_grid_file(sources: Sequence[Path], path: Path) -> tuple[Path, ...]:
+    """Return the sources, and the grid file as well if names are registered here that no source brings."""
+    brought = [any(Path(origin).is_relative_to(source) for source in sources) for origin in local_names().values()]
+    return tuple(sources) if all(brought) else (*sources, path.resolve())
+
+
+def digests(sources: Sequence[Path]) -> dict[str, str]:
+    """Return the SHA-256 (hex) of each file of the plug-ins by its path, for the provenance of a record.
+
+    For a folder, these are its .py files and those in folders below it; for a file, also the files that this process
+    has imported from its folder.
+    """
+    paths: set[Path] = set()
+    for source in sources:
+        paths |= set(source.rglob("*.py")) if source.is_dir() else {source, *_imported_from(source.parent).values()}
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths) if path.is_file()}
+
+
+def _import(path: Path, *, may_hide: bool) -> None:
+    """Import a file under its own name, so that others can import it; `may_hide`: or under a private one."""
+    with _imports_from(path, "the plug-in"):
+        origin = _found_as(path.stem)
+        if origin is not None and origin.exists() and origin.samefile(path):
             importlib.import_module(path.stem)
-        finally:
-            sys.path.remove(str(path.parent))
+            return
+        if not may_hide and path.stem.isidentifier():
+            raise PluginError(
+                f"the plug-in {path} has the name of a module that Python finds first, at {origin or path.stem}: "
+                "rename the file."
+            )
+    run_file(path, "the plug-in")
 
 
-def files(sources: Sequence[Path]) -> list[Path]:
-    """The Python files of some sources."""
-    return [
-        file.resolve() for source in sources for file in (sorted(source.glob("*.py")) if source.is_dir() else [source])
-    ]
+def _found_as(name: str) -> Path | None:
+    """Return the file that ``import name`` reads; None for a built-in module, or a name that can't be imported."""
+    try:
+        found = importlib.util.find_spec(name) if name.isidentifier() else None
+    except ValueError:  # e.g. __main__
+        return None
+    return Path(found.origin) if found and found.origin else None
 
 
-def digests(sources: Sequence[Path]) -> Mapping[str, str]:
-    """SHA-256 (hex) of each file, by its path."""
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files(sources)}
+def _register_own_names() -> None:
+    """Import everything that is registered without plug-ins, so that a plug-in can't take such a name."""
+    for package in ("backbones", "strategies", "heads", "datasets"):
+        importlib.import_module(f"registry.{package}").names()
+
+
+@contextmanager
+def _imports_from(path: Path, what: str) -> Iterator[None]:
+    """Make the folder of `path` importable, and name `path` as the origin of what is registered inside.
+
+    Raises:
+        PluginError: any error inside. Nothing that was registered or imported from the folder since then is kept.
+    """
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    importlib.invalidate_caches()  # the files may be younger than the folder's listing
+    _register_own_names()
+    before = set(sys.modules)
+    try:
+        with registering(str(path)):
+            yield
+    except PluginError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a user's file does
+        for name in _imported_from(path.parent).keys() - before:
+            del sys.modules[name]
+        for name in [name for name in set(sys.modules) - before if name.startswith("bench_file_")]:
+            del sys.modules[name]
+        text = " ".join(str(error).split())
+        if not isinstance(error, BenchError | RegistryError):
+            text = f"{type(error).__name__}: {text}"
+        raise PluginError(
+            f"{what} {path} can't be run: {text.rstrip('.')} ({_place(error, path)}). Mend it."
+        ) from error
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """Return the line that is to blame, in the user's own files: ``line 3``, or ``line 3 of /a/file.py``."""
+    if isinstance(error, SyntaxError) and error.filename:
+        file, line = error.filename, error.lineno or 0
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if Path(frame.filename).parent == path.parent]
+        file, line = (own[-1].filename, own[-1].lineno or 0) if own else (str(path), 0)
+    return f"line {line}" + ("" if file == str(path) else f" of {file}")
+
+
+def _is_loaded(path: Path) -> bool:
+    """Tell whether a module of this process was read from a file, under whatever name."""
+    files = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    named = [Path(file) for file in files if isinstance(file, str) and file.endswith(path.name)]
+    return any(file.exists() and file.samefile(path) for file in named)
+
+
+def _imported_from(folder: Path) -> dict[str, Path]:
+    """Return the files of the modules whose top-level module or package lies in a folder, by module name."""
+    files: dict[str, Path] = {}
+    for name, module in list(sys.modules.items()):
+        top = sys.modules.get(name.partition(".")[0])
+        file = getattr(module, "__file__", None)
+        if top is None or not isinstance(file, str) or name.partition(".")[0] in ("__main__", "bench", "registry"):
+            continue
+        package = list(getattr(top, "__path__", []))
+        place = Path(package[0] if package else getattr(top, "__file__", None) or "").parent
+        if place == folder:
+            files[name] = Path(file)
+    return files

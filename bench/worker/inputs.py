@@ -55,7 +55,7 @@ def provenance(
             "n_organs": len(organs),
             "official": nuinsseg.is_official(images.values()),
         },
-        "folds_digest": folds.manifest_digest(assigned, images.values()),
+        "folds_digest": folds.assignment_digest(assigned, images.values()),
         "checkpoint": None,
         "checkpoint_digest": None,
     }

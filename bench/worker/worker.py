@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bench.grid import Run
 from bench.planning import plugins
+from bench.planning.plan import with_neutral_options
 from bench.results import record, retry, run_lock
 from bench.results.failure import Failure
 from bench.results.record import RunRecord
@@ -55,7 +56,7 @@ def work(
     statuses: dict[str, str] = {}
     images: dict[str, Image] = {}
     with StopFlag() as flag:
-        remaining = list(runs)
+        remaining = [with_neutral_options(run) for run in runs]
         while remaining and not flag():
             for run in remaining:
                 try:

@@ -37,18 +37,30 @@ _MARK = "applied_strategy"
 
 
 def register(
-    name: str, *, summary: str, source: str, lr: float, trains: bool = True, head: str | None = None
+    name: str,
+    *,
+    summary: str,
+    source: str,
+    lr: float,
+    trains: bool = True,
+    head: str | None = None,
+    neutral: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorator: register ``apply(sam, *, tokens, **options)``; the fields are those of `Strategy`.
 
     Raises:
         DuplicateNameError: a name that is taken.
-        StrategyError: an option without default, or whose type can't be told.
+        StrategyError: an option without default, or whose type can't be told; a neutral value that does not fit.
     """
 
     def add(apply: Callable[..., None]) -> Callable[..., None]:
-        strategy_options.read(name, apply)
-        _store.add(name, Strategy(name, apply, summary, source, lr, trains, head))
+        kinds = {option: kind for option, (kind, _) in strategy_options.read(name, apply).items()}
+        for option in neutral or {}:
+            if option not in kinds:
+                raise StrategyError(unknown(f"option of strategy {name!r} in neutral:", option, kinds))
+        if problems := strategy_options.misfits(name, neutral or {}, kinds):
+            raise StrategyError("neutral: " + " ".join(problems))
+        _store.add(name, Strategy(name, apply, summary, source, lr, trains, head, dict(neutral or {})))
         return apply
 
     return add

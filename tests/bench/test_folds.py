@@ -119,7 +119,7 @@ def test_inner_split_that_is_impossible() -> None:
     with pytest.raises(FoldError) as caught:
         folds.inner_split(["a", "b"], seed=0, groups=["g", "g"])
     assert str(caught.value) == (
-        "2 training images, all of the group 'g', can't be parted into training and validation: "
+        "2 training images, all of the group 'g', can't be split into training and validation: "
         "at least two groups are needed. Use more folds or more data."
     )
     with pytest.raises(FoldError, match=r"the validation fraction is 1\.0; it must lie between 0 and 1"):
@@ -130,14 +130,14 @@ def test_manifest_is_what_its_digest_says(tmp_path: Path) -> None:
     here = Path()
     samples = [Sample("b", "human brain, left", here, here, "g"), Sample("a", "human bladder", here, here, "a")]
     path = tmp_path / "results" / "folds.csv"
-    digest = folds.write_manifest(path, {"b": 2, "a": 1}, samples)
+    digest = folds.write_assignment(path, {"b": 2, "a": 1}, samples)
     assert path.read_text() == 'stem,organ,group,fold\na,human bladder,a,1\nb,"human brain, left",g,2\n'
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert digest == folds.manifest_digest({"a": 1, "b": 2}, samples)
-    assert digest != folds.manifest_digest({"a": 1, "b": 1}, samples)
-    bare = folds.write_manifest(path, {"b": 2, "a": 1})
+    assert digest == folds.assignment_digest({"a": 1, "b": 2}, samples)
+    assert digest != folds.assignment_digest({"a": 1, "b": 1}, samples)
+    bare = folds.write_assignment(path, {"b": 2, "a": 1})
     assert path.read_text() == "stem,organ,group,fold\na,,,1\nb,,,2\n"
-    assert bare == folds.manifest_digest({"a": 1, "b": 2})
+    assert bare == folds.assignment_digest({"a": 1, "b": 2})
     assert [entry.name for entry in path.parent.iterdir()] == ["folds.csv"]
 
 

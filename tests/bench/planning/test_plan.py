@@ -6,7 +6,7 @@ import pytest
 
 from bench.errors import PlanError
 from bench.grid import FoldSettings, Grid, Settings, TrainSettings, cell_id
-from bench.planning import overrides, plan
+from bench.planning import overrides, plan, selection
 
 DIGEST = "d" * 16
 
@@ -187,10 +187,10 @@ def test_all_problems_are_reported_at_once():
 
 def test_only_narrows_and_refuses_what_the_grid_does_not_have():
     default = plan.load_grid("default")
-    narrowed = plan.narrow(default, ["backbone=mobile_sam,tiny_sam", "strategy=full", "fold=2,5"])
+    narrowed = selection.narrow(default, ["backbone=mobile_sam,tiny_sam", "strategy=full", "fold=2,5"])
     assert (narrowed.backbones, narrowed.strategies, narrowed.folds) == (("mobile_sam", "tiny_sam"), ("full",), (2, 5))
     with pytest.raises(PlanError) as caught:
-        plan.narrow(default, ["backbone=mobilesam", "fold=9", "organ=liver"])
+        selection.narrow(default, ["backbone=mobilesam", "fold=9", "organ=liver"])
     assert [p.split(";")[0] for p in caught.value.problems][1:] == [
         "--only fold=9: this grid has folds 1 to 5.",
         "--only 'organ=liver': write backbone=A,B or strategy=A,B or fold=1,2.",
@@ -221,7 +221,7 @@ def test_what_a_grid_file_gets_wrong_is_told_too(tmp_path):
         )
     text = str(caught.value)
     assert "unknown setting 'strategy.rnak'. Did you mean 'strategy.rank'?" in text
-    assert "the grid names folds [7]; with folds.n_splits=2 there are 1 to 2." in text
+    assert "the grid names fold 7; with folds.n_splits=2 there are folds 1 to 2." in text
     assert "strategy.rank is 0; it must be above 0." in text
     assert "scale is 0.0; it must be above 0 and at most 8, or none." in text
     path = tmp_path / "faulty.py"
@@ -232,5 +232,5 @@ def test_what_a_grid_file_gets_wrong_is_told_too(tmp_path):
 
 def test_only_given_twice_adds_up():
     default = plan.load_grid("default")
-    both = plan.narrow(default, ["backbone=mobile_sam", "backbone=tiny_sam", "fold=3,1", "fold=1"])
+    both = selection.narrow(default, ["backbone=mobile_sam", "backbone=tiny_sam", "fold=3,1", "fold=1"])
     assert (both.backbones, both.folds) == (("mobile_sam", "tiny_sam"), (1, 3))

@@ -1,0 +1,116 @@
+"""Problems of a grid: unknown names and settings out of range, a sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from bench.grid import Grid, Settings
+from bench.planning import overrides
+from registry import backbones, datasets, heads, strategies
+from registry.errors import UnknownNameError
+
+
+def of_grid(grid: Grid) -> list[str]:
+    """Return a sentence for everything that is wrong with a grid, in the order of its parts."""
+    outside = [
+        f"{name} is {value}; it must be {allowed}."
+        for name, value, is_fine, allowed in (*_ranges(grid.settings), *_option_ranges(grid.settings))
+        if not is_fine
+    ]
+    return [*_names(grid), *_image_size(grid.settings), *_options(grid), *_folds(grid), *outside]
+
+
+def fold_list(folds: Sequence[int]) -> str:
+    """Return fold numbers in words: ``folds 1 to 5``, ``folds 1 and 3``, ``fold 2``."""
+    if len(folds) == 1:
+        return f"fold {folds[0]}"
+    if len(folds) > 2 and list(folds) == list(range(folds[0], folds[-1] + 1)):
+        return f"folds {folds[0]} to {folds[-1]}"
+    return f"folds {', '.join(map(str, folds[:-1]))} and {folds[-1]}"
+
+
+def _names(grid: Grid) -> list[str]:
+    lookups: list[tuple[Callable[[str], Any], Sequence[str]]] = [
+        (backbones.card, grid.backbones),
+        (strategies.get, grid.strategies),
+        (heads.get, (grid.settings.head,)),
+        (datasets.get, (grid.settings.dataset,)),
+    ]
+    sentences: list[str] = []
+    for look_up, names in lookups:
+        for name in names:
+            try:
+                look_up(name)
+            except UnknownNameError as error:
+                sentences.append(str(error))
+    return sentences
+
+
+def _image_size(settings: Settings) -> list[str]:
+    size = settings.image_size
+    if size > 0 and size % 64 == 0:
+        return []
+    return [f"image_size is {size}; it must be a positive multiple of 64, e.g. 256, 512 or 1024."]
+
+
+def _options(grid: Grid) -> list[str]:
+    given, known = grid.settings.strategy, overrides.strategy_options()
+    unknown = [overrides.unknown_setting(f"strategy.{option}") for option in given if option not in known]
+    registered = [name for name in grid.strategies if name in strategies.names()]
+    return unknown + [problem for name in registered for problem in strategies.option_problems(name, given)]
+
+
+def _folds(grid: Grid) -> list[str]:
+    count = grid.settings.folds.n_splits
+    if outside := [fold for fold in grid.folds or () if not 1 <= fold <= count]:
+        return [f"the grid names {fold_list(outside)}; with folds.n_splits={count} there are folds 1 to {count}."]
+    return []
+
+
+def _ranges(s: Settings) -> list[tuple[str, float | None, bool, str]]:
+    """Return name, value, whether it is in range, and the range in words, of each setting that has one."""
+    t = s.train
+    return [
+        ("scale", s.scale, s.scale is None or 0 < s.scale <= 8, "above 0 and at most 8, or none"),
+        ("folds.n_splits", s.folds.n_splits, s.folds.n_splits >= 2, "2 or more"),
+        ("folds.seed", s.folds.seed, 0 <= s.folds.seed < 2**32, "at least 0 and below 2**32"),
+        ("seed", s.seed, s.seed >= 0, "0 or more"),
+        ("train.epochs", t.epochs, t.epochs >= 1, "1 or more"),
+        ("train.batch_size", t.batch_size, t.batch_size >= 1, "1 or more"),
+        ("train.lr", t.lr, t.lr is None or 0 < t.lr <= 1, "above 0 and at most 1, or none"),
+        ("train.weight_decay", t.weight_decay, t.weight_decay >= 0, "0 or more"),
+        ("train.warmup_steps", t.warmup_steps, t.warmup_steps >= 0, "0 or more"),
+        ("train.clip_norm", t.clip_norm, t.clip_norm > 0, "above 0"),
+        (
+            "folds.validation_fraction",
+            s.folds.validation_fraction,
+            0 < s.folds.validation_fraction < 1,
+            "between 0 and 1",
+        ),
+        ("train.validate_every", t.validate_every, t.validate_every >= 1, "1 or more"),
+        ("train.patience", t.patience, t.patience >= 0, "0 or more"),
+        ("train.stain_jitter", t.stain_jitter, 0 <= t.stain_jitter < 1, "at least 0 and below 1"),
+        ("train.scale_jitter", t.scale_jitter, 0 <= t.scale_jitter < 1, "at least 0 and below 1"),
+    ]
+
+
+def _option_ranges(settings: Settings) -> list[tuple[str, float | None, bool, str]]:
+    """Numbers of strategies (ranks, widths, scales) are above 0, unless a strategy's own default or neutral is not."""
+    ranges: list[tuple[str, float | None, bool, str]] = []
+    for option, value in settings.strategy.items():
+        if not _is_number(value):
+            continue
+        own = [
+            values[option]
+            for name in strategies.names()
+            for values in (strategies.options(name), strategies.get(name).neutral)
+            if option in values
+        ]
+        may_be_zero = any(_is_number(number) and number <= 0 for number in own)
+        ranges.append((f"strategy.{option}", value, value > 0 or may_be_zero, "above 0"))
+    return ranges
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
