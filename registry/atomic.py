@@ -33,12 +33,12 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """
     if path.is_dir():
         raise IsADirectoryError(f"{path} is a folder; give the name of a file.")
-    # Below /dev and /proc links lead to what another process has open: replaced, it would go on with the old file.
-    if (path.exists() and not path.is_file()) or path.absolute().parts[1:2] in (("dev",), ("proc",)):
+    if is_stream(path):
         with tempfile.TemporaryDirectory(prefix="nuclei-bench-") as folder:
             temporary = Path(folder) / "output"
             yield temporary
-            with temporary.open("rb") as source, path.open("wb") as target:
+            # Appended and not truncated, because standard output may be a file that others have written to.
+            with temporary.open("rb") as source, open(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as target:
                 shutil.copyfileobj(source, target)
         return
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
@@ -55,6 +55,17 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_stream(path: Path) -> bool:
+    """Return whether bytes can only be written into a path: a device, a FIFO, or the open file of a process.
+
+    Below /dev and /proc, links lead to what a process has open; if such a file were replaced, the process would go on
+    with the old one. /dev/shm is a folder for files.
+    """
+    parts = path.absolute().parts
+    opened = parts[1:2] in (("dev",), ("proc",)) and parts[1:3] != ("dev", "shm")
+    return opened or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def remove_unfinished(folder: Path) -> None:

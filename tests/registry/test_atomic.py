@@ -82,3 +82,27 @@ def test_standard_output_is_written_into_whatever_it_is(tmp_path):
     with (tmp_path / "out").open("w") as file:
         subprocess.run(command, stdout=file, check=True)
         assert os.fstat(file.fileno()).st_size == 5  # the file that was open, not another of its name
+
+
+def test_standard_output_that_is_appended_to_a_file_keeps_what_is_there(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    script = "from pathlib import Path; from registry import atomic; atomic.write_text(Path('/dev/stdout'), 'text\\n')"
+    with log.open("a") as target:
+        subprocess.run([sys.executable, "-c", script], stdout=target, check=True)
+    assert log.read_text() == "before\ntext\n"
+
+
+def test_a_device_that_does_not_exist_is_not_made():
+    with pytest.raises(FileNotFoundError):
+        atomic.write_text(Path("/dev/no-such-device"), "x")
+    assert not Path("/dev/no-such-device").exists()
+
+
+def test_what_can_be_replaced_and_what_is_written_into(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("file")
+    streams = (Path("/dev/stdout"), Path("/dev/fd/1"), Path("/dev/null"), tmp_path / "fifo")
+    files = (tmp_path / "file", tmp_path / "link", tmp_path / "new", tmp_path, Path("/dev/shm/new"))
+    assert all(map(atomic.is_stream, streams)) and not any(map(atomic.is_stream, files))
