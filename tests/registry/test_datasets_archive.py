@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import os
 import shutil
 import stat
 import threading
@@ -41,17 +42,17 @@ def release(top: str = "NuInsSeg/") -> bytes:
 
 
 class Server:
-    """Serves one body under any name; can refuse ranges and cut the body; keeps the ranges asked for."""
+    """Serves one body under any name; can refuse ranges and cut the body; keeps the requested ranges."""
 
     def __init__(self, body: bytes) -> None:
-        self.body, self.ranges, self.cut, self.asked = body, True, 0, []  # type: ignore[var-annotated]
+        self.body, self.ranges, self.cut, self.requests = body, True, 0, []  # type: ignore[var-annotated]
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                asked = self.headers.get("Range")
-                outer.asked.append(asked)
-                start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and outer.ranges else 0
+                requested = self.headers.get("Range")
+                outer.requests.append(requested)
+                start = int(requested.removeprefix("bytes=").rstrip("-")) if requested and outer.ranges else 0
                 status = 404 if not self.path.endswith(".zip") else 416 if start >= len(outer.body) else 200
                 self.send_response(206 if start and status == 200 else status)
                 self.send_header("Content-Length", str(len(outer.body) - start if status == 200 else 0))
@@ -100,7 +101,7 @@ def test_prepare_downloads_unpacks_what_is_needed_and_is_done(server: Server, tm
     datasets.get("nuinsseg").prepare(root)  # there already
     shutil.rmtree(root)
     datasets.get("nuinsseg").prepare(root)  # from the archive that was kept
-    assert server.asked == [None]
+    assert server.requests == [None]
 
 
 def test_a_cut_download_continues(server: Server, tmp_path: Path) -> None:
@@ -112,7 +113,7 @@ def test_a_cut_download_continues(server: Server, tmp_path: Path) -> None:
     assert 0 < arrived <= 2_000_000
     server.cut = 0
     datasets.get("nuinsseg").prepare(tmp_path / "nuinsseg")
-    assert server.asked == [None, f"bytes={arrived}-"]
+    assert server.requests == [None, f"bytes={arrived}-"]
     assert (tmp_path / "NuInsSeg.zip").read_bytes() == server.body
 
 
@@ -120,7 +121,7 @@ def test_without_ranges_it_starts_again(server: Server, tmp_path: Path) -> None:
     server.ranges = False
     (tmp_path / "NuInsSeg.zip.part").write_bytes(b"some other beginning")
     datasets.get("nuinsseg").prepare(tmp_path / "nuinsseg")
-    assert server.asked == ["bytes=20-"]
+    assert server.requests == ["bytes=20-"]
     assert (tmp_path / "NuInsSeg.zip").read_bytes() == server.body
 
 
@@ -151,13 +152,13 @@ def test_absent_file_and_absent_server(server: Server, tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.zip"))
 
 
-def test_full_disk_is_told_before_anything_is_written(
+def test_full_disk_is_reported_before_anything_is_written(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(archive.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 9, 1))
     with pytest.raises(DataError, match=r"not enough space to download .* MiB free. Nothing was written"):
         archive.fetch(f"{server.url}/a.zip", tmp_path / "a.zip", size_bytes=len(server.body), progress=False)
-    assert server.asked == []
+    assert server.requests == []
     (tmp_path / "NuInsSeg.zip").write_bytes(server.body)
     with pytest.raises(DataError, match="not enough space to unpack"):
         datasets.get("nuinsseg").prepare(tmp_path / "nuinsseg")
@@ -165,10 +166,10 @@ def test_full_disk_is_told_before_anything_is_written(
 
 
 def test_prepare_leaves_other_files_alone(server: Server, tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("mine")
+    (tmp_path / "thesis.tex").write_text("text")
     with pytest.raises(DataError, match="exists and holds something else; name an empty or new folder"):
         datasets.get("nuinsseg").prepare(tmp_path)
-    assert server.asked == []
+    assert server.requests == []
 
 
 # --- unpacking
@@ -225,6 +226,37 @@ def test_damaged_archives(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Bad CRC-32"):
         archive.unpack(path, tmp_path / "target", lambda _: True)
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_names_that_are_not_what_the_archive_says_of_them(tmp_path: Path) -> None:
+    """Marked as UTF-8, and no UTF-8."""
+    path = write_zip(tmp_path / "a.zip", "organ/é.png")
+    path.write_bytes(path.read_bytes().replace("é".encode(), b"\xff\xfe"))
+    with pytest.raises(DataError, match=r"is damaged or no zip archive .*; remove it and fetch it again"):
+        archive.unpack(path, tmp_path / "target", lambda _: True)
+
+
+def test_damaged_lzma_members(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("organ/s.png", bytes(range(256)) * 8)
+    content = bytearray(path.read_bytes())
+    at = content.index(b"organ/s.png") + len("organ/s.png") + 4
+    content[at : at + 5] = b"\xff" * 5  # the properties of the coder
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"is damaged or no zip archive .*; remove it and fetch it again"):
+        archive.unpack(path, tmp_path / "target", lambda _: True)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.zip"]
+
+
+def test_folders_follow_the_umask(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "a.zip", "organ/s.png")
+    before = os.umask(0o027)
+    try:
+        archive.unpack(path, tmp_path / "target", lambda _: True)
+    finally:
+        os.umask(before)
+    assert {p.stat().st_mode & 0o777 for p in (tmp_path / "target", tmp_path / "target" / "organ")} == {0o750}
 
 
 def test_archive_without_anything_wanted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""NuInsSeg's layout: what is read, and what is said of everything that should not be there."""
+"""NuInsSeg's layout: samples that are read, and messages about folders and files that can't be used."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def root(tmp_path: Path) -> Path:
     (root / "human brain" / "tissue images" / "._human_brain_1.png").write_bytes(b"x")
     (root / "human brain" / "vague areas" / "mask binary").mkdir(parents=True)
     (root / "notes").mkdir()
-    (root / "readme.txt").write_text("mine")
+    (root / "readme.txt").write_text("text")
     return root
 
 
@@ -67,12 +67,12 @@ def refusal_of(image_path: Path, label_path: Path) -> str:
     return str(caught.value)
 
 
-# --- what is there
+# --- sound datasets
 
 
 def test_samples_are_sorted_by_stem_and_are_their_own_group(root: Path) -> None:
-    found = datasets.get("nuinsseg").samples(root)
-    assert [(s.stem, s.organ, s.group) for s in found] == [
+    samples = datasets.get("nuinsseg").samples(root)
+    assert [(s.stem, s.organ, s.group) for s in samples] == [
         ("human_bladder_02", "human bladder", "human_bladder_02"),
         ("human_bladder_10", "human bladder", "human_bladder_10"),
         ("human_brain_1", "human brain", "human_brain_1"),
@@ -136,7 +136,7 @@ def test_real_tissue_is_sound() -> None:
     assert groups == {row["id"]: row["group"] for row in rows}
 
 
-def test_only_the_releases_own_names_are_official() -> None:
+def test_names_of_the_release_are_official_and_others_are_not() -> None:
     listed = SHARED / "data" / "nuinsseg_files_and_folds.csv"
     if not listed.is_file():
         pytest.skip("shared/data/nuinsseg_files_and_folds.csv is not beside the checkout")
@@ -149,22 +149,22 @@ def test_only_the_releases_own_names_are_official() -> None:
 
 
 def test_fingerprint_is_the_digest_of_names_groups_and_bytes(root: Path) -> None:
-    found = datasets.get("nuinsseg").samples(root)
+    samples = datasets.get("nuinsseg").samples(root)
     lines = "".join(
         f"{s.organ}/{s.stem}\t{s.group}\t{hashlib.sha256(s.image_path.read_bytes()).hexdigest()}"
         f"\t{hashlib.sha256(s.label_path.read_bytes()).hexdigest()}\n"
-        for s in found
+        for s in samples
     )
-    before = datasets.fingerprint(found)
-    assert before == hashlib.sha256(lines.encode()).hexdigest() == datasets.fingerprint(reversed(found))
+    before = datasets.fingerprint(samples)
+    assert before == hashlib.sha256(lines.encode()).hexdigest() == datasets.fingerprint(reversed(samples))
     add(root, "human brain", "human_brain_1", label=LABEL + 1)
-    assert datasets.fingerprint(found) != before
-    found[0].image_path.unlink()
+    assert datasets.fingerprint(samples) != before
+    samples[0].image_path.unlink()
     with pytest.raises(DataError, match=r"human_bladder_02\.png can't be read: No such file"):
-        datasets.fingerprint(found)
+        datasets.fingerprint(samples)
 
 
-# --- what is wrong with the layout
+# --- faults of the layout
 
 
 def test_missing_folder_says_how_to_get_it(tmp_path: Path) -> None:
@@ -294,7 +294,7 @@ def test_file_that_may_not_be_read(root: Path) -> None:
     assert "can't be read as a PNG image: Permission denied" in refusal_of(sample.image_path, sample.label_path)
 
 
-# --- what is wrong with a file
+# --- faults of a file
 
 
 def png16(path: Path) -> None:
@@ -378,7 +378,6 @@ def test_empty_label_maps_are_legal_and_noted(tmp_path: Path) -> None:
     assert "holds the one label 255: is it a binary mask" in report.notes[1]
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")  # said of the TIFF header, besides the error
 @pytest.mark.parametrize("kept", [0, 10, 30, 0.5, 0.9])
 def test_truncated_files(tmp_path: Path, kept: float) -> None:
     image = np.random.default_rng(1).integers(0, 256, (64, 64, 3)).astype(np.uint8)

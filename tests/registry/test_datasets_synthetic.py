@@ -1,7 +1,8 @@
-"""Synthetic tissue: the same bytes for the same seed, the release's layout, and neither trivial nor noise."""
+"""Synthetic tissue: same bytes for the same seed, NuInsSeg's layout, and tissue that can be learned."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,9 @@ def test_layout_counts_and_soundness(root: Path) -> None:
     assert {organ: counts["samples"] for organ, counts in report.organs.items()} == {
         f"synthetic organ {k:02d}": 2 for k in (1, 2, 3, 4)
     }
-    found = datasets.get("synthetic").samples(root)
-    assert found[0].stem == "synthetic_organ_01_0001"
-    assert datasets.fingerprint(found) == datasets.fingerprint(datasets.get("nuinsseg").samples(root))
+    samples = datasets.get("synthetic").samples(root)
+    assert samples[0].stem == "synthetic_organ_01_0001"
+    assert datasets.fingerprint(samples) == datasets.fingerprint(datasets.get("nuinsseg").samples(root))
     assert [path.name for path in root.parent.iterdir()] == ["set"]
 
 
@@ -53,8 +54,8 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     digests = []
     for name, seed, n_images in (("a", 5, 4), ("b", 5, 4), ("c", 6, 4), ("d", 5, 6)):
         synthetic.write(tmp_path / name, n_images=n_images, image_size=64, organs=2, seed=seed)
-        found = datasets.get("synthetic").samples(tmp_path / name)
-        digests.append(datasets.fingerprint([s for s in found if s.stem[-4:] in ("0001", "0002")]))
+        samples = datasets.get("synthetic").samples(tmp_path / name)
+        digests.append(datasets.fingerprint([s for s in samples if s.stem[-4:] in ("0001", "0002")]))
     assert digests[0] == digests[1] == digests[3] != digests[2]
 
 
@@ -64,8 +65,8 @@ def test_a_threshold_finds_most_but_not_all(root: Path) -> None:
     for sample in dataset.samples(root):
         image, label_map = dataset.read(sample)
         haematoxylin = gaussian(rgb2hed(image)[..., 0], 1)
-        found, true = haematoxylin > threshold_otsu(haematoxylin), label_map > 0
-        dice.append(2 * (found & true).sum() / (found.sum() + true.sum()))
+        predicted, true = haematoxylin > threshold_otsu(haematoxylin), label_map > 0
+        dice.append(2 * (predicted & true).sum() / (predicted.sum() + true.sum()))
     assert 0.72 < np.mean(dice) < 0.93
 
 
@@ -94,13 +95,13 @@ def test_nuclei_absorb_by_the_haematoxylin_vector() -> None:
 
 
 def test_prepare_writes_the_default_set_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Path] = []
-    monkeypatch.setattr(synthetic, "write", asked.append)
+    written: list[Path] = []
+    monkeypatch.setattr(synthetic, "write", written.append)
     datasets.get("synthetic").prepare(tmp_path / "absent")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
     datasets.get("synthetic").prepare(tmp_path / "full")
-    assert asked == [tmp_path / "absent"]
+    assert written == [tmp_path / "absent"]
 
 
 def test_missing_folder_names_the_command(tmp_path: Path) -> None:
@@ -110,14 +111,14 @@ def test_missing_folder_names_the_command(tmp_path: Path) -> None:
 
 def test_31_organs_look_different(tmp_path: Path) -> None:
     synthetic.write(tmp_path / "set", n_images=31, image_size=64, organs=31)
-    found = datasets.get("synthetic").samples(tmp_path / "set")
-    assert len({sample.organ for sample in found}) == 31
-    means = np.array([datasets.get("synthetic").read(sample)[0].mean((0, 1)) for sample in found])
+    samples = datasets.get("synthetic").samples(tmp_path / "set")
+    assert len({sample.organ for sample in samples}) == 31
+    means = np.array([datasets.get("synthetic").read(sample)[0].mean((0, 1)) for sample in samples])
     assert means.std(axis=0).max() > 8
 
 
 def test_refuses_a_folder_that_holds_something(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("text")
     with pytest.raises(DataError, match="exists and is not an empty folder; name another one, or remove it first"):
         synthetic.write(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -125,7 +126,7 @@ def test_refuses_a_folder_that_holds_something(tmp_path: Path) -> None:
         synthetic.write(tmp_path / "file" / "below", n_images=1, organs=1, image_size=64)
 
 
-def test_all_wrong_numbers_are_told_at_once(tmp_path: Path) -> None:
+def test_all_wrong_numbers_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         synthetic.write(tmp_path / "set", n_images=3, image_size=10, organs=32, seed=-1, nuclei=(9, 2))
     assert str(caught.value) == (
@@ -136,7 +137,7 @@ def test_all_wrong_numbers_are_told_at_once(tmp_path: Path) -> None:
     )
 
 
-def test_an_interrupted_set_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_set_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -144,6 +145,16 @@ def test_an_interrupted_set_is_not_there(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(DataError, match=r"could not be written to .*No space left on device"):
         synthetic.write(tmp_path / "set", n_images=1, organs=1, image_size=64)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_set_follows_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        synthetic.write(tmp_path / "set", n_images=1, organs=1, image_size=64)
+    finally:
+        os.umask(before)
+    folders = [tmp_path / "set", *(p for p in (tmp_path / "set").rglob("*") if p.is_dir())]
+    assert {folder.stat().st_mode & 0o777 for folder in folders} == {0o750}
 
 
 def test_labels_beyond_16_bits_are_refused(tmp_path: Path) -> None:
