@@ -141,7 +141,7 @@ def _not_there(
     if profile.gpus and not kinds:
         others = f"; partition {', '.join(elsewhere)} has some" if elsewhere else ""
         found.append(
-            f"gpus = {profile.gpus}: no node of {where} has a GPU{others}. Write another partition, or gpus = 0, in the "
+            f"gpus = {profile.gpus}: no node of {where} has a GPU{others}. Write another partition or gpus = 0 in the "
             "profile, or pass --device cpu."
         )
     elif profile.gpus and profile.gpu and profile.gpu not in kinds:

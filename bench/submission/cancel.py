@@ -1,4 +1,4 @@
-"""End runs that a user no longer wants, and only these."""
+"""`bench cancel`: mark runs as cancelled, and end the jobs that have no other runs to do."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from bench.results import plans, record, run_lock, submissions
 from bench.results.index import Index
 from bench.slurm import client
 from bench.status import logs
+from bench.submission.results_folder import check_writable
 from bench.units import plural
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Console) -> None:
     """Mark runs as cancelled, and end the jobs that have nothing else to do.
 
-    Runs look at the mark: one that is running saves its state and gives way to the next run of its job.
+    Runs read the mark: one that is running saves its state and gives way to the next run of its job.
 
     Args:
         results: the results folder.
@@ -37,36 +38,65 @@ def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Co
     saved_plans = plans.read_all(results)
     if not saved_plans:
         raise BenchError(f"there is nothing to cancel in {results}: nothing was planned there.")
+    check_writable(results.resolve())
     index = Index(results)
     index.refresh()
-    over = index.done()
+    done = index.done()
     if everything:
         named = {run.id for plan in saved_plans for run in plan.runs}
     else:
         named = {logs.find(results, name) for name in names}
-    wanted = named - over
+    wanted = named - done
     with submissions.locked(results):
-        book = submissions.read(results)
-        cancelled = book.cancelled | wanted
-        submissions.write_cancelled(results, cancelled)
-        queue = client.queue()
-        live = [one for one in book.unsettled() if queue and (line := one.line(queue)) and line.live]
-        given = [one for run_id, one in book.assigned().items() if run_id in wanted]
-        others = {one.submission.owner for one in given if queue and one.submission.owner != queue.owner}
-        idle = [str(one.job_id) for one in live if set(one.submission.tasks[one.task]) - over <= cancelled]
+        ledger = submissions.read(results)
+        earlier = wanted & ledger.cancelled
+        submissions.write_cancelled(results, ledger.cancelled | wanted)
+        queue, idle = client.queue(), []
+        if queue is not None:
+            idle = _idle_jobs(ledger, queue, done, ledger.cancelled | wanted)
         complaints = client.cancel(idle)
-    if queue is None and any(book.unsettled()):
+    if queue is None and any(ledger.open_tasks()):
         complaints = ["it does not answer now."]
     if complaints:
         raise BenchError(f"SLURM did not end every job: {' '.join(complaints)} Try again, or use scancel.")
+    sentences = _counts(n_new=len(wanted - earlier), n_earlier=len(earlier), n_jobs=len(idle))
     held = [run_id for run_id in wanted if run_lock.holder(record.folder(results, run_id)) is not None]
-    told = [f"Cancelled {plural(len(wanted), 'run')}; {plural(len(idle), 'job')} ended."]
     if held:
-        told.append(f"{plural(len(held), 'run')} at work will save the state within seconds, and make way.")
-    if others:
-        told.append(f"Jobs of {', '.join(sorted(others))} are not ours to end: their runs stop at the mark.")
-    if named & over:
-        told.append(f"{plural(len(named & over), 'run')} had been done already.")
+        sentences.append(f"{plural(len(held), 'run')} at work will save the state within seconds, and make way.")
+    if others := _other_owners(ledger, queue, wanted):
+        sentences.append(f"Jobs of {', '.join(others)} are not ours to end: their runs stop at the mark.")
+    if named & done:
+        sentences.append(f"{plural(len(named & done), 'run')} had been done already.")
     if wanted:
-        told.append(f"`{command('retry', results)}` makes them wanted again.")
-    console.print(" ".join(told), highlight=False, soft_wrap=True)
+        sentences.append(f"`{command('retry', results)}` makes them wanted again.")
+    console.print(" ".join(sentences), highlight=False, soft_wrap=True)
+
+
+def _counts(*, n_new: int, n_earlier: int, n_jobs: int) -> list[str]:
+    sentences = []
+    if n_new or not n_earlier:
+        sentences.append(f"Cancelled {plural(n_new, 'run')}; {plural(n_jobs, 'job')} ended.")
+    elif n_jobs:
+        sentences.append(f"{plural(n_jobs, 'job')} ended.")
+    if n_earlier:
+        sentences.append(f"{plural(n_earlier, 'run')} {'was' if n_earlier == 1 else 'were'} cancelled already.")
+    return sentences
+
+
+def _idle_jobs(
+    ledger: submissions.Ledger, queue: client.Queue, done: set[str], cancelled: frozenset[str] | set[str]
+) -> list[str]:
+    """Ids of the jobs in the queue all of whose runs are done or cancelled."""
+    return [
+        str(task.job_id)
+        for task in ledger.open_tasks()
+        if (entry := task.queue_entry(queue)) is not None and entry.live and set(task.run_ids) - done <= cancelled
+    ]
+
+
+def _other_owners(ledger: submissions.Ledger, queue: client.Queue | None, wanted: set[str]) -> list[str]:
+    """Users and clusters whose jobs have some of the runs, and are not shown in this queue."""
+    if queue is None:
+        return []
+    owners = {task.submission.owner for run_id, task in ledger.assigned().items() if run_id in wanted}
+    return sorted(owners - {queue.owner})

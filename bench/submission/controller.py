@@ -1,162 +1,200 @@
-"""What one command that follows jobs knows and decides: which ends to account for, what to submit."""
+"""Controller of a command that follows SLURM jobs: accounts for those that ended, and submits what is due."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from bench.errors import ClusterError
-from bench.estimate.packing import JobArray
 from bench.grid import Run
-from bench.results import plans, record, retry, submissions
+from bench.results import plans, record, retry, run_lock, submissions
+from bench.results.submissions import Ledger, Submission
 from bench.slurm import client
-from bench.slurm.profile import ClusterProfile
-from bench.submission import submit
-from bench.submission.outcome import MOST_JOBS_WITHOUT_RECORD, Outcome, is_held, pending
+from bench.submission.queue_watcher import QueueWatcher
 from bench.submission.reconcile import Reconciled, reconcile
+from bench.submission.submitter import Submitter
 from bench.units import plural
-from bench.worker.worker import WorkerSettings
+from bench.worker.settings import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+MOST_JOBS_WITHOUT_RECORD = 3
+"""After so many workers or jobs in a row that left no record, something other than the runs is broken."""
+
+
+@dataclass
+class Outcome:
+    """Result of following runs.
+
+    Attributes:
+        errors: sentences that say why jobs could not work (unreadable data, a full disk).
+        interrupted: stopped by a signal.
+        submitted: to SLURM by this command.
+        refused: number of runs that `sbatch` did not take the last time.
+        elsewhere: number of runs in jobs of another user or cluster.
+    """
+
+    errors: list[str] = field(default_factory=list)
+    interrupted: bool = False
+    submitted: list[Submission] = field(default_factory=list)
+    refused: int = 0
+    elsewhere: int = 0
+
+
+def pending(runs: Sequence[Run], settings: WorkerSettings, ignored_failures: Mapping[str, int]) -> list[Run]:
+    """Return the runs that are due, by their records."""
+    return [
+        run
+        for run in runs
+        if retry.is_due(
+            record.read_or_none(settings.results, run.id),
+            run,
+            limits=settings.limits,
+            ignored_failures=ignored_failures.get(run.id, 0),
+        )
+    ]
+
+
+def is_held(results: Path, run: Run) -> bool:
+    """Return whether a living process does a run."""
+    return run_lock.holder(record.folder(results, run.id)) is not None
 
 
 @dataclass
 class Controller:
-    """What one command that follows jobs knows and decides.
+    """Decisions of one command that follows jobs.
 
     Attributes:
+        settings: of the workers.
+        submitter: gives runs to SLURM.
+        watcher: of the queue.
+        ignored_failures: by run id, number of failed attempts that don't count.
         due: runs that are still to be done, by id.
-        known: planned runs by id: jobs of other plans end, too.
-        dying: jobs that were being ended when this command was given; its runs are wanted all the same.
-        waited: jobs that waited at the look before the last.
-        heard: the last look at the queue.
-        refused: so many tasks were in the queue when `sbatch` took no more.
-        told: what it said then.
+        known: planned runs by id, those of other plans included: their jobs end, too.
+        jobs_being_cancelled: jobs that were ending when this command was given; it wants their runs all the same.
+        errors: see `Outcome`.
+        elsewhere: see `Outcome`.
+        jobs_without_record: number of jobs in a row that left no record.
+        is_first: whether `act` was not called yet: jobs that ended before are not this command's.
     """
 
-    places: WorkerSettings
-    profile: ClusterProfile
-    forgiven: dict[str, int]
-    arrange: Callable[[Sequence[Run]], Sequence[JobArray]]
-    tell: Callable[[str], None]
-    outcome: Outcome = field(default_factory=Outcome)
-    due: dict[str, Run] = field(default_factory=dict)
+    settings: WorkerSettings
+    submitter: Submitter
+    watcher: QueueWatcher
+    ignored_failures: dict[str, int]
+    due: dict[str, Run]
     known: dict[str, Run] = field(default_factory=dict)
-    dying: set[str] = field(default_factory=set)
-    waited: set[str] = field(default_factory=set)
-    heard: client.Queue | None = None
-    refused: int | None = None
-    told: str = ""
-    fruitless: int = 0
-    first: bool = True
-    silent: bool = False
+    jobs_being_cancelled: set[str] = field(default_factory=set)
+    errors: list[str] = field(default_factory=list)
+    elsewhere: int = 0
+    jobs_without_record: int = 0
+    is_first: bool = True
 
-    def hears(self, queue: client.Queue | None) -> None:
-        """Tell, once, that SLURM does not answer; remember what waits."""
-        if queue is not None and self.heard is not None:
-            self.waited = {job.id for job in self.heard.jobs.values() if job.state == "PENDING"}
-        self.heard = queue or self.heard
-        if queue is None and not self.silent:
-            self.tell("SLURM does not answer; jobs go on without it, and this command waits.")
-        self.silent = queue is None
+    def outcome(self) -> Outcome:
+        """Return the result so far."""
+        return Outcome(
+            errors=self.errors,
+            submitted=self.submitter.submitted,
+            refused=self.submitter.refused,
+            elsewhere=self.elsewhere,
+        )
 
-    def has_to_act(self, queue: client.Queue, book: submissions.Ledger) -> bool:
-        """Whether a job is over or was not answered for, or a run is in no job of ours: then the ledger is taken."""
-        tasks = list(book.unsettled(queue.owner))
-        if self.first or any(one.job_id is None or one.is_over(queue) for one in tasks):
+    def must_act(self, queue: client.Queue, ledger: Ledger) -> bool:
+        """Return whether the ledger has to be locked: a job ended or was not confirmed, or a run is in no job."""
+        tasks = list(ledger.open_tasks(queue.owner))
+        if self.is_first or any(task.job_id is None or task.is_over(queue) for task in tasks):
             return True
-        loose = self.due.keys() - _ours(book, queue.owner)
-        return bool(loose) and (self.refused is None or len(tasks) < self.refused)
+        unassigned = self.due.keys() - _run_ids(ledger, queue.owner)
+        return bool(unassigned) and self.submitter.has_room(len(tasks))
 
     def act(self) -> None:
-        """Account for jobs that are over, and submit what is due; the ledger is held."""
-        queue = client.queue()  # anew: whoever held the ledger before may have changed everything
+        """Account for jobs that are over, and submit what is due; call with the ledger locked."""
+        queue = client.queue()  # read again: the command that held the lock before may have changed everything
         if queue is None:
             return
-        results = self.places.results
-        book = submissions.read(results)
-        ended = {run for one in book.unsettled() if one.is_over(queue) for run in one.submission.tasks[one.task]}
+        results = self.settings.results
+        ledger = submissions.read(results)
+        ended = {run_id for task in ledger.open_tasks() if task.is_over(queue) for run_id in task.run_ids}
         if ended - self.known.keys():
             self.known = {run.id: run for plan in plans.read_all(results) for run in plan.runs}
-        if self.first:
-            lines = (one.line(queue) for one in book.unsettled())
-            self.dying = {line.id for line in lines if line and line.state == "COMPLETING"}
-        seen = reconcile(book, queue, places=self.places, known=self.known, waited=self.waited)
-        for run_id, text in seen.lost:
-            self.tell(text)
-            if (
-                self.first and (found := record.read_or_none(results, run_id)) is not None
-            ):  # before this command, which forgives
-                self.forgiven[run_id] = retry.count_ignored(found.failures)
-        book = self._want_again(seen)
-        self._judge(seen)
-        self._look_at_loose(book, queue.owner)
-        self._tell_of_others(book, queue.owner)
-        self.first = False
-        if not self.outcome.errors:
-            self._submit(book, queue.owner)
+        if self.is_first:
+            entries = (task.queue_entry(queue) for task in ledger.open_tasks())
+            self.jobs_being_cancelled = {entry.id for entry in entries if entry and entry.state == "COMPLETING"}
+        reconciled = reconcile(ledger, queue, settings=self.settings, known=self.known, waiting=self.watcher.waiting)
+        self._report_failures(reconciled)
+        ledger = self._remove_cancel_marks(reconciled)
+        self._collect_errors(reconciled)
+        self._drop_finished(ledger, queue.owner)
+        self._report_elsewhere(ledger, queue.owner)
+        self.is_first = False
+        if not self.errors:
+            assigned = ledger.assigned()
+            free = [run for run in self.due.values() if run.id not in assigned and not is_held(results, run)]
+            self.submitter.submit(free, ledger, queue.owner, self.ignored_failures)
 
-    def _want_again(self, seen: Reconciled) -> submissions.Ledger:
-        """What was cancelled before this command was given is wanted by it."""
-        again = {run for job, run in seen.cancelled if self.first or job in self.dying} & self.due.keys()
-        if again:
-            submissions.write_cancelled(self.places.results, seen.book.cancelled - again)
-        return submissions.read(self.places.results) if again else seen.book
+    def _report_failures(self, reconciled: Reconciled) -> None:
+        for run_id, text in reconciled.failures:
+            logger.info("%s", text)
+            if not self.is_first:
+                continue
+            # The attempt ended before this command was given, which ignores such failures.
+            latest = record.read_or_none(self.settings.results, run_id)
+            if latest is not None:
+                self.ignored_failures[run_id] = retry.count_ignored(latest.failures)
 
-    def _judge(self, seen: Reconciled) -> None:
-        errors = list(dict.fromkeys(text for text, ids in seen.errors if ids & self.due.keys()))
-        if self.first:  # of jobs that ended before this command: mended since, perhaps
+    def _remove_cancel_marks(self, reconciled: Reconciled) -> Ledger:
+        """Runs that were cancelled before this command was given are wanted by it."""
+        earlier = {
+            run_id for job_id, run_id in reconciled.cancelled if self.is_first or job_id in self.jobs_being_cancelled
+        }
+        wanted = earlier & self.due.keys()
+        if not wanted:
+            return reconciled.ledger
+        submissions.write_cancelled(self.settings.results, reconciled.ledger.cancelled - wanted)
+        return submissions.read(self.settings.results)
+
+    def _collect_errors(self, reconciled: Reconciled) -> None:
+        errors = list(dict.fromkeys(text for text, run_ids in reconciled.errors if run_ids & self.due.keys()))
+        if self.is_first:  # of jobs that ended before this command: the cause may be mended since
             for text in errors:
-                self.tell(f"An earlier job ended with: {text}")
+                logger.info("An earlier job ended with: %s", text)
             return
-        self.outcome.errors += errors
-        self.fruitless = 0 if seen.began else self.fruitless + seen.fruitless
-        if self.fruitless >= MOST_JOBS_WITHOUT_RECORD:
-            self.outcome.errors.append(
-                f"{self.fruitless} jobs in a row came to nothing: they began no run, or left no record in "
-                f"{self.places.results}. See the logs in {self.places.results / 'jobs'}."
+        self.errors += errors
+        self.jobs_without_record = (
+            0 if reconciled.has_progress else self.jobs_without_record + reconciled.jobs_without_record
+        )
+        if self.jobs_without_record >= MOST_JOBS_WITHOUT_RECORD:
+            results = self.settings.results
+            self.errors.append(
+                f"{self.jobs_without_record} jobs in a row came to nothing: they began no run, or left no record in "
+                f"{results}. See the logs in {results / 'jobs'}."
             )
 
-    def _look_at_loose(self, book: submissions.Ledger, owner: str) -> None:
-        """Drop what is done or not to be tried again; runs in jobs of ours need no look."""
-        ours = _ours(book, owner)
-        loose = [run for run in self.due.values() if run.id not in ours]
-        left = {run.id for run in pending(loose, self.places, self.forgiven)} - book.cancelled
-        self.due = {run_id: run for run_id, run in self.due.items() if run_id in ours or run_id in left}
+    def _drop_finished(self, ledger: Ledger, owner: str) -> None:
+        """Forget runs that are done or not to be tried again; those in this user's jobs need no look."""
+        assigned = _run_ids(ledger, owner)
+        others = [run for run in self.due.values() if run.id not in assigned]
+        left = {run.id for run in pending(others, self.settings, self.ignored_failures)} - ledger.cancelled
+        self.due = {run_id: run for run_id, run in self.due.items() if run_id in assigned or run_id in left}
 
-    def _tell_of_others(self, book: submissions.Ledger, owner: str) -> None:
-        others = [one for one in book.assigned().items() if one[0] in self.due and one[1].submission.owner != owner]
-        if others and self.first:
-            owners = ", ".join(sorted({one.submission.owner for _, one in others}))
-            files = ", ".join(sorted({str(submissions.path(self.places.results, one.submission)) for _, one in others}))
-            self.tell(
-                f"{plural(len(others), 'run')} in jobs of {owners}, whose queue is not shown here: their records are "
-                f"waited for. If these jobs are gone, remove {files}."
+    def _report_elsewhere(self, ledger: Ledger, owner: str) -> None:
+        tasks = [
+            task for run_id, task in ledger.assigned().items() if run_id in self.due and task.submission.owner != owner
+        ]
+        if tasks and self.is_first:
+            owners = ", ".join(sorted({task.submission.owner for task in tasks}))
+            files = ", ".join(sorted({str(submissions.path(self.settings.results, task.submission)) for task in tasks}))
+            logger.info(
+                "%s in jobs of %s, whose queue is not shown here: their records are waited for. If these jobs are "
+                "gone, remove %s.",
+                plural(len(tasks), "run"),
+                owners,
+                files,
             )
-        self.outcome.elsewhere = len(others)
-
-    def _submit(self, book: submissions.Ledger, owner: str) -> None:
-        assigned = book.assigned()
-        free = [run for run in self.due.values() if run.id not in assigned and not is_held(self.places.results, run)]
-        queued = len(list(book.unsettled(owner)))
-        if not free or (self.refused is not None and queued >= self.refused):
-            return
-        try:
-            for one in submit.submit(self.arrange(free), self.places, profile=self.profile, forgiven=self.forgiven):
-                self.outcome.submitted.append(one)
-                count = sum(len(task) for task in one.tasks)
-                jobs = plural(len(one.tasks), "job")
-                self.tell(f"Submitted {plural(count, 'run')} in {jobs}, under the number {one.job_id}.")
-            self.refused = None
-        except ClusterError as error:
-            self.refused = len(list(submissions.read(self.places.results).unsettled(owner)))
-            if not self.refused:
-                raise
-            if str(error) != self.told:
-                self.tell(str(error))
-            self.told = str(error)
-            taken = {run for one in self.outcome.submitted for task in one.tasks for run in task}
-            self.outcome.refused = sum(run.id not in taken for run in free)
+        self.elsewhere = len(tasks)
 
 
-def _ours(book: submissions.Ledger, owner: str) -> set[str]:
-    """Runs in jobs whose end we shall see; of others, their records tell."""
-    return {run_id for one in book.unsettled(owner) for run_id in one.submission.tasks[one.task]}
+def _run_ids(ledger: Ledger, owner: str) -> set[str]:
+    """Runs in jobs of one owner; for those of others, only their records are seen."""
+    return {run_id for task in ledger.open_tasks(owner) for run_id in task.run_ids}

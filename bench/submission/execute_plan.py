@@ -1,33 +1,32 @@
-"""One command's share of a plan: give out what is due, show how it goes, and say what came of it."""
+"""Execute a saved plan: submit or start what is due, show how it goes, and say how it ended."""
 
 from __future__ import annotations
 
 import signal
-import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.console import command
-from bench.errors import BenchError, ClusterError
+from bench.console import command, logging_to
+from bench.errors import ClusterError
 from bench.grid import Run
-from bench.results import plans, retry, submissions
+from bench.planning import plugins
+from bench.results import retry, submissions
 from bench.results.index import Entry, Index
 from bench.results.plans import SavedPlan
-from bench.slurm import client
+from bench.slurm import client, nodes
 from bench.slurm.profile import ClusterProfile, load_profile, profile_for_device
 from bench.status import live
+from bench.submission import exit_message
 from bench.units import plural
-from bench.worker import provenance
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.estimate.resources import Resources
-    from bench.submission.outcome import Outcome
-    from bench.worker.worker import WorkerSettings
+    from bench.estimate.packing import JobArray
+    from bench.submission.controller import Outcome
+    from bench.worker.settings import WorkerSettings
 
 WHERE = {"inline": "in this process", "local": "in local processes", "slurm": "on SLURM"}
 
@@ -46,7 +45,7 @@ def execute(
     """Do what is due of a plan and show how it goes.
 
     Args:
-        plan: what is to be done, and where its runs find things; it stands in the results folder.
+        plan: runs to be done and the places they need; it stands in the results folder.
         results: the results folder.
         console: to print on.
         index: of the results folder, up to date.
@@ -59,26 +58,39 @@ def execute(
         The exit code: 0 fine, 1 something failed, 130 stopped.
 
     Raises:
-        BenchError: jobs that can't be submitted.
+        BenchError: jobs that can't be submitted; a results folder that vanishes; plug-ins that can't be loaded.
     """
-    from bench.worker.worker import WorkerSettings
+    from bench.worker.settings import WorkerSettings
 
-    profile = load_profile(plan.profile)
+    plugins.load(plan.plugins)
+    profile = profile_for_device(load_profile(plan.profile), plan.device)
     limits = retry.limits(profile)
-    reasons = {one.id: one.failures for one in index.entries.values() if one.status == "failed"}
-    forgiven = {run_id: retry.count_ignored(given, final_too=final_too) for run_id, given in reasons.items()}
+    failures = {entry.id: entry.failures for entry in index.entries.values() if entry.status == "failed"}
+    ignored = {run_id: retry.count_ignored(kinds, final_too=final_too) for run_id, kinds in failures.items()}
     by_id = {run.id: run for run in plan.runs}
 
     def is_final(entry: Entry) -> bool:
-        return not retry.is_due(entry, by_id[entry.id], limits=limits, forgiven=forgiven.get(entry.id, 0))
+        return not retry.is_due(entry, by_id[entry.id], limits=limits, ignored_failures=ignored.get(entry.id, 0))
 
-    final = [one for run_id, one in index.entries.items() if run_id in by_id and is_final(one)]
-    failed = sum(one.status == "failed" for one in final)
-    done = len(final) - failed
-    _want(results, by_id.keys())
+    _remove_cancel_marks(results, by_id.keys())
+    final = [entry for run_id, entry in index.entries.items() if run_id in by_id and is_final(entry)]
+    _print_start(plan, final, results, console, remark)
+    settings = WorkerSettings(
+        results=results, data=plan.data, weights=plan.weights, device=plan.device, limits=limits, plugins=plan.plugins
+    )
+    view = live.View(results=results, runs=plan.runs, is_final=is_final, console=console, index=index)
+    outcome = _follow(plan, settings, view, workers=workers, detach=detach, ignored_failures=ignored, profile=profile)
+    view.refresh()
+    if plan.kind == "slurm" and detach and not outcome.errors:
+        return exit_message.print_detached(outcome, results, console)
+    return exit_message.print_end(view, results, outcome, console, on_slurm=plan.kind == "slurm")
+
+
+def _print_start(plan: SavedPlan, final: Sequence[Entry], results: Path, console: Console, remark: str) -> None:
+    failed = sum(entry.status == "failed" for entry in final)
     console.print(
-        f"{plural(len(by_id) - len(final), 'run')} {WHERE[plan.kind]}{remark}; {done} done already, "
-        f"results in {results}",
+        f"{plural(len(plan.runs) - len(final), 'run')} {WHERE[plan.kind]}{remark}; {len(final) - failed} done "
+        f"already, results in {results}",
         highlight=False,
         soft_wrap=True,
     )
@@ -89,77 +101,84 @@ def execute(
             highlight=False,
             soft_wrap=True,
         )
-    places = WorkerSettings(results=results, data=plan.data, weights=plan.weights, device=plan.device, limits=limits)
-    view = live.View(results=results, runs=plan.runs, is_final=is_final, console=console, index=index)
-    outcome = _follow(plan, places, view, workers=workers, detach=detach, forgiven=forgiven, profile=profile)
-    view.refresh()
-    if plan.kind == "slurm" and detach and not outcome.errors:
-        return _detached(outcome, results, console)
-    return _close(view, results, outcome, console, on_slurm=plan.kind == "slurm")
 
 
 def _follow(
     plan: SavedPlan,
-    places: WorkerSettings,
+    settings: WorkerSettings,
     view: live.View,
     *,
     workers: int,
     detach: bool,
-    forgiven: dict[str, int],
+    ignored_failures: dict[str, int],
     profile: ClusterProfile,
 ) -> Outcome:
-    from bench.estimate import packing
     from bench.submission import follow
-    from bench.submission.outcome import Outcome
+    from bench.submission.controller import Outcome
 
-    def observe(queue: client.Queue | None, book: submissions.Ledger) -> None:
-        view.queue, view.ledger = queue, book
+    def observe(queue: client.Queue | None, ledger: submissions.Ledger) -> None:
+        view.queue, view.ledger = queue, ledger
 
-    outcome = Outcome()
     try:
-        with _sigterm_as_ctrl_c():
+        with _sigterm_as_ctrl_c(), logging_to(view.console):
             if plan.kind == "slurm":
-                needs = _needs(plan, places.results, profile, view.console)
+                arrange = _arrangement(plan, settings.results, profile, view.console)
                 with nullcontext() if detach else live.shown(view):
-                    outcome = follow.follow_slurm(
+                    return follow.follow_slurm(
                         plan.runs,
-                        places,
+                        settings,
                         profile=profile,
-                        forgiven=forgiven,
-                        arrange=lambda due: packing.pack(due, needs, profile, client.max_array_size()),
+                        ignored_failures=ignored_failures,
+                        arrange=arrange,
                         detach=detach,
-                        tell=lambda text: view.console.print(text, highlight=False, soft_wrap=True),
                         observe=observe,
                     )
-            else:
-                with live.shown(view):
-                    outcome = follow.follow_local(
-                        plan.runs, places, inline=plan.kind == "inline", workers=workers, forgiven=forgiven
-                    )
+            with live.shown(view):
+                return follow.follow_local(
+                    plan.runs,
+                    settings,
+                    inline=plan.kind == "inline",
+                    workers=workers,
+                    ignored_failures=ignored_failures,
+                )
     except KeyboardInterrupt:
-        outcome.interrupted = True
-    return outcome
+        return Outcome(interrupted=True)
 
 
-def _needs(plan: SavedPlan, results: Path, profile: ClusterProfile, console: Console) -> Mapping[str, Resources]:
-    """What the runs need, by id. Nothing is counted for runs on CPUs: they ask for all that the profile grants."""
-    from bench.estimate import page
+def _arrangement(
+    plan: SavedPlan, results: Path, profile: ClusterProfile, console: Console
+) -> Callable[[Sequence[Run]], Sequence[JobArray]]:
+    """Return the function that groups due runs into job arrays, by estimates that are made here, once.
+
+    It raises `ClusterError` for a time limit that no partition grants.
+    """
+    from bench.estimate import packing, page
     from bench.results import record
     from registry import datasets
 
     samples = datasets.get(plan.runs[0].dataset).samples(plan.data) if plan.runs else ()
-    return page.estimate_with_progress(
+    resources = page.estimate_with_progress(
         plan.runs,
         samples,
-        profile=profile_for_device(profile, plan.device),
+        profile=profile,
         console=console,
         n_images=len(samples),
         records=record.read_all(results, [], history=False),
     )
+    groups = nodes.read()
+
+    def arrange(due: Sequence[Run]) -> Sequence[JobArray]:
+        arrays = packing.pack(due, resources, profile, client.max_array_size())
+        longest = max((array.time_limit_min for array in arrays), default=0)
+        if problem := nodes.time_limit_problem(profile, longest, groups):
+            raise ClusterError(problem)
+        return arrays
+
+    return arrange
 
 
-def _want(results: Path, run_ids: Collection[str]) -> None:
-    """A command about cancelled runs makes them wanted again."""
+def _remove_cancel_marks(results: Path, run_ids: Collection[str]) -> None:
+    """A command about cancelled runs wants them done all the same."""
     if submissions.read_cancelled(results) & set(run_ids):
         with submissions.locked(results):
             submissions.write_cancelled(results, submissions.read_cancelled(results) - set(run_ids))
@@ -173,124 +192,3 @@ def _sigterm_as_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _detached(outcome: Outcome, results: Path, console: Console) -> int:
-    if outcome.interrupted:
-        console.print("Stopped while submitting; the same command submits what is missing.", highlight=False)
-        return 130
-    if outcome.refused:
-        console.print(
-            f"{plural(outcome.refused, 'run')} not taken. Give the same command again when there is room, or leave out "
-            "--detach: then it does so by itself.",
-            highlight=False,
-            soft_wrap=True,
-        )
-        return 1
-    told = "" if outcome.submitted else "Nothing to submit: every run is done or in a job. "
-    if outcome.elsewhere:
-        told += f"{plural(outcome.elsewhere, 'run')} of these in jobs of another user or cluster. "
-    console.print(f"{told}`{command('status', results)}` shows how they go.", highlight=False, soft_wrap=True)
-    return 0
-
-
-def _close(view: live.View, results: Path, outcome: Outcome, console: Console, *, on_slurm: bool) -> int:
-    from rich.markup import escape
-
-    counts = view.counts()
-    for failed in view.failures() if console.is_terminal else ():
-        console.print(f"[red]{escape(live.line(failed))}[/]", highlight=False, soft_wrap=True)
-    for error in dict.fromkeys(outcome.errors):
-        console.print(f"[red]error:[/] {escape(error)}", highlight=False, soft_wrap=True)
-    if outcome.interrupted:
-        going_on = (
-            f"Detached: the jobs go on. `{command('status', results)}` shows them, the same command follows again, "
-            f"`{command('cancel --all', results)}` ends them."
-            if on_slurm
-            else "Stopped. The same command continues where this one stopped."
-        )
-        console.print(
-            f"{counts['done']} of {counts['all']} runs are done and kept. {going_on}", highlight=False, soft_wrap=True
-        )
-        return 130
-    told = f"{counts['done']} of {counts['all']} runs are done, {counts['failed']} failed"
-    unwanted = submissions.read_cancelled(results) & {run.id for run in view.runs}
-    cancelled = len(unwanted - view.done())
-    told += f", {cancelled} cancelled" if cancelled else ""
-    left = counts["all"] - counts["done"] - counts["failed"] - cancelled
-    told += f", {left} left" if left else ""
-    following = (
-        "Mend that, and give the same command again."
-        if outcome.errors
-        else f"Next: {command('retry' if cancelled or left else 'table', results)}"
-    )
-    console.print(f"{told}. {following}", highlight=False, soft_wrap=True)
-    return 1 if outcome.errors or counts["done"] < counts["all"] else 0
-
-
-def retry_plans(results: Path, *, console: Console, failed: bool, detach: bool, profile: str | None) -> int:
-    """`bench retry`: all plans of the results folder, as they were, as far as they are not done.
-
-    Plans that find their things in the same places are carried out as one; of several, all but the last are
-    submitted and left to themselves.
-
-    Raises:
-        BenchError: there is no plan, or there are jobs to detach from where there is no SLURM.
-    """
-    from bench.submission import submit
-
-    results = results.resolve()
-    saved_plans = plans.read_all(results)
-    if not saved_plans:
-        raise BenchError(f"there is no plan in {results}: nothing was run there yet. Start with `bench run`.")
-    index = Index(results)
-    index.refresh()
-    done = index.done()
-    latest = {run.id: (run, plan) for plan in saved_plans for run in plan.runs}
-    shares: dict[SavedPlan, list[Run]] = {}
-    for run, plan in latest.values():
-        blank = replace(plan, grid="", planned="", runs=(), skipped=(), profile=profile or plan.profile)
-        shares.setdefault(blank, []).append(run)
-    left = [(places, runs) for places, runs in shares.items() if {run.id for run in runs} - done]
-    codes = []
-    for number, (places, runs) in enumerate(left, start=1):
-        check_detachable(detach, submit.choose_executor(places.kind))
-        one = replace(places, grid="retry", planned=provenance.now(), runs=tuple(runs))
-        apart = number < len(left) and places.kind == "slurm"
-        remark = f" with profile {places.profile}" if len(left) > 1 else ""
-        code = execute(
-            one, results=results, console=console, index=index, detach=detach or apart, final_too=failed, remark=remark
-        )
-        codes.append(code)
-        if code == 130:
-            break
-    if not codes:
-        console.print("Nothing to retry: every planned run is done.", highlight=False)
-    return max(codes, default=0)
-
-
-def check_detachable(detach: bool, kind: str) -> None:
-    """Refuse to leave workers to themselves that would end with this command.
-
-    Raises:
-        ClusterError: there is no SLURM to leave them to.
-    """
-    if detach and kind != "slurm":
-        raise ClusterError("--detach needs SLURM: local workers end with the command that started them.")
-
-
-def check_writable(results: Path) -> None:
-    """Refuse a results folder that can't be written to.
-
-    Raises:
-        BenchError: with what to do.
-    """
-    try:
-        results.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(prefix=".writable.", dir=results) as probe:
-            probe.write(b"\0" * 4096)
-            probe.flush()
-    except OSError as error:
-        raise BenchError(
-            f"can't write to the results folder {results}: {error.strerror}; choose another with --results DIR."
-        ) from error

@@ -1,55 +1,62 @@
-"""`bench run`, from its arguments to the last record: plan everything, refuse with every problem, then do it."""
+"""Prepare `bench run`: plan a grid, look for all it needs, and refuse with every problem at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import ClusterError, PlanError
 from bench.grid import CLASSICAL, Grid, Run
-from bench.planning import overrides, plan
+from bench.planning import fresh_process, overrides, plan, selection
 from bench.planning.plan import Plan
 from bench.results import plans, record
 from bench.results.index import Index
 from bench.results.plans import SavedPlan
 from bench.results.record import RunRecord
+from bench.slurm import nodes
 from bench.slurm.profile import load_profile, profile_for_device
+from bench.submission import images
+from bench.submission.executor import Executor, check_detachable, choose_executor
+from bench.submission.images import DatasetImages
+from bench.submission.results_folder import check_writable
 from bench.worker import provenance
-from registry import backbones, cache_dir, datasets, weights
-from registry.contract import Sample
-from registry.errors import DataError
+from registry import backbones, weights
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from bench.estimate.summary import CostSummary
-
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan, and what was found of its inputs.
+    """A plan, its inputs, and how it is to be executed.
 
     Attributes:
         plan: the runs and what is skipped.
-        data: the dataset's folder.
-        samples: its images.
-        dataset_digest: their fingerprint.
+        images: of the dataset.
         done: runs that have an ``ok`` record already.
         index: of all records in the results folder.
-        n_images: of the dataset; as published, where it is not here yet.
         absent: what is still to be fetched, a sentence each; only of plans made ahead.
+        results: the results folder.
+        weights_folder: of the official checkpoints; None is the cache.
+        executor: None if nothing is to be executed.
+        is_fallback: whether local processes were chosen for want of a SLURM that answers.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        profile: cluster profile.
     """
 
     plan: Plan
-    data: Path
-    samples: tuple[Sample, ...]
-    dataset_digest: str
+    images: DatasetImages
     done: tuple[Run, ...]
     index: Index
-    n_images: int
-    absent: tuple[str, ...] = ()
+    absent: tuple[str, ...]
+    results: Path
+    weights_folder: Path | None
+    executor: Executor | None
+    is_fallback: bool
+    device: str
+    profile: str
 
     @property
     def pending(self) -> tuple[Run, ...]:
@@ -66,9 +73,11 @@ def prepare(
     data: Path | None,
     weights_folder: Path | None,
     results: Path,
+    cluster: str | None = None,
     device: str = "auto",
-    profile: str | None = None,
+    profile: str = "default",
     ahead: bool = False,
+    plugins: Sequence[Path] = (),
 ) -> Prepared:
     """Plan a grid and look for everything it needs; nothing is submitted.
 
@@ -79,92 +88,72 @@ def prepare(
         data: the dataset's folder; None is the cache.
         weights_folder: of the official checkpoints; None is the cache.
         results: the results folder.
-        device: ``cuda`` is refused where there is none; SLURM jobs look for themselves.
-        profile: cluster profile to check; None checks none of the user's.
+        cluster: executor, as `--cluster` takes it; None if nothing is to be executed.
+        device: ``cuda`` is refused where there is none; on SLURM, jobs look for themselves.
+        profile: cluster profile.
         ahead: data and checkpoints that are not here yet are no problem.
+        plugins: folders and .py files that register further names.
 
     Raises:
-        PlanError: every problem at once: settings, names, missing data, missing checkpoints.
+        PlanError: every problem at once: settings, names, missing data, missing checkpoints, names that workers
+            would not find, jobs that no node can serve.
     """
-    grid, problems = _grid(grid_name, assignments, only)
-    root = data or cache_dir.data(grid.settings.dataset)
-    samples: tuple[Sample, ...] = ()
-    dataset_digest, n_images = "", 0
-    absent: list[str] = []
+    grid, problems = _grid(grid_name, assignments, only, plugins)
+    dataset = images.find(grid.settings.dataset, data, ahead=ahead)
+    problems += dataset.problems
+    absent = list(dataset.absent)
     try:
-        dataset = datasets.get(grid.settings.dataset)
-        n_images = dataset.published_images or 0
-        if data is None and grid.settings.dataset == "synthetic":
-            dataset.prepare(root)
-        samples = dataset.samples(root)
-        dataset_digest, n_images = datasets.fingerprint(samples)[:16], len(samples)
-    except DataError as error:
-        (absent if ahead and n_images and data is None else problems).append(str(error))
-    except KeyError:
-        pass  # the unknown dataset is among the plan's own problems
-    try:
-        made = plan.make(grid, dataset_digest)
+        planned = plan.make(grid, dataset.digest)
     except PlanError as error:
         raise PlanError([*problems, *error.problems]) from None
-    if samples and len({s.group for s in samples}) < grid.settings.folds.n_splits:
-        problems.append(
-            f"folds.n_splits is {grid.settings.folds.n_splits}, but {root} holds only "
-            f"{len({s.group for s in samples})} groups of images; set fewer folds."
-        )
-    (absent if ahead else problems).extend(_missing_weights(made.runs, weights_folder))
-    if device == "cuda" and not _has_gpu():
-        problems.append("--device cuda: no GPU is usable here; use --device auto, or --device cpu.")
-    try:
-        load_profile(profile or "default")
-    except ClusterError as error:
-        problems.append(str(error))
+    problems += fresh_process.problems(plan.names_used(grid), planned.plugins)
+    problems += _fold_problems(grid, dataset)
+    (absent if ahead else problems).extend(_missing_weights(planned.runs, weights_folder))
+    executor, executor_problems = _executor(cluster, profile, device)
+    problems += executor_problems
     if problems:
         raise PlanError(problems)
     index = Index(results)
     index.refresh()
-    over = index.done()
-    done = tuple(run for run in made.runs if run.id in over)
-    return Prepared(made, root, samples, dataset_digest, done, index, n_images, tuple(absent))
+    done = index.done()
+    return Prepared(
+        plan=planned,
+        images=dataset,
+        done=tuple(run for run in planned.runs if run.id in done),
+        index=index,
+        absent=tuple(absent),
+        results=results,
+        weights_folder=weights_folder,
+        executor=executor,
+        is_fallback=cluster == "auto" and executor == "local",
+        device=device,
+        profile=profile,
+    )
 
 
-def run(
-    prepared: Prepared,
-    *,
-    results: Path,
-    weights_folder: Path | None,
-    console: Console,
-    kind: str,
-    workers: int,
-    device: str,
-    profile: str,
-    detach: bool = False,
-) -> int:
-    """Do what is due of a prepared grid (see `campaign.carry_out`); returns the exit code."""
-    from bench import folds
-    from bench.submission import execute_plan, submit
+def run(prepared: Prepared, *, console: Console, workers: int = 0, detach: bool = False) -> int:
+    """Do what is due of a prepared grid (see `execute_plan.execute`); returns the exit code."""
+    from bench.submission import execute_plan
 
-    results = results.resolve()  # jobs have working directories of their own
-    chosen = submit.choose_executor(kind, profile)
-    execute_plan.check_detachable(detach, chosen)
-    execute_plan.check_writable(results)
+    results = prepared.results.resolve()  # jobs have working directories of their own
+    executor = prepared.executor or choose_executor("auto", prepared.profile)
+    check_detachable(detach, executor)
+    check_writable(results)
     for skipped, reason in prepared.plan.skipped:
         record.write(results, RunRecord(id=skipped.id, status="skipped", run=skipped.as_dict(), reason=reason))
-    s = prepared.plan.grid.settings
-    groups = {sample.stem: sample.group for sample in prepared.samples}
-    assigned = folds.assign(list(groups), n_splits=s.folds.n_splits, seed=s.folds.seed, groups=groups)
-    digest = prepared.dataset_digest
-    written = results / "folds" / f"{s.dataset}-{digest}-{s.folds.n_splits}-{s.folds.seed}.csv"
-    folds.write_manifest(written, assigned, prepared.samples)
+    _write_folds(prepared, results)
+    folder, profile = prepared.weights_folder, prepared.profile
     planned = SavedPlan(
         grid=prepared.plan.grid.name,
         planned=provenance.now(),
         runs=prepared.plan.runs,
         skipped=prepared.plan.skipped,
-        data=prepared.data.absolute(),
-        weights=weights_folder.absolute() if weights_folder else None,
-        device=device,
-        kind=chosen,
+        data=prepared.images.root.absolute(),
+        weights=folder.absolute() if folder else None,
+        device=prepared.device,
+        kind=executor,
         profile=str(Path(profile).resolve()) if profile.endswith(".toml") else profile,
+        plugins=prepared.plan.plugins,
     )
     plans.write(results, planned)
     return execute_plan.execute(
@@ -174,68 +163,62 @@ def run(
         index=prepared.index,
         workers=workers,
         detach=detach,
-        remark=" (no SLURM answers here)" if kind == "auto" and chosen == "local" else "",
+        remark=" (no SLURM answers here)" if prepared.is_fallback else "",
     )
 
 
-def show_costs(
-    prepared: Prepared, *, results: Path, console: Console, profile: str, device: str = "auto"
-) -> CostSummary:
-    """`bench plan`: print what a prepared grid would cost (see `costs.show`)."""
-    from rich.markup import escape
+def _write_folds(prepared: Prepared, results: Path) -> None:
+    """Write the assignment of images to folds beside the results."""
+    from bench import folds
 
-    from bench.estimate import page
-    from bench.slurm import client
-
-    size = client.max_array_size() if client.is_installed() and client.is_answering() else client.DEFAULT_MAX_ARRAY_SIZE
-    bill = page.show(
-        prepared,
-        profile_for_device(load_profile(profile), device),
-        results,
-        console,
-        records=record.read_all(results, [], history=False),
-        max_array_size=size,
-    )
-    for sentence in prepared.absent:
-        console.print(f"[yellow]not here yet[/]  {escape(sentence)}", highlight=False, soft_wrap=True)
-    return bill
+    settings, samples = prepared.plan.grid.settings, prepared.images.samples
+    groups = {sample.stem: sample.group for sample in samples}
+    n_splits, seed = settings.folds.n_splits, settings.folds.seed
+    assigned = folds.assign(list(groups), n_splits=n_splits, seed=seed, groups=groups)
+    name = f"{settings.dataset}-{prepared.images.digest}-{n_splits}-{seed}.csv"
+    folds.write_assignment(results / "folds" / name, assigned, samples)
 
 
-def dry_run(prepared: Prepared, *, results: Path, console: Console, kind: str, profile: str, device: str) -> int:
-    """`bench run --dry-run`: print the costs and, where there is a SLURM, write what `sbatch` would be given.
-
-    Returns:
-        The exit code: 2 if something is still to be fetched.
-    """
-    from bench.submission import submit
-
-    chosen = submit.choose_executor(kind, profile)
-    bill = show_costs(prepared, results=results, console=console, profile=profile, device=device)
-    code = 2 if prepared.absent else 0
-    if chosen != "slurm":
-        console.print("No SLURM is used here, so there are no sbatch files.", highlight=False)
-        return code
-    for earlier in (results / "jobs" / "dry-run").glob("*.sh"):
-        earlier.unlink()
-    texts = submit.sbatch_texts(bill.arrays, results, load_profile(profile))
-    for number, text in enumerate(texts, start=1):
-        path = results / "jobs" / "dry-run" / f"{prepared.plan.grid.name}-{number}.sh"
-        record.write_atomically(path, text)
-        console.print(f"written, not submitted: {path}", highlight=False, soft_wrap=True)
-    return code
+def _executor(cluster: str | None, profile_name: str, device: str) -> tuple[Executor | None, list[str]]:
+    """Choose the executor, and compare profile and device with what it has."""
+    problems: list[str] = []
+    executor = profile = None
+    try:
+        profile = load_profile(profile_name)
+    except ClusterError as error:
+        problems.append(str(error))
+    try:
+        executor = choose_executor(cluster, profile_name) if cluster else None
+    except ClusterError as error:
+        problems.append(str(error))
+    if device == "cuda" and executor in ("inline", "local") and not _has_gpu():
+        problems.append("--device cuda: no GPU is usable here; use --device auto, or --device cpu.")
+    if executor == "slurm" and profile is not None:
+        unservable = nodes.problems(profile_for_device(profile, device), nodes.read())
+        problems += [f"profile {profile_name}: {sentence}" for sentence in unservable]
+    return executor, problems
 
 
-def _grid(name: str, assignments: Sequence[str], only: Sequence[str]) -> tuple[Grid, list[str]]:
-    from dataclasses import replace
+def _fold_problems(grid: Grid, dataset: DatasetImages) -> list[str]:
+    n_groups, n_splits = len({sample.group for sample in dataset.samples}), grid.settings.folds.n_splits
+    if not dataset.samples or n_groups >= n_splits:
+        return []
+    return [
+        f"folds.n_splits is {n_splits}, but {dataset.root} holds only {n_groups} groups of images; set fewer folds."
+    ]
 
-    grid = plan.load_grid(name)
+
+def _grid(
+    name: str, assignments: Sequence[str], only: Sequence[str], plugins: Sequence[Path]
+) -> tuple[Grid, list[str]]:
+    grid = plan.load_grid(name, plugins)
     problems: list[str] = []
     try:
-        grid = replace(grid, settings=overrides.apply(grid.settings, assignments))
+        grid = replace(grid, settings=overrides.apply(grid.settings, assignments, grid.strategies))
     except PlanError as error:
         problems += error.problems
     try:
-        grid = plan.narrow(grid, only)
+        grid = selection.narrow(grid, only)
     except PlanError as error:
         problems += error.problems
     return grid, problems

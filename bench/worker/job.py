@@ -1,7 +1,8 @@
-"""What runs inside a job: work, save when told to stop, and requeue through submitit's checkpoint."""
+"""Job: the callable that submitit runs on a node, and its result. Work, save when signalled, requeue by checkpoint."""
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -12,22 +13,27 @@ from subprocess import SubprocessError
 from typing import Any
 
 from bench.grid import Run
+from bench.results.failure import Failure
 from bench.slurm import client
 from bench.slurm.environment import job_environment
+from bench.worker import code
 from bench.worker.attempt import failure_of
+from bench.worker.code import CodeVersion
 from bench.worker.settings import WorkerSettings
-from bench.worker.stop import StopFlag
+from bench.worker.stop import StopFlag, StopNow
 from bench.worker.worker import work
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class JobResult:
-    """What one job came back with.
+    """Result of one job.
 
     Attributes:
-        stopped: it was asked to stop.
-        error: what kept it from working at all.
-        left: ids of runs that it was at when it was told to stop and was not requeued.
+        stopped: stopped by a signal.
+        error: sentence that says why it could not work at all; None if it could.
+        left: ids of runs that were interrupted by a signal after which the job was not requeued.
         out_of_time: it had been requeued as often as the profile allows.
     """
 
@@ -39,43 +45,37 @@ class JobResult:
 
 @dataclass(frozen=True)
 class Job:
-    """What submitit calls in the job, and asks for a checkpoint before it requeues it.
+    """Callable that submitit runs in the job, and asks for a checkpoint before it requeues the job.
 
-    Nothing of a training is in here: runs keep their state themselves, so a job can start again from the same pickle.
+    It holds nothing of a training: runs keep their state themselves, so a job can start again from the same pickle.
 
     Attributes:
-        runs: what to do, as far as nobody else does it.
-        places: where to work.
-        forgiven: by run id, how many failed attempts do not count.
-        gpu: the one GPU this job may see, as ``CUDA_VISIBLE_DEVICES`` names it; None changes nothing.
+        runs: to be done, as far as no other process does them.
+        settings: of the worker.
+        ignored_failures: by run id, number of failed attempts that don't count.
+        gpu: the only GPU this job may see, as ``CUDA_VISIBLE_DEVICES`` names it; None changes nothing.
         threads: of each process; None leaves it to PyTorch.
         at_once: runs that share the GPU, each in a process of its own.
         requeue: whether SLURM may requeue the job.
+        code: code of the command that submitted the job; None is not compared.
     """
 
     runs: tuple[Run, ...]
-    places: WorkerSettings
-    forgiven: Mapping[str, int]
+    settings: WorkerSettings
+    ignored_failures: Mapping[str, int]
     gpu: str | None = None
     threads: int | None = None
     at_once: int = 1
     requeue: bool = False
+    code: CodeVersion | None = None
 
     def __call__(self) -> JobResult:
         """Work, and return errors as a sentence: a debug executor would open a debugger on them."""
         try:
-            with StopFlag() as early:  # while all is still being imported, nothing else listens
-                if self.gpu is not None:
-                    os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # CUDA is not initialised yet
-                _limit_threads(self.threads)
-                if self.places.device == "cuda" and (why := _no_gpu()):
-                    return JobResult(error=why)
-                if early():
-                    result = JobResult(stopped=True)
-                elif self.at_once > 1:
-                    result = self._share()
-                else:
-                    result = self._work()
+            with StopFlag(is_immediate=True):  # until `work` listens: nothing has to be saved yet
+                result = self._start()
+        except StopNow:
+            result = JobResult(stopped=True)
         except Exception as error:
             return JobResult(error=failure_of(error).reason)
         if result.stopped and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
@@ -83,62 +83,80 @@ class Job:
         return replace(result, left=())
 
     def checkpoint(self) -> Any:
-        """Asked by submitit; None keeps it from requeueing."""
+        """Return what submitit runs after a requeue; None keeps it from requeueing."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self) if self.requeue else None
 
+    def _start(self) -> JobResult:
+        if self.code is not None:
+            problem = code.difference(self.code)
+            if problem:
+                return JobResult(error=Failure("environment", problem).reason)
+            if code.is_edited(self.code):
+                logger.warning(
+                    "the code in %s was edited after this job was submitted: digest %s, now %s.",
+                    self.code.path,
+                    self.code.digest,
+                    code.code_version().digest,
+                )
+        if self.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # CUDA is not initialised yet
+        _limit_threads(self.threads)
+        if self.settings.device == "cuda" and (problem := _gpu_problem()):
+            return JobResult(error=problem)
+        return self._share() if self.at_once > 1 else self._work()
+
     def _work(self) -> JobResult:
-        worked = work(self.runs, self.places, ignored_failures=self.forgiven)
-        left = tuple(run_id for run_id, status in worked.statuses.items() if status == "interrupted")
-        return JobResult(stopped=worked.stopped, left=left)
+        result = work(self.runs, self.settings, ignored_failures=self.ignored_failures)
+        left = tuple(run_id for run_id, status in result.statuses.items() if status == "interrupted")
+        return JobResult(stopped=result.stopped, left=left)
 
     def _share(self) -> JobResult:
-        """Several processes over the same runs: claims decide who does which."""
+        """Start several processes over the same runs: locks decide which process does which run."""
         context = multiprocessing.get_context("spawn")
         results: Any = context.SimpleQueue()
-        places = replace(self.places, runs_at_once=self.at_once)
-        alone = replace(self, at_once=1, requeue=False, places=places)
+        alone = replace(self, at_once=1, requeue=False, settings=replace(self.settings, runs_at_once=self.at_once))
         processes = [context.Process(target=_put_result, args=(alone, results)) for _ in range(self.at_once)]
         with StopFlag() as stop:
             for process in processes:
                 process.start()
-            told = False
+            is_signalled = False
             while any(process.is_alive() for process in processes):
                 processes[0].join(0.5) if processes[0].is_alive() else time.sleep(0.1)
-                if stop() and not told:
-                    told = True
+                if stop() and not is_signalled:
+                    is_signalled = True
                     for process in processes:
                         process.terminate()
             stopped = stop()
-        found = []
+        collected: list[JobResult] = []
         while not results.empty():
-            found.append(results.get())
-        error = next((one.error for one in found if one.error), None)
-        return JobResult(stopped, error, tuple(run_id for one in found for run_id in one.left))
+            collected.append(results.get())
+        error = next((result.error for result in collected if result.error), None)
+        return JobResult(stopped, error, tuple(run_id for result in collected for run_id in result.left))
 
     def _stopped_on_slurm(self, result: JobResult) -> JobResult:
-        """The state is saved. Requeue through submitit, unless SLURM is ending this job in its own way."""
+        """Requeue through submitit, unless SLURM is ending this job in its own way; the state is saved already."""
         state = self._state()
         if state is not None and state not in ("RUNNING", "SUSPENDED", "SIGNALING"):
             # Cancelled, requeued or preempted. No result is left, which would be taken for that of the next start.
             raise SystemExit(128 + signal.SIGTERM)
         if not self.requeue or state is None:
-            return result  # counts as a time-out, or what never gets far enough would be submitted for ever
+            return result  # counts as a time-out: a job that never gets far enough would be submitted for ever
         import submitit
 
         try:
             # submitit's own handler, which `work` had replaced: it asks for the checkpoint, requeues and exits.
             signal.raise_signal(signal.SIGUSR2)
         except submitit.core.utils.UncompletedJobError as error:
-            print(f"this job is not requeued: {error}", flush=True)
+            logger.warning("this job is not requeued: %s", error)
             return replace(result, out_of_time=True)
         except (SubprocessError, OSError) as error:
-            print(f"SLURM did not requeue this job: {error}", flush=True)  # whoever follows submits it again
+            logger.warning("SLURM did not requeue this job: %s", error)  # the command that follows submits it again
         return result
 
     def _state(self) -> str | None:
-        """What SLURM says of this job; a controller that is busy, as when a whole array ends, is asked again."""
+        """State of this job in the queue; asked again where the controller is busy, as when a whole array ends."""
         for pause_s in (2.0, 5.0, 0.0):
             state = client.job_state(str(job_environment().id))
             if state is not None:
@@ -154,8 +172,8 @@ def _limit_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _no_gpu() -> str | None:
-    """What is wrong if PyTorch can't use the GPU that this job has."""
+def _gpu_problem() -> str | None:
+    """A sentence if PyTorch can't use the GPU that this job has."""
     import torch
 
     if torch.cuda.is_available():
@@ -163,7 +181,7 @@ def _no_gpu() -> str | None:
     job = job_environment()
     return (
         f"PyTorch finds no usable GPU in job {job.id} on {job.node}: mend the profile's setup lines (modules, "
-        "environment) or exclude the node; --device cpu, if that is what is meant."
+        "environment) or exclude the node; pass --device cpu if CPUs are meant."
     )
 
 

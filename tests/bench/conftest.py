@@ -47,19 +47,18 @@ def bench_run(tiny_data: Path, tiny_grid: Path) -> Callable[..., tuple[int, str]
     def call(results: Path, **changes: object) -> tuple[int, str]:
         from bench.submission import prepare
 
-        arguments = {"assignments": (), "only": (), "data": tiny_data, "weights_folder": None, "results": results}
+        arguments = {
+            "assignments": (),
+            "only": (),
+            "data": tiny_data,
+            "weights_folder": None,
+            "results": results,
+            "cluster": "inline",
+            "device": "cpu",
+        }
         prepared = prepare.prepare(str(changes.pop("grid", tiny_grid)), **(arguments | changes))  # type: ignore[arg-type]
         printed = StringIO()
-        code = prepare.run(
-            prepared,
-            results=results,
-            weights_folder=None,
-            console=Console(file=printed, width=200),
-            kind="inline",
-            workers=0,
-            device="cpu",
-            profile="default",
-        )
+        code = prepare.run(prepared, console=Console(file=printed, width=200))
         return code, printed.getvalue()
 
     return call

@@ -15,25 +15,18 @@ from rich.console import Console
 from bench import run
 from bench.errors import BenchError, ClusterError, DivergedError, PlanError
 from bench.results import record, run_lock
-from bench.submission import execute_plan, prepare
+from bench.submission import executor, prepare, preview, retry_plans
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, tiny_data, tiny_grid):
     """The small world's grid, run once."""
     results = tmp_path_factory.mktemp("results")
-    prepared = prepare.prepare(str(tiny_grid), data=tiny_data, weights_folder=None, results=results)
-    printed = StringIO()
-    code = prepare.run(
-        prepared,
-        results=results,
-        weights_folder=None,
-        console=Console(file=printed, width=200),
-        kind="inline",
-        workers=0,
-        device="cpu",
-        profile="default",
+    prepared = prepare.prepare(
+        str(tiny_grid), data=tiny_data, weights_folder=None, results=results, cluster="inline", device="cpu"
     )
+    printed = StringIO()
+    code = prepare.run(prepared, console=Console(file=printed, width=200))
     return results, code, printed.getvalue()
 
 
@@ -131,7 +124,7 @@ def test_one_failure_leaves_the_others_and_the_exit_code_tells(tmp_path, bench_r
     monkeypatch.setattr(run, "execute", execute)
     code, printed = bench_run(tmp_path, only=["strategy=decoder_only"])
     assert code == 1 and "1 failed before and would fail again; `bench retry --failed --results" in printed
-    code = execute_plan.retry_plans(tmp_path, console=Console(file=StringIO()), failed=True, detach=False, profile=None)
+    code = retry_plans.retry_plans(tmp_path, console=Console(file=StringIO()), failed=True, detach=False, profile=None)
     again = record.read(tmp_path, by_fold[1].id)
     assert code == 0 and again is not None and again.status == "ok"
     assert again.attempts[0]["reason"].startswith("diverged")
@@ -213,17 +206,15 @@ def test_more_folds_than_groups_are_refused(tmp_path, bench_run):
 
 def test_a_dry_run_shows_the_plan_and_runs_nothing(tmp_path, tiny_grid, tiny_data):
     prepared = prepare.prepare(
-        str(tiny_grid), assignments=["weights=official"], data=tiny_data, weights_folder=None, results=tmp_path
+        str(tiny_grid),
+        assignments=["weights=official"],
+        data=tiny_data,
+        weights_folder=None,
+        results=tmp_path,
+        cluster="local",
     )
     printed = StringIO()
-    prepare.dry_run(
-        prepared,
-        results=tmp_path,
-        console=Console(file=printed, width=200),
-        kind="local",
-        profile="default",
-        device="auto",
-    )
+    preview.dry_run(prepared, console=Console(file=printed, width=200))
     assert "sam_nano has no official checkpoint" in printed.getvalue()
     assert "2 to do, 0 done" in printed.getvalue()
     assert list(Path(tmp_path).iterdir()) == []
@@ -243,7 +234,8 @@ def test_a_run_that_was_taken_over_leaves_the_record_to_the_other(tmp_path, benc
 
 
 def test_images_that_changed_since_the_plan_are_refused(tmp_path, tiny_grid):
-    from bench.worker.worker import WorkerSettings, work
+    from bench.worker.settings import WorkerSettings
+    from bench.worker.worker import work
     from registry.datasets import synthetic
     from registry.errors import DataError
 
@@ -261,12 +253,13 @@ def test_a_plan_can_be_made_before_anything_is_downloaded(tmp_path, monkeypatch)
     with pytest.raises(PlanError, match="2 things are wrong"):
         prepare.prepare("default", **arguments)
     ahead = prepare.prepare("default", ahead=True, **arguments)
-    assert (ahead.n_images, len(ahead.pending)) == (665, 35)
+    assert (ahead.images.n_images, len(ahead.pending)) == (665, 35)
     assert "bench data fetch nuinsseg" in ahead.absent[0] and "mobile_sam.pt" in ahead.absent[1]
 
 
 def test_timings_are_left_out_where_runs_share_a_device(tmp_path, tiny_grid, tiny_data):
-    from bench.worker.worker import WorkerSettings, work
+    from bench.worker.settings import WorkerSettings
+    from bench.worker.worker import work
 
     prepared = prepare.prepare(
         str(tiny_grid), only=["strategy=decoder_only", "fold=1"], data=tiny_data, weights_folder=None, results=tmp_path
@@ -286,8 +279,8 @@ def test_plans_of_one_place_are_retried_as_one(tmp_path, bench_run, monkeypatch)
     bench_run(tmp_path, only=["strategy=lora_qv", "fold=1"])
     monkeypatch.setattr(run, "execute", execute)
     printed = StringIO()
-    code = execute_plan.retry_plans(tmp_path, console=Console(file=printed), failed=True, detach=False, profile=None)
+    code = retry_plans.retry_plans(tmp_path, console=Console(file=printed), failed=True, detach=False, profile=None)
     assert code == 0 and "3 runs in this process; 0 done already" in printed.getvalue()
     assert "3 of 3 runs are done, 0 failed" in printed.getvalue()
     with pytest.raises(ClusterError, match="--detach needs SLURM"):
-        execute_plan.check_detachable(True, "local")
+        executor.check_detachable(True, "local")

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from slurm_commands import put_commands
 
 from bench.errors import ClusterError
 from bench.estimate.packing import JobArray
@@ -12,46 +11,38 @@ from bench.grid import FoldSettings, Grid, Run, Settings
 from bench.planning import plan
 from bench.slurm import client
 from bench.slurm.profile import ClusterProfile
-from bench.submission import submit
-
-
-def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
-    """Put small shell scripts before everything else on the path."""
-    folder.mkdir()
-    for name, script in scripts.items():
-        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
-        (folder / name).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+from bench.submission import local, submit
+from bench.submission.executor import choose_executor
 
 
 def test_auto_is_slurm_where_a_cluster_answers(tmp_path, monkeypatch):
-    commands(tmp_path / "up", monkeypatch, sbatch="exit 0", sinfo="echo gpu up")
-    assert submit.choose_executor("auto") == "slurm"
-    commands(tmp_path / "down", monkeypatch, sbatch="exit 0", sinfo="exit 1")
+    put_commands(tmp_path / "up", monkeypatch, sbatch="exit 0", sinfo="echo gpu up")
+    assert choose_executor("auto") == "slurm"
+    put_commands(tmp_path / "down", monkeypatch, sbatch="exit 0", sinfo="exit 1")
     monkeypatch.setattr(client, "is_configured", lambda: False)  # packages without a cluster
-    assert submit.choose_executor("auto") == "local"
+    assert choose_executor("auto") == "local"
     # A named profile, or a configured cluster that is silent: not the moment to train on a login node.
     with pytest.raises(ClusterError, match=r"SLURM does not answer .*or use --cluster local to run here"):
-        submit.choose_executor("auto", "my_cluster")
+        choose_executor("auto", "my_cluster")
     monkeypatch.setattr(client, "is_configured", lambda: True)
     with pytest.raises(ClusterError, match="SLURM does not answer"):
-        submit.choose_executor("auto")
+        choose_executor("auto")
     monkeypatch.setattr(client, "is_installed", lambda: False)
-    assert submit.choose_executor("auto") == "local"
-    assert submit.choose_executor("inline") == "inline"
+    assert choose_executor("auto") == "local"
+    assert choose_executor("inline") == "inline"
 
 
 def test_what_can_not_be_is_refused(monkeypatch):
     monkeypatch.setattr(client, "is_installed", lambda: False)
     with pytest.raises(ClusterError, match="there is no sbatch on this machine; use --cluster local or inline"):
-        submit.choose_executor("slurm")
+        choose_executor("slurm")
     with pytest.raises(ClusterError, match="--cluster 'pbs': use auto, inline, local, slurm"):
-        submit.choose_executor("pbs")
+        choose_executor("pbs")
 
 
 def test_every_local_worker_gets_a_gpu_that_the_user_may_use(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    assert submit._gpus() == ["2", "3"]
+    assert local.visible_gpus() == ["2", "3"]
 
 
 def runs(count: int) -> tuple[Run, ...]:
@@ -60,7 +51,7 @@ def runs(count: int) -> tuple[Run, ...]:
 
 
 def test_the_sbatch_files_say_what_the_profile_says(tmp_path, monkeypatch):
-    commands(tmp_path / "bin", monkeypatch, srun="exit 0")
+    put_commands(tmp_path / "bin", monkeypatch, srun="exit 0")
     profile = ClusterProfile(
         partition="gpu",
         account="lab",

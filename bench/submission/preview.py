@@ -1,0 +1,92 @@
+"""`bench plan` and `bench run --dry-run`: costs of a prepared grid, and the files that sbatch would be given."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bench.grid import CLASSICAL
+from bench.results import record
+from bench.slurm import client, nodes
+from bench.slurm.profile import ClusterProfile, load_profile, profile_for_device
+from bench.submission.results_folder import check_writable
+from registry import atomic, backbones, weights
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from bench.estimate.summary import CostSummary
+    from bench.submission.prepare import Prepared
+
+
+def show_costs(prepared: Prepared, *, console: Console) -> CostSummary:
+    """Print what a prepared grid would cost, what is still to be fetched, and what no node of the cluster can serve."""
+    from rich.markup import escape
+
+    from bench.estimate import page
+
+    is_answering = client.is_installed() and client.is_answering()
+    profile = profile_for_device(load_profile(prepared.profile), prepared.device)
+    costs = page.show(
+        prepared.plan.runs,
+        done=frozenset(run.id for run in prepared.done),
+        skipped=prepared.plan.skipped,
+        samples=prepared.images.samples,
+        n_images=prepared.images.n_images,
+        profile=profile,
+        results=prepared.results,
+        console=console,
+        records=record.read_all(prepared.results, [], history=False),
+        max_array_size=client.max_array_size() if is_answering else client.DEFAULT_MAX_ARRAY_SIZE,
+    )
+    for sentence in prepared.absent:
+        console.print(f"[yellow]not here yet[/]  {escape(sentence)}", highlight=False, soft_wrap=True)
+    for sentence in _unservable(profile, costs) if is_answering else ():
+        console.print(f"[yellow]warning[/]  profile {escape(prepared.profile)}: {escape(sentence)}", soft_wrap=True)
+    return costs
+
+
+def dry_run(prepared: Prepared, *, console: Console) -> int:
+    """Print the costs and, where SLURM is used, write what `sbatch` would be given.
+
+    Returns:
+        The exit code: 2 if something is still to be fetched, or a checkpoint is not the official one.
+    """
+    from rich.markup import escape
+
+    from bench.submission import submit
+
+    results = prepared.results
+    costs = show_costs(prepared, console=console)
+    wrong = _wrong_checkpoints(prepared)
+    for sentence in wrong:
+        console.print(f"[red]error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
+    code = 2 if prepared.absent or wrong else 0
+    if prepared.executor != "slurm":
+        console.print("No SLURM is used here, so there are no sbatch files.", highlight=False)
+        return code
+    check_writable(results.resolve())
+    for earlier in (results / "jobs" / "dry-run").glob("*.sh"):
+        earlier.unlink()
+    profile = profile_for_device(load_profile(prepared.profile), prepared.device)
+    texts = submit.sbatch_texts(costs.arrays, results, profile)
+    for number, text in enumerate(texts, start=1):
+        path = results / "jobs" / "dry-run" / f"{prepared.plan.grid.name}-{number}.sh"
+        atomic.write_text(path, text)
+        console.print(f"written, not submitted: {path}", highlight=False, soft_wrap=True)
+    return code
+
+
+def _unservable(profile: ClusterProfile, costs: CostSummary) -> list[str]:
+    groups = nodes.read()
+    longest = max((array.time_limit_min for array in costs.arrays), default=0)
+    problem = nodes.time_limit_problem(profile, longest, groups)
+    return nodes.problems(profile, groups) + ([problem] if problem else [])
+
+
+def _wrong_checkpoints(prepared: Prepared) -> list[str]:
+    """Checkpoints that are there and are not the official files; read whole, which takes seconds for each gigabyte."""
+    names = dict.fromkeys(
+        run.backbone for run in prepared.pending if run.weights == "official" and run.backbone != CLASSICAL
+    )
+    checked = [weights.check(backbones.card(name), prepared.weights_folder) for name in names]
+    return [f"checkpoint {status.path}: {status.detail}" for status in checked if status.state == "wrong digest"]
