@@ -1,4 +1,4 @@
-"""The Protocols at the registry's seams."""
+"""Protocols of what is registered: backbones, strategies, heads and datasets."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Strategy:
 
 
 class Head(Protocol):
-    """From mask-token logits to an instance map, with the targets and the loss that teach it.
+    """Conversion of mask-token logits to an instance map, with the targets and the loss of its training.
 
     Attributes:
         name: the name it is registered under.
@@ -91,7 +91,7 @@ class Head(Protocol):
         channels: the mask tokens it reads, in the order of its channels: a run hands it ``logits[:, channels]``.
         dense: True: it reads prompt-less logits, can be trained, and `instances` takes logits; False: it prompts
             the model itself (`candidates`), can't be trained, and `instances` takes what `candidates` gave.
-        defaults: post-processing parameters that `instances` uses unless told otherwise.
+        defaults: post-processing parameters that `instances` uses unless others are given.
         search: candidate values of each such parameter, tried on the inner validation split one parameter
             after the other (coordinate search, in this order).
     """
@@ -111,15 +111,15 @@ class Head(Protocol):
     def search(self) -> Mapping[str, tuple[float, ...]]: ...
 
     def targets(self, label_map: LabelMap) -> Float[np.ndarray, "c h w"]:
-        """float32 in [0, 1]: what the sigmoid of perfect logits would be."""
+        """Return float32 in [0, 1]: the sigmoid of perfect logits."""
         ...
 
     def loss(self, logits: Float[Tensor, "b c h w"], targets: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
-        """Mean over the batch of each image's own loss, so that micro-batches add up to the full batch."""
+        """Return the mean over the batch of each image's own loss, so that micro-batches add up to the full batch."""
         ...
 
     def instances(self, logits: Any, **parameters: float) -> LabelMap:
-        """int32 label map of the size of `logits`: (c, h, w), NumPy or torch, on any device."""
+        """Return an int32 label map of the size of `logits`: (c, h, w), NumPy or torch, on any device."""
         ...
 
 
@@ -128,7 +128,7 @@ class Sample:
     """One image of a dataset, not read yet.
 
     Attributes:
-        stem: file name without suffix; unique in the dataset, and what folds are assigned by.
+        stem: file name without suffix; unique in the dataset; folds are assigned by it.
         organ: name of the organ folder.
         image_path: the RGB image.
         label_path: the label map.
@@ -179,11 +179,11 @@ class Dataset(Protocol):
     published_images: int | None
 
     def samples(self, root: Path) -> tuple[Sample, ...]:
-        """All samples, sorted by stem; raises `DataError` that lists every problem of the layout at once."""
+        """Return all samples, sorted by stem; raises `DataError` that lists every problem of the layout at once."""
         ...
 
     def read(self, sample: Sample) -> tuple[UInt8[np.ndarray, "h w 3"], LabelMap]:
-        """RGB image (uint8) and label map (int32); raises `DataError` for anything else on disk."""
+        """Return the RGB image (uint8) and the label map (int32); raises `DataError` for anything else on disk."""
         ...
 
     def check(self, root: Path) -> CheckReport:

@@ -54,7 +54,9 @@ def scan(root: Path, *, obtain: str | None) -> tuple[tuple[Sample, ...], tuple[P
     root = Path(root)
     problems: list[Problem] = []
     how = f" To get it: `{obtain}`; or name" if obtain else " Name"
-    if not root.is_dir():
+    if not _is_folder(root, problems):
+        if problems:
+            return (), tuple(problems)
         what = "is a file, not a folder" if root.exists() else "does not exist"
         text = f"the data folder {shown(root)} {what}.{how} another folder with --data."
         return (), (Problem(None, text),)

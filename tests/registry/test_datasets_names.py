@@ -217,3 +217,7 @@ def test_a_folder_that_may_not_be_entered(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Path, "is_dir", is_dir)
     assert "locked can't be entered: Permission denied; check its permissions." in problem_of(tmp_path)
+
+
+def test_a_data_folder_whose_name_no_file_system_takes(tmp_path: Path) -> None:
+    assert "can't be entered: File name too long" in problem_of(tmp_path / ("a" * 300))

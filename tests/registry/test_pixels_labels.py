@@ -94,6 +94,21 @@ def test_packed_integers(tmp_path: Path, bits: int) -> None:
     np.testing.assert_array_equal(pixels.read_label(path)[0], NINE)
 
 
+@pytest.mark.parametrize(("bits", "dtype"), [(4, "uint8"), (8, "uint8"), (16, "uint16")])
+def test_reversed_bit_order(tmp_path: Path, bits: int, dtype: str) -> None:
+    """FillOrder 2, which tifffile does not write: the tag ResolutionUnit is turned into it."""
+    path = write(tmp_path / "a.tif", NINE.astype(dtype), bitspersample=bits, photometric="minisblack")
+    with tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        start, length, entry = page.dataoffsets[0], page.databytecounts[0], page.tags[296].offset
+    data = bytearray(path.read_bytes())
+    data[start : start + length] = bytes(int(f"{byte:08b}"[::-1], 2) for byte in data[start : start + length])
+    struct.pack_into("<H", data, entry, 266)
+    struct.pack_into("<H", data, entry + 8, 2)
+    path.write_bytes(data)
+    np.testing.assert_array_equal(pixels.read_label(path)[0], NINE)
+
+
 def test_two_bit_labels(tmp_path: Path) -> None:
     path = write(tmp_path / "a.tif", NINE % 4, bitspersample=2, photometric="miniswhite")
     np.testing.assert_array_equal(pixels.read_label(path)[0], NINE % 4)
