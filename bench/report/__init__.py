@@ -1,8 +1,8 @@
-"""Report: what `bench table` and `bench plot` do, from the records below a results folder alone."""
+"""Reports: `bench table` and `bench plot`, made from the records below a results folder alone."""
 
 from __future__ import annotations
 
-import warnings
+import logging
 from pathlib import Path
 
 import pandas as pd
@@ -11,10 +11,14 @@ from rich.console import Console
 from bench.errors import BenchError
 from bench.report import leaderboard
 from bench.report.frame import baseline_frame, leaderboard_frame, organ_frame, record_frame
+from bench.report.output import STDOUT, write_text
 from bench.report.plot import pareto
 from bench.report.section import Section, sections
-from bench.report.table import markdown, terminal
-from bench.results.record import read_all, write_atomically
+from bench.report.table import Block, markdown, terminal
+from bench.results.record import read_all
+from registry import atomic
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = {"markdown": ".md", "csv": ".csv"}
 
@@ -28,43 +32,44 @@ def show_table(
     baselines: Path | None = None,
     console: Console | None = None,
 ) -> Path | None:
-    """Regenerate the leaderboard: print it, or write it and print where it lies.
+    """Make the leaderboard from the records: print it, or write it to a file and print the file's path.
 
     Args:
         results: the results folder.
         format: ``terminal`` prints; ``markdown`` and ``csv`` write a file.
-        output: the file; None takes ``tables/leaderboard`` (or ``tables/organs``) below `results`.
+        output: the file; ``-`` is standard output, to which nothing else is printed then; None takes
+            ``tables/leaderboard`` (or ``tables/organs``) below `results`.
         by_organ: PQ per organ instead of the leaderboard.
         baselines: published scores; None takes the shipped ones.
         console: what is printed on; None takes stdout.
 
     Returns:
-        The file written; None for ``terminal``.
+        The file written; None for ``terminal``, standard output, and what is no file.
 
     Raises:
-        BenchError: no records, an unknown format, or a file name for the terminal.
+        BenchError: no records, an unknown format, a file name for the terminal, or a file that can't be written.
     """
     if format not in ("terminal", *SUFFIXES):
         raise BenchError(f"unknown format {format!r}; known: terminal, markdown, csv.")
-    if format == "terminal" and output is not None:
+    if format == "terminal" and output not in (None, STDOUT):
         raise BenchError(f"the terminal table takes no file ({output}); add --format markdown or csv.")
     console = console or Console()
-    frame = _frame(results)
-    found = sections(leaderboard_frame(frame), baseline_frame(baselines))
-    organs = organ_frame(results, frame) if by_organ else None
+    records = _records(results)
+    parts = sections(leaderboard_frame(records), baseline_frame(baselines))
+    organs = organ_frame(results, records) if by_organ else None
     if organs is not None and organs.empty:
         raise BenchError(f"no run below {results / 'runs'} is ok, so there are no scores per organ.")
-    if format == "csv":
-        text = leaderboard.csv(found) if organs is None else organs.to_csv(index=False)
+    if format == "terminal":
+        shown = terminal(_blocks(parts, organs), width=console.width, encoding=console.encoding)
+        console.print(shown)
+        return None
+    if format == "markdown":
+        text = markdown(_blocks(parts, organs))
     else:
-        blocks = leaderboard.blocks(found) if organs is None else leaderboard.organ_blocks(organs, found)
-        if format == "terminal":
-            console.print(terminal(blocks, width=console.width))
-            return None
-        text = markdown(blocks)
-    name = "leaderboard" if organs is None else "organs"
-    path = output or results / "tables" / f"{name}{SUFFIXES[format]}"
-    write_atomically(path, text)
+        text = leaderboard.csv(parts) if organs is None else organs.to_csv(index=False)
+    path = output or results / "tables" / f"{'leaderboard' if organs is None else 'organs'}{SUFFIXES[format]}"
+    if not write_text(path, text):
+        return None
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     return path
 
@@ -77,25 +82,36 @@ def draw_plots(
     Args:
         results: the results folder.
         x: the cost on the horizontal axis: ``parameters``, ``latency`` or ``memory``.
-        output: start of the file names; None takes ``figures/accuracy_by_<x>`` below `results`.
+        output: start of the file names, or a folder for them; None takes the folder ``figures`` below `results`.
         baselines: published scores; None takes the shipped ones.
 
     Returns:
         The files written.
 
     Raises:
-        BenchError: no records, an unknown cost, or no row that has both scores and that cost.
+        BenchError: no records, an unknown cost, no row that has both scores and that cost, or an output that takes
+            one file only or can't be written.
     """
-    frame = _frame(results)
-    found: list[Section] = sections(leaderboard_frame(frame), baseline_frame(baselines))
-    return pareto(found, output or results / "figures" / f"accuracy_by_{x}", x=x)
+    stem = output or results / "figures"
+    if output is None or output.is_dir():
+        stem /= f"accuracy_by_{x}"
+    if stem == STDOUT or atomic.is_stream(stem):
+        raise BenchError(
+            f"a plot is written as several files, so it can't go to {stem}; give the start of their names with -o STEM."
+        )
+    parts: list[Section] = sections(leaderboard_frame(_records(results)), baseline_frame(baselines))
+    return pareto(parts, stem, x=x)
 
 
-def _frame(results: Path) -> pd.DataFrame:
+def _records(results: Path) -> pd.DataFrame:
     unreadable: list[str] = []
     frame = record_frame(read_all(results, unreadable, history=False))
     for sentence in unreadable:
-        warnings.warn(sentence, stacklevel=3)
+        logger.warning(sentence)
     if frame.empty:
         raise BenchError(f"no records below {results / 'runs'}; run `bench run --grid quick` first.")
     return frame
+
+
+def _blocks(parts: list[Section], organs: pd.DataFrame | None) -> list[Block]:
+    return leaderboard.blocks(parts) if organs is None else leaderboard.organ_blocks(organs, parts)

@@ -1,4 +1,4 @@
-"""Numbers over the folds of each cell, all cells at once: what is known of one fold becomes one row's."""
+"""Statistics over the folds of each row of a leaderboard, for all rows at once."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class FoldStats:
-    """Which rows of a frame are which cell's folds.
+    """Records of a frame, grouped by the row of the leaderboard whose folds they are.
 
     Attributes:
-        n_cells: number of cells.
-        groups: for each number of folds, the cells that have so many, and their rows, (cells, folds). Cells of one
-            size are reduced together: a thousand cost as much as one, and each as exactly as alone.
+        n_rows: number of rows of the leaderboard.
+        groups: for each number of folds, the rows that have so many, and the positions of their records, (rows,
+            folds). Rows with the same number of folds are reduced together: a thousand take as long as one, and the
+            result of each is exactly that of reducing it alone.
     """
 
-    n_cells: int
+    n_rows: int
     groups: tuple[tuple[np.ndarray, np.ndarray], ...]
 
     @classmethod
-    def of(cls, cells: np.ndarray, chosen: np.ndarray, n_cells: int) -> FoldStats:
-        """Group the chosen rows of a frame.
+    def of(cls, rows: np.ndarray, chosen: np.ndarray, n_rows: int) -> FoldStats:
+        """Group the chosen records of a frame.
 
         Args:
-            cells: each row's cell, 0 … n_cells - 1.
-            chosen: whether a row counts.
-            n_cells: number of cells, those without a chosen row included.
+            rows: the row of each record, 0 … n_rows - 1.
+            chosen: whether a record counts.
+            n_rows: number of rows, those without a chosen record included.
         """
-        rows = np.flatnonzero(chosen)
-        rows = rows[np.argsort(cells[rows], kind="stable")]
-        present, starts, sizes = np.unique(cells[rows], return_index=True, return_counts=True)
+        records = np.flatnonzero(chosen)
+        records = records[np.argsort(rows[records], kind="stable")]
+        present, starts, sizes = np.unique(rows[records], return_index=True, return_counts=True)
         groups = [
-            (present[sizes == size], rows[starts[sizes == size, None] + np.arange(size)]) for size in np.unique(sizes)
+            (present[sizes == size], records[starts[sizes == size, None] + np.arange(size)])
+            for size in np.unique(sizes)
         ]
-        return cls(n_cells, tuple(groups))
+        return cls(n_rows, tuple(groups))
 
     def mean(self, values: pd.Series) -> np.ndarray:
         """Mean over folds, NaN where a fold lacks the value."""
@@ -66,21 +68,21 @@ class FoldStats:
         return _whole(self._reduced(values, lambda numbers: np.fmax.reduce(numbers, axis=1)), values)
 
     def names(self, values: pd.Series) -> list[str]:
-        """What the folds of a cell say, each once, in order; empty where they say nothing."""
-        texts, found = values.tolist(), [""] * self.n_cells
-        for cells, rows in self.groups:
-            for cell, own in zip(cells.tolist(), rows.tolist(), strict=True):
-                found[cell] = " + ".join(sorted({texts[row] for row in own if not pd.isna(texts[row])}))
-        return found
+        """Texts of the folds of each row, every text once, in order; empty where no fold has one."""
+        texts, names = values.tolist(), [""] * self.n_rows
+        for rows, records in self.groups:
+            for row, own in zip(rows.tolist(), records.tolist(), strict=True):
+                names[row] = " + ".join(sorted({texts[record] for record in own if not pd.isna(texts[record])}))
+        return names
 
     def _reduced(self, values: pd.Series, reduce: Callable[[np.ndarray], Any]) -> np.ndarray:
         numbers = values.to_numpy(dtype=float, na_value=np.nan)
-        found = np.full(self.n_cells, np.nan)
-        for cells, rows in self.groups:
-            found[cells] = reduce(numbers[rows])
-        return found
+        results = np.full(self.n_rows, np.nan)
+        for rows, records in self.groups:
+            results[rows] = reduce(numbers[records])
+        return results
 
 
-def _whole(found: np.ndarray, values: pd.Series) -> np.ndarray:
-    whole = values.dtype.kind in "iu" and not np.isnan(found).any()
-    return found.astype(np.int64) if whole else found
+def _whole(results: np.ndarray, values: pd.Series) -> np.ndarray:
+    whole = values.dtype.kind in "iu" and not np.isnan(results).any()
+    return results.astype(np.int64) if whole else results

@@ -1,4 +1,8 @@
-"""Records → tidy DataFrames. Values stay as recorded (fractions, bytes, ms); missing is NaN, never zero."""
+"""Records as tidy DataFrames. Values stay as recorded (fractions, bytes, ms); missing is NaN, never zero.
+
+A row of the leaderboard holds all folds of one backbone, strategy and settings. Its id is the column ``cell``, a name
+that files written by `bench table --format csv` have had from the start.
+"""
 
 from __future__ import annotations
 
@@ -69,16 +73,18 @@ BASELINE_COLUMNS = (
     "protocol",
     "comparable",
     "note",
+    "dataset",
+    "dataset_title",
 )
 
 
 def record_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
-    """One row per record, whatever its status.
+    """Return one row per record, whatever its status.
 
-    Columns: id, cell, status, reason, trains; what was asked (``strategy.*`` and ``train.*`` as `--set` names
-    them); scores in [0, 1]; costs with their unit in the name (latencies are medians; ``latency_ms`` is the
-    sum of all that one forward pass needs; ``peak_bytes`` the larger of training's and inference's peak);
-    the device; what is known of the dataset.
+    Columns: id, cell (the row of the leaderboard), status, reason, trains; the settings (``strategy.*`` and
+    ``train.*`` as `--set` names them); scores in [0, 1]; costs with their unit in the name (latencies are medians;
+    ``latency_ms`` is the sum of all that one forward pass needs; ``peak_bytes`` the larger of training's and
+    inference's peak); the device; what is known of the dataset.
     """
     table = pd.DataFrame([_row(record) for record in records])
     if table.empty:
@@ -114,6 +120,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "dataset_images": data.get("n_images"),
         "dataset_folder": Path(root).name if root else None,
         "official": bool(data.get("official")),
+        "verification": data.get("verified"),
         "commit": provenance.get("commit"),
     }
 
@@ -129,27 +136,27 @@ def _flat_cost(cost: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell: all folds of one backbone, strategy and settings.
+    """Return one row per backbone, strategy and settings, which holds all its folds.
 
-    Columns: what was asked, without the fold; for each score ``<score>_mean`` and ``<score>_sd`` (over the
+    Columns: the settings, without the fold; for each score ``<score>_mean`` and ``<score>_sd`` (over the
     folds that are ok, ddof 1; NaN where one of them lacks the score); n_ok, n_failed, n_skipped, n_expected,
     complete; costs (parameters as recorded, mean latencies, largest peaks, summed seconds); devices;
     ``reasons``: one sentence for every fold that is not ok, those without a record included.
     """
     if frame.empty:
         return frame
-    cells, ids = pd.factorize(frame["cell"])
+    places, ids = pd.factorize(frame["cell"])
     ok = (frame["status"] == "ok").to_numpy()
     firsts = frame.drop_duplicates("cell").reset_index(drop=True)
     n_expected = firsts["n_splits"].astype(int)
 
     def count(chosen: pd.Series | np.ndarray) -> np.ndarray:
-        return np.bincount(cells[np.asarray(chosen)], minlength=len(ids))
+        return np.bincount(places[np.asarray(chosen)], minlength=len(ids))
 
-    asked = [name for name in map(str, frame) if name in RUN_KEYS or name.startswith(("strategy.", "train."))]
+    settings = [name for name in map(str, frame) if name in RUN_KEYS or name.startswith(("strategy.", "train."))]
     columns: dict[str, Any] = {
         "cell": ids,
-        **{name: firsts[name].tolist() for name in asked if name != "fold"},
+        **{name: firsts[name].tolist() for name in settings if name != "fold"},
         "trains": firsts["trains"].astype(bool),
         "n_ok": count(ok),
         "n_failed": count(frame["status"] == "failed"),
@@ -158,7 +165,7 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
         "complete": count(ok) == n_expected,
         "reasons": _reasons(frame, ids, n_expected),
     }
-    folds = FoldStats.of(cells, ok, len(ids))
+    folds = FoldStats.of(places, ok, len(ids))
     for name in SCORES:
         columns[f"{name}_mean"], columns[f"{name}_sd"] = folds.mean(frame[name]), folds.sd(frame[name])
     for name in ("n_images", "n_true", "n_pred", "n_both_empty", *SUMMED_COSTS):
@@ -169,35 +176,35 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
         columns[name] = folds.mean(frame[name])
     for name in ("device_name", "memory_kind"):
         columns[name] = folds.names(frame[name]) if name in frame else ""
-    for name in ("dataset_images", "dataset_folder"):
+    for name in ("dataset_images", "dataset_folder", "verification"):
         known = frame[frame[name].notna()].drop_duplicates("cell")
         first = dict(zip(known["cell"], known[name], strict=True))
-        columns[name] = [first.get(cell) for cell in ids]
+        columns[name] = [first.get(row) for row in ids]
     columns["official"] = count(frame["official"].astype(bool)) > 0
     return pd.DataFrame(columns)
 
 
 def _reasons(frame: pd.DataFrame, ids: pd.Index, n_expected: pd.Series) -> list[tuple[str, ...]]:
-    """For each cell a sentence for every fold that is not ok."""
-    found: dict[str, dict[int, str | None]] = {cell: {} for cell in ids}
+    """Return a sentence for every fold of each row that is not ok."""
+    sentences: dict[str, dict[int, str | None]] = {row: {} for row in ids}
     names = ("cell", "fold", "status", "reason", "id")
-    for cell, fold, status, reason, run_id in zip(*(frame[name] for name in names), strict=True):
+    for row, fold, status, reason, run_id in zip(*(frame[name] for name in names), strict=True):
         why = "no reason recorded" if pd.isna(reason) or not reason else reason
-        found[cell][int(fold)] = None if status == "ok" else f"fold {fold}: {status} ({why}; run {run_id})"
+        sentences[row][int(fold)] = None if status == "ok" else f"fold {fold}: {status} ({why}; run {run_id})"
     return [
         tuple(
             sentence
             for fold in range(1, expected + 1)
-            if (sentence := found[cell].get(fold, f"fold {fold}: no record")) is not None
+            if (sentence := sentences[row].get(fold, f"fold {fold}: no record")) is not None
         )
-        for cell, expected in zip(ids, n_expected, strict=True)
+        for row, expected in zip(ids, n_expected, strict=True)
     ]
 
 
 def organ_frame(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
-    """One row per cell and organ: unweighted means over the test images of all folds that are ok.
+    """Return the scores of each row of the leaderboard on each organ, over the test images of all folds that are ok.
 
-    Columns: cell, backbone, strategy, the section's keys, organ, n_images, n_true, one mean per score.
+    Columns: cell, backbone, strategy, the section's keys, organ, n_images, n_true, one unweighted mean per score.
     Images are pooled over folds, because an organ has too few in one fold for a mean of means.
 
     Raises:
@@ -225,7 +232,7 @@ def organ_frame(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def baseline_frame(path: Path | None = None) -> pd.DataFrame:
-    """Published NuInsSeg scores in percent, as their sources give them.
+    """Return published scores in percent, as their sources give them; ``dataset`` is the registered name.
 
     Args:
         path: a file of the same columns; None takes ``results/baselines/nuinsseg.csv``.
@@ -252,7 +259,7 @@ def baseline_frame(path: Path | None = None) -> pd.DataFrame:
 
 
 def _shipped_baselines() -> Path:
-    """The one file: in a checkout where it is edited, in a wheel where `data-files` puts it."""
+    """Return the path of the shipped file: in a checkout where it is edited, in a wheel where `data-files` puts it."""
     name = Path("baselines") / "nuinsseg.csv"
     checkout = Path(__file__).resolve().parents[2] / "results" / name
     return checkout if checkout.is_file() else Path(sysconfig.get_path("data")) / "share" / "nuclei-bench" / name

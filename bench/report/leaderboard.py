@@ -1,66 +1,70 @@
-"""What the leaderboard shows of each section: columns, marks and the lines below them."""
+"""Content of the leaderboard: columns, marks and the lines around the table of each section."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
+from bench.columns import Column
 from bench.grid import CLASSICAL
 from bench.report.section import Section, row_name, setting
-from bench.report.table import Block, Column
+from bench.report.table import ESSENTIAL, Block
 from bench.units import significant
 
 NONE = "–"
 UNVERIFIED = "?: not checked against the source."
 HEADLINE = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
+SHORT_TITLES = {"trainable": "train-\nable", "parameters": "para-\nmeters"}
 
 
 def blocks(sections: Sequence[Section]) -> list[Block]:
-    """Each section's rows, and the published rows: beside official sections, or once at the end."""
-    found = []
+    """Return the rows of each section, and the published rows: beside those that share their ranks, or at the end."""
+    parts = []
     for section in sections:
-        found.append(Block(section.title, _run_columns(section), _notes(section)))
-        if section.official:
-            found.append(_published_block(section))
-    if sections and not any(section.official for section in sections):
-        found.append(_published_block(sections[-1]))
-    return found
+        columns, caption = _without_constants(section, _run_columns(section))
+        parts.append(Block(section.title, columns, _notes(section), caption))
+        if section.shares_ranks:
+            parts.append(_published_block(section))
+    if sections and not any(section.shares_ranks for section in sections):
+        parts.append(_published_block(sections[-1]))
+    return parts
 
 
 def organ_blocks(organs: pd.DataFrame, sections: Sequence[Section]) -> list[Block]:
-    """For each section: organs down, rows of the leaderboard across, mean PQ in percent."""
-    found = []
+    """Return a block for each section: organs down, rows of the leaderboard across, mean PQ in percent."""
+    parts = []
     for section in sections:
-        here = organs[organs["cell"].isin(section.rows["cell"])] if len(organs) else organs
-        if here.empty:
+        scores = organs[organs["cell"].isin(section.rows["cell"])] if len(organs) else organs
+        if scores.empty:
             continue
-        totals = here.groupby("organ")[["n_images", "n_true"]].max()
+        totals = scores.groupby("organ")[["n_images", "n_true"]].max()
         columns = [
-            Column("organ", [str(name) for name in totals.index]),
-            Column("images", [str(n) for n in totals["n_images"]], right=True),
-            Column("nuclei", [f"{n:.0f}" for n in totals["n_true"]], right=True),
+            Column("organ", [str(name) for name in totals.index], right=False),
+            Column("images", [str(n) for n in totals["n_images"]]),
+            Column("nuclei", [f"{n:.0f}" for n in totals["n_true"]]),
         ]
         for place, (_, row) in enumerate(section.rows.iterrows()):
-            scores = here[here["cell"] == row["cell"]].set_index("organ")["pq"].reindex(totals.index)
-            if scores.notna().any():
+            values = scores[scores["cell"] == row["cell"]].set_index("organ")["pq"].reindex(totals.index)
+            if values.notna().any():
                 title = row_name(row, section.settings) + ("" if row["complete"] else " †")
                 title = title.replace(" ", "\n")  # names are long, and the numbers below them short
                 note = "" if row["complete"] else "† Folds are missing."
-                cells = [_percent(v) for v in scores]
-                columns.append(Column(title, cells, drop=place, right=True, note=note))
+                drop = place if place < 3 else ESSENTIAL + place  # only the best rows are worth less space between
+                columns.append(Column(title, [_percent(v) for v in values], drop, note=note))
         note = "Mean PQ in percent over an organ's test images of all folds, best row first."
-        found.append(Block(f"PQ per organ. {section.title}", columns, [note]))
-    return found
+        parts.append(Block(f"PQ per organ. {section.title}", columns, [note]))
+    return parts
 
 
 def csv(sections: Sequence[Section]) -> str:
-    """Every column of every row, scores as fractions; published rows follow with ``kind`` published."""
+    """Return every column of every row, scores as fractions; published rows follow with ``kind`` published."""
     parts = []
     for section in sections:
         reasons = ["; ".join(sentences) for sentences in section.rows["reasons"]]
         parts.append(section.rows.assign(kind="run", reasons=reasons))
-    for section in sections[:1]:  # official ones come first, and only they give published rows a rank
+    for section in sections[:1]:  # official releases come first, and only they give published rows a rank
         rows = section.published
         scores = {f"{name}_mean": rows[name] / 100 for name in HEADLINE}
         counts = {
@@ -78,66 +82,83 @@ def csv(sections: Sequence[Section]) -> str:
 def _run_columns(section: Section) -> list[Column]:
     rows = [row for _, row in section.rows.iterrows()]
 
-    def column(title: str, text: Callable[[pd.Series], str], drop: int = 0) -> Column:
-        return Column(title, [text(row) for row in rows], drop=drop, right=drop > 0)
+    def names(title: str, text: Callable[[pd.Series], str]) -> Column:
+        return Column(title, [text(row) for row in rows], right=False)
+
+    def numbers(title: str, text: Callable[[pd.Series], str], drop: int, bold: frozenset[int] = frozenset()) -> Column:
+        return _with_narrow(Column(title, [text(row) for row in rows], drop, bold=bold))
 
     columns = [
-        Column("#", [_rank(row) for row in rows], right=True),
-        column("backbone", lambda row: row["backbone"]),
-        column("strategy", lambda row: _unless_classical(row, row["strategy"])),
+        Column("#", [_rank(row) for row in rows]),
+        names("backbone", lambda row: row["backbone"]),
+        names("strategy", lambda row: _unless_classical(row, row["strategy"])),
     ]
-    for name in section.settings:
-        columns.append(Column(name, [setting(row, name) for row in rows]))
+    columns += [names(name, lambda row, name=name: setting(row, name)) for name in section.settings]
     if (section.rows["weights"] == "random").any():
-        columns.append(column("weights", lambda row: _unless_classical(row, row["weights"])))
+        columns.append(names("weights", lambda row: _unless_classical(row, row["weights"])))
     for drop, (name, title) in enumerate(HEADLINE.items()):
-        cells = [_mean_sd(row, name) for row in rows]
-        bold = _best(section, section.rows, section.rows[f"{name}_mean"], name)
-        columns.append(Column(title, cells, bold, drop, right=True))
-    complete = section.rows["complete"].all()
-    beside = [
-        column("pooled PQ", lambda row: _percent(row["pooled_pq_mean"]), 10),
-        column("PQ by nuclei", lambda row: _percent(row["weighted_pq_mean"]), 11),
+        best = _best(section, section.rows, section.rows[f"{name}_mean"], name)
+        columns.append(numbers(title, lambda row, name=name: _mean_sd(row, name), drop, best))
+    columns.append(Column("folds", [_folds(row) for row in rows]))
+    others = [
+        numbers("trainable", lambda row: _count(row["parameters_trainable"]), 3),
+        numbers("parameters", lambda row: _count(row["parameters_total"]), 6),
+        numbers("latency ms", lambda row: _number(row["latency_ms"], "{:.1f}"), 4),
+        numbers("peak GiB", lambda row: _number(row["peak_bytes"] / 2**30, "{:.2f}"), 5),
+        numbers("GFLOP", lambda row: _number(row["flops"] / 1e9, "{:.1f}"), 8),
+        numbers("GPU h", lambda row: _number(row["gpu_seconds"] / 3600, "{:.2f}"), 7),
+        numbers("pooled PQ", lambda row: _percent(row["pooled_pq_mean"]), 9),
+        numbers("PQ by nuclei", lambda row: _percent(row["weighted_pq_mean"]), 10),
     ]
-    costs = [
-        column("trainable", lambda row: _count(row["parameters_trainable"]), 4),
-        column("parameters", lambda row: _count(row["parameters_total"]), 7),
-        column("latency ms", lambda row: _number(row["latency_ms"], "{:.1f}"), 5),
-        column("peak GiB", lambda row: _number(row["peak_bytes"] / 2**30, "{:.2f}"), 6),
-        column("GFLOP", lambda row: _number(row["flops"] / 1e9, "{:.1f}"), 9),
-        column("GPU h", lambda row: _number(row["gpu_seconds"] / 3600, "{:.2f}"), 8),
-    ]
-    return [
-        *columns,
-        Column("folds", [_folds(row) for row in rows], drop=3 if complete else 0, right=True),
-        *(one for one in (*costs, *beside) if any(cell != NONE for cell in one.cells)),
-    ]
+    return [*columns, *(column for column in others if any(cell != NONE for cell in column.cells))]
+
+
+def _with_narrow(column: Column) -> Column:
+    """Add the narrow form of a column of numbers: its title in two lines, ± without spaces."""
+    title = SHORT_TITLES.get(column.title, column.title.replace(" ", "\n"))
+    cells = [cell.replace(" ± ", "±") for cell in column.cells]
+    return replace(column, narrow=replace(column, title=title, cells=cells))
+
+
+def _without_constants(section: Section, columns: list[Column]) -> tuple[list[Column], str]:
+    """Move weights and folds that are the same in all rows into a line above the table.
+
+    Names, settings, scores and costs stay, because rows are compared by them; and so do folds where some are missing,
+    because these rows are marked.
+    """
+    constants: list[Column] = []
+    for column in columns:
+        marked = column.title == "folds" and not section.rows["complete"].all()
+        if column.title in ("weights", "folds") and not marked and len(set(column.cells) - {NONE}) == 1:
+            constants.append(column)
+    texts = [f"{column.title} {max(set(column.cells) - {NONE})}" for column in constants]
+    caption = f"The same in all rows: {', '.join(texts)}." if texts else ""
+    return [column for column in columns if column not in constants], caption
 
 
 def _published_block(section: Section) -> Block:
     rows = section.published
     keys = list(zip(rows["source"], rows["protocol"], strict=True))
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), 1)}
-    columns = [
-        Column("#", [_number(rank, "{:.0f}") for rank in rows["rank"]], right=True),
-        Column("model", [str(name) for name in rows["model"]]),
-    ]
+    ranks = [Column("#", [_number(rank, "{:.0f}") for rank in rows["rank"]])] if rows["rank"].notna().any() else []
+    columns = [*ranks, Column("model", [str(name) for name in rows["model"]], right=False)]
     for name, title in HEADLINE.items():
         cells, bold = [_percent(v / 100) for v in rows[name]], _best(section, rows, rows[name] / 100, name)
-        columns.append(Column(title, cells, bold, right=True))
+        columns.append(Column(title, cells, bold=bold))
     sure = rows["parameters_verified"] | rows["trainable_millions"].isna()
     trainable = [_count(v * 1e6) for v in rows["trainable_millions"]]
     marked = [text if ok else f"{text}?" for text, ok in zip(trainable, sure, strict=True)]
     columns += [
-        Column("PQ corrected", [_percent(v / 100) for v in rows["pq_corrected"]], drop=3, right=True),
-        Column("trainable", marked, drop=2, right=True, note="" if sure.all() else UNVERIFIED),
-        Column("folds", ["official" if c else "other" for c in rows["comparable"]], drop=1),
-        Column("source", [f"[{numbers[key]}]" for key in keys]),
+        _with_narrow(Column("PQ corrected", [_percent(v / 100) for v in rows["pq_corrected"]], drop=5)),
+        _with_narrow(Column("trainable", marked, drop=2, note="" if sure.all() else UNVERIFIED)),
+        Column("folds", ["official" if c else "other" for c in rows["comparable"]], drop=1, right=False),
+        Column("source", [f"[{numbers[key]}]" for key in keys], right=False),
     ]
-    if section.official:
-        title = "Published on NuInsSeg: rows with the official folds share the ranks above"
+    dataset = section.published_on
+    if section.shares_ranks:
+        title = f"Published on {dataset}: rows with the official folds share the ranks above"
     else:
-        title = "Published on NuInsSeg, on other images than above: for orientation only, not ranked"
+        title = f"Published on {dataset}, on other images than above: for orientation only, not ranked"
     notes = [f"[{n}] {source}. Protocol: {protocol}." for (source, protocol), n in numbers.items()]
     return Block(title, columns, notes)
 
@@ -145,6 +166,8 @@ def _published_block(section: Section) -> Block:
 def _notes(section: Section) -> list[str]:
     rows = section.rows
     notes = ["Mean ± sd over folds, in percent; ranked by PQ."]
+    if not section.official:  # otherwise the title says it
+        notes += [f"Images: {sentence}." for sentence in section.verification]
     if section.classical_pq is not None:
         notes.append("ref: the classical pipeline, which learns nothing.")
     for _, row in rows[~rows["complete"]].iterrows():
@@ -181,7 +204,7 @@ def _notes(section: Section) -> list[str]:
 
 
 def _best(section: Section, rows: pd.DataFrame, values: pd.Series, name: str) -> frozenset[int]:
-    """Rows that hold the best ranked value, over runs and whatever published rows share their ranks."""
+    """Return the rows with the best ranked value, over runs and the published rows that share their ranks."""
     own = section.rows.loc[section.rows["rank"].notna(), f"{name}_mean"].max()
     published = section.published.loc[section.published["rank"].notna(), name].max() / 100
     best = pd.Series([own, published]).max()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import textwrap
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import pandas as pd
 from bench.errors import BenchError
 from bench.grid import CLASSICAL
 from bench.report.axis import CostAxis, cost_axis
+from bench.report.canvas import load_seaborn, report_style, save
 from bench.report.section import Section, row_name, row_settings
 
 if TYPE_CHECKING:
@@ -67,21 +67,19 @@ def pareto(sections: Sequence[Section], path_stem: Path, *, x: str = "parameters
         figure = draw(section, x=x, looks=looks)
         protocol = f"{section.n_splits}-folds-{section.fold_seed}"
         name = f"{path_stem.name}_{section.dataset}_{section.dataset_digest}_{protocol}"
-        paths += [_save(figure, path_stem.with_name(f"{name}.{suffix}")) for suffix in ("png", "svg")]
+        paths += [save(figure, path_stem.with_name(f"{name}.{suffix}")) for suffix in ("png", "svg")]
     return paths
 
 
 def draw(section: Section, *, x: str = "parameters", looks: Looks | None = None) -> Figure:
     """The figure of one section: three panels with the same cost axis, and the legends below."""
-    import seaborn
-    from matplotlib import rc_context
+    seaborn = load_seaborn()
     from matplotlib.figure import Figure
 
     looks = looks or _looks([section])
     points = _points(section, x)
     axis = cost_axis(points["x"])
-    style = {**seaborn.axes_style("ticks"), "font.size": 8, "axes.grid": True, "grid.color": "0.93"}
-    with rc_context(style):
+    with report_style():
         figure = Figure(figsize=(14, 6.2), dpi=150)
         panels = figure.subplots(1, 3)
         figure.subplots_adjust(left=0.03, right=0.885, top=0.89, bottom=0.275, wspace=0.68)
@@ -116,12 +114,10 @@ def _points(section: Section, x: str) -> pd.DataFrame:
 
 
 def _looks(sections: Sequence[Section]) -> Looks:
-    import seaborn
-
     rows = pd.concat([section.rows for section in sections])
     models = rows[rows["backbone"] != CLASSICAL]
     strategies, backbones = sorted(set(models["strategy"])), sorted(set(models["backbone"]))
-    palette = seaborn.color_palette("colorblind" if len(strategies) <= 10 else "husl", len(strategies))
+    palette = load_seaborn().color_palette("colorblind" if len(strategies) <= 10 else "husl", len(strategies))
     markers = [MARKERS[place % len(MARKERS)] for place in range(len(backbones))]
     return Looks(dict(zip(strategies, palette, strict=True)), dict(zip(backbones, markers, strict=True)))
 
@@ -168,8 +164,8 @@ def _draw_front(panel: Axes, points: pd.DataFrame, score: str, axis: CostAxis) -
 
 
 def _shown_published(section: Section) -> pd.DataFrame:
-    """Published rows worth a line: comparable ones, and none beside synthetic images."""
-    return section.published[section.published["comparable"] & (section.dataset != "synthetic")]
+    """Return the published rows that get a line: comparable ones, and none beside made-up images."""
+    return section.published[section.published["comparable"] & section.real_tissue]
 
 
 def _draw_references(panel: Axes, section: Section, score: str) -> None:
@@ -246,8 +242,8 @@ def _draw_legends(figure: Figure, section: Section, points: pd.DataFrame, looks:
 def _captions(section: Section, points: pd.DataFrame, x: str) -> list[str]:
     lines = ["Mean over folds; error bars: sd over folds."]
     if len(_shown_published(section)):
-        same = "same folds and images" if section.official else "on other images: for orientation only"
-        lines[0] += f" Grey lines: published on NuInsSeg, {same}."
+        same = "same folds and images" if section.shares_ranks else "on other images: for orientation only"
+        lines[0] += f" Grey lines: published on {section.published_on}, {same}."
     rows = section.rows[section.rows["backbone"] != CLASSICAL].drop(index=points.index)
     missing = [row_name(row, section.settings) for _, row in rows.iterrows()]
     if missing:
@@ -261,19 +257,3 @@ def _captions(section: Section, points: pd.DataFrame, x: str) -> list[str]:
     if (points["weights"] == "random").any():
         lines.append("Random weights: no pre-training. Such points show that the harness works, nothing more.")
     return lines
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    """Write a figure under a unique temporary name and move it; the same records give the same bytes."""
-    from matplotlib import rc_context
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
-    volatile = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-    try:
-        with rc_context({"svg.hashsalt": "nuclei-bench"}):
-            figure.savefig(temporary, metadata=volatile)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path

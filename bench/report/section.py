@@ -9,9 +9,7 @@ import pandas as pd
 
 from bench.grid import CLASSICAL
 from bench.report.frame import SECTION_KEYS
-
-PUBLISHED_PROTOCOL = {"dataset": "nuinsseg", "n_splits": 5, "fold_seed": 19}
-"""What a run on the official images must share with the published rows before ranks may mix the two."""
+from registry import datasets
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,10 @@ class Section:
         fold_seed: their shuffling seed.
         n_images: images in the dataset, where a record knows it.
         folder: name of the data folder, where a record knows it.
-        official: the published images and folds, so that comparable published rows share the ranks.
+        official: the images and folds of the dataset's release.
+        verification: sentences of the records on how the images compare with the release; none in older records.
+        real_tissue: False for made-up images.
+        shares_ranks: the published scores are of these images and folds, so that comparable ones share the ranks.
         rows: leaderboard rows, best PQ first, incomplete ones last; ``rank`` is NaN for incomplete rows and
             the classical reference.
         published: baseline rows, comparable ones first; ``rank`` is NaN where they don't share the ranks.
@@ -39,6 +40,9 @@ class Section:
     n_images: int | None
     folder: str | None
     official: bool
+    verification: tuple[str, ...]
+    real_tissue: bool
+    shares_ranks: bool
     rows: pd.DataFrame
     published: pd.DataFrame
     settings: tuple[str, ...]
@@ -51,8 +55,15 @@ class Section:
             name = f"{self.folder} (layout of {self.dataset})"  # other images must not pass for the release
         images = f"{self.n_images} images" if self.n_images is not None else "unknown number of images"
         release = ", official release" if self.official else ""
+        if self.official and self.verification:
+            release += f" ({'; '.join(self.verification)})"
         folds = f"{self.n_splits} folds (seed {self.fold_seed})"
         return f"{name}: {images}{release}, digest {self.dataset_digest}, {folds}"
+
+    @property
+    def published_on(self) -> str:
+        """Names of the datasets of the published rows."""
+        return ", ".join(dict.fromkeys(self.published["dataset_title"]))
 
     @property
     def classical_pq(self) -> float | None:
@@ -70,27 +81,27 @@ class Section:
 
 
 def sections(leaderboard: pd.DataFrame, baselines: pd.DataFrame) -> list[Section]:
-    """Split a leaderboard by dataset, its digest and folds; official ones first, then by name."""
+    """Split a leaderboard by dataset, its digest and folds; official releases first, then by name."""
     if leaderboard.empty:
         return []
-    found = [_section(group, baselines) for _, group in leaderboard.groupby(list(SECTION_KEYS))]
-    return sorted(found, key=lambda section: not section.official)
+    parts = [_section(group, baselines) for _, group in leaderboard.groupby(list(SECTION_KEYS))]
+    return sorted(parts, key=lambda section: not section.official)
 
 
 def row_name(row: pd.Series, settings: tuple[str, ...] = ()) -> str:
-    """Backbone, strategy and the settings that tell it apart; the classical row has one name only."""
+    """Return backbone, strategy and the settings that distinguish a row; the classical row has one name only."""
     if row["backbone"] == CLASSICAL:
         return CLASSICAL
     return " ".join([row["backbone"], row["strategy"], *row_settings(row, settings)])
 
 
 def row_settings(row: pd.Series, settings: tuple[str, ...]) -> list[str]:
-    """Those of the settings that the row has, as ``name=value``."""
+    """Return the settings that a row has, as ``name=value``."""
     return [f"{name}={setting(row, name)}" for name in settings if setting(row, name) != "–"]
 
 
 def setting(row: pd.Series, name: str) -> str:
-    """A setting as a short text; ``–`` where the row has no such setting."""
+    """Return a setting as a short text; ``–`` where the row has no such setting."""
     return "–" if row["backbone"] == CLASSICAL else _text(name, row[name])
 
 
@@ -102,31 +113,45 @@ def _text(name: str, value: Any) -> str:
 
 def _section(group: pd.DataFrame, baselines: pd.DataFrame) -> Section:
     first = group.iloc[0]
-    known_images, known_folder = group["dataset_images"].dropna(), group["dataset_folder"].dropna()
-    official = bool(group["official"].any()) and all(first[k] == v for k, v in PUBLISHED_PROTOCOL.items())
-    rows = group.sort_values(
+    dataset, n_splits, fold_seed = str(first["dataset"]), int(first["n_splits"]), int(first["fold_seed"])
+    images, folders = group["dataset_images"].dropna(), group["dataset_folder"].dropna()
+    # A dataset that is not registered here has no official folds, so its rows are shown and compared with nothing.
+    release = datasets.release(dataset)
+    official = bool(group["official"].any()) and release.has_folds(n_splits, fold_seed)
+    comparable = baselines["comparable"].astype(bool) & (baselines["dataset"] == dataset) & official
+    rows = group.drop(columns="verification").sort_values(
         ["complete", "pq_mean", "backbone", "strategy", "cell"], ascending=[False, False, True, True, True]
-    ).reset_index(drop=True)
-    published = baselines.sort_values(["comparable", "pq"], ascending=False).reset_index(drop=True)
-    ranked = rows["complete"] & ~_classical(rows) & rows["pq_mean"].notna()
-    shared = published["comparable"].astype(bool) & official & published["pq"].notna()
-    values = pd.concat([rows.loc[ranked, "pq_mean"], published.loc[shared, "pq"] / 100], ignore_index=True)
-    places = values.rank(ascending=False, method="min").tolist()
-    rows["rank"], published["rank"] = float("nan"), float("nan")
-    rows.loc[ranked, "rank"] = places[: int(ranked.sum())]
-    published.loc[shared, "rank"] = places[int(ranked.sum()) :]
+    )
+    rows = rows.reset_index(drop=True)
+    published = baselines.assign(shares=comparable).sort_values(["comparable", "pq"], ascending=False)
+    published = published.reset_index(drop=True)
+    rows["rank"], published["rank"] = _ranks(rows, published)
     return Section(
-        dataset=str(first["dataset"]),
+        dataset=dataset,
         dataset_digest=str(first["dataset_digest"]),
-        n_splits=int(first["n_splits"]),
-        fold_seed=int(first["fold_seed"]),
-        n_images=int(known_images.iloc[0]) if len(known_images) else None,
-        folder=str(known_folder.iloc[0]) if len(known_folder) else None,
+        n_splits=n_splits,
+        fold_seed=fold_seed,
+        n_images=int(images.iloc[0]) if len(images) else None,
+        folder=str(folders.iloc[0]) if len(folders) else None,
         official=official,
+        verification=tuple(sorted(set(group["verification"].dropna()))),
+        real_tissue=release.real_tissue,
+        shares_ranks=bool(comparable.any()),
         rows=rows,
         published=published,
         settings=_settings(rows[~_classical(rows)]),
     )
+
+
+def _ranks(rows: pd.DataFrame, published: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Return the ranks by PQ of a section's rows and of the published rows that share them; NaN for the others."""
+    ranked = rows["complete"] & ~_classical(rows) & rows["pq_mean"].notna()
+    shared = published["shares"] & published["pq"].notna()
+    values = pd.concat([rows.loc[ranked, "pq_mean"], published.loc[shared, "pq"] / 100], ignore_index=True)
+    places = values.rank(ascending=False, method="min").tolist()
+    n_rows = int(ranked.sum())
+    own = pd.Series(places[:n_rows], rows.index[ranked], dtype=float).reindex(rows.index)
+    return own, pd.Series(places[n_rows:], published.index[shared], dtype=float).reindex(published.index)
 
 
 def _classical(rows: pd.DataFrame) -> pd.Series:
@@ -134,7 +159,7 @@ def _classical(rows: pd.DataFrame) -> pd.Series:
 
 
 def _settings(rows: pd.DataFrame) -> tuple[str, ...]:
-    """Settings that differ between trained rows, or between two rows of one backbone and strategy.
+    """Return the settings that differ between trained rows, or between two rows of one backbone and strategy.
 
     A strategy's own options and learning rate, and the head of one that brings its own, differ by design:
     they count only within one strategy.
