@@ -16,6 +16,7 @@ from torch import Tensor
 from registry import strategies
 from registry.atomic import replacing
 from registry.errors import WeightsError
+from registry.modules import finite
 
 if TYPE_CHECKING:
     from registry.sam import Sam
@@ -74,8 +75,8 @@ def load(sam: Sam, folder: str | Path) -> None:
         folder: where `save` wrote to.
 
     Raises:
-        WeightsError: files that are missing or damaged, of another strategy or other options, or whose
-            tensors are not exactly the trainable ones of the model. The model is unchanged then.
+        WeightsError: files that are missing or damaged, of another strategy or other options, with values that are
+            not finite, or whose tensors are not exactly the trainable ones of the model. The model is unchanged then.
     """
     folder = Path(folder)
     lora, others = lora_state(sam), other_state(sam)
@@ -88,6 +89,8 @@ def load(sam: Sam, folder: str | Path) -> None:
         _compare_configs(folder / LORA_CONFIG, sam)
         read_lora = {n.removeprefix(PEFT_PREFIX): t for n, t in _read(folder / LORA_WEIGHTS).items()}
     _compare_tensors(lora | others, read_lora | read_others, folder)
+    if bad := finite.describe(read_lora | read_others):
+        raise WeightsError(f"the tensors in {folder} hold {bad}. They were saved by a training that had diverged.")
     with torch.no_grad():
         for name, tensor in others.items():
             tensor.copy_(read_others[name])

@@ -112,8 +112,9 @@ def load(sam: Sam, entry: Backbone, path: Path, candidates: Iterable[Backbone] =
         candidates: backbones to name in the error if the file is the checkpoint of one of them.
 
     Raises:
-        WeightsError: a file that is missing, damaged, unsafe, or of another model.
+        WeightsError: a file that is missing, damaged, unsafe, of another model, or with values that are not finite.
     """
+    from registry.modules import finite
     from registry.modules.checkpoint import converted, mismatch, read, suggest
 
     official = read(path, entry.card)
@@ -121,6 +122,11 @@ def load(sam: Sam, entry: Backbone, path: Path, candidates: Iterable[Backbone] =
     problem = mismatch(sam.state_dict(), given)
     if problem:
         raise WeightsError(f"{path} does not fit {entry.card.name}: {problem}.{suggest(official, candidates)}")
+    if bad := finite.describe(given):
+        raise WeightsError(
+            f"{path} holds {bad}. It is damaged, or was saved by a training that had diverged: fetch the official file "
+            f"with `bench weights fetch {entry.card.name}`."
+        )
     sam.load_state_dict(given)
 
 
