@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,8 +24,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Which parameter-efficient fine-tuning strategy, on which SAM, segments nuclei best for its cost?\n\n"
     "Start with `bench run --grid quick`, then `bench table`. With the official checkpoints and images: "
-    "`bench weights fetch`, `bench data fetch`, `bench plan --grid default` (what it costs), `bench run --grid default`, "
-    "`bench status`.\n\n"
+    "`bench weights fetch`, `bench data fetch`, `bench plan --grid default` (what it costs), "
+    "`bench run --grid default`, `bench status`.\n\n"
     "`bench list` shows all names and settings. Each command has its own `--help`.",
 )
 app.add_typer(files.data, name="data")

@@ -1,9 +1,9 @@
-"""What is registered, as tables and trees for the terminal."""
+"""Registered names as tables and trees for the terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
@@ -14,9 +14,11 @@ from bench.units import millions
 from registry import backbones, datasets, heads, strategies
 from registry.contract import CheckReport
 from registry.errors import RegistryError
+from registry.strategy_options import spell
 
 if TYPE_CHECKING:
     from bench.training.model import Node
+    from registry.card import Card
     from registry.sam import Sam
     from registry.weights import Status
 
@@ -24,7 +26,7 @@ MARKS = {"ok": "green", "missing": "yellow", "unverified": "yellow", "wrong dige
 
 
 def listing(kind: str) -> Table:
-    """One table of everything registered of a kind; ``settings`` lists what `--set` takes."""
+    """Return a table of everything that is registered of a kind; ``settings`` lists what `--set` takes."""
     table = Table(title=kind, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
     if kind == "backbones":
         for name in ("name", "parameters", "input", "official checkpoint"):
@@ -32,24 +34,24 @@ def listing(kind: str) -> Table:
         for name in backbones.names():
             card = backbones.card(name)
             file = card.checkpoint.filename if card.checkpoint else "none: random weights only"
-            table.add_row(name, millions(card.parameters.total), f"{card.native_image_size} px", file)
+            table.add_row(escape(name), millions(card.parameters.total), f"{card.native_image_size} px", escape(file))
         return table
     for name in ("name", "type, default and meaning" if kind == "settings" else "summary"):
         table.add_column(name)
     rows: Iterable[tuple[str, str]] = {
-        "strategies": lambda: ((n, f"{strategies.get(n).summary} [dim]({_options(n)})[/]") for n in strategies.names()),
+        "strategies": lambda: ((n, f"{strategies.get(n).summary} ({_options(n)})") for n in strategies.names()),
         "heads": lambda: ((n, heads.get(n).summary) for n in heads.names()),
         "datasets": lambda: ((n, datasets.get(n).summary) for n in datasets.names()),
         "grids": lambda: ((n, plan.load_grid(n).summary) for n in plan.grid_names()),
         "settings": lambda: overrides.setting_names().items(),
     }[kind]()
     for name, summary in rows:
-        table.add_row(name, summary)
+        table.add_row(escape(name), escape(summary))  # a plug-in's text may hold brackets
     return table
 
 
 def show(backbone: str, strategy: str | None, depth: int) -> Iterator[Table | Tree]:
-    """A backbone's card, and its tree of modules with what is trained marked.
+    """Yield a backbone's card, then its tree of modules with what is trained marked.
 
     Raises:
         RegistryError: an unknown name, or a strategy that can't be applied.
@@ -60,7 +62,7 @@ def show(backbone: str, strategy: str | None, depth: int) -> Iterator[Table | Tr
     facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     file = card.checkpoint
     rows = {
-        "backbone": f"[bold]{card.name}[/] – {card.title}",
+        "backbone": f"{card.name} – {card.title}",
         "parameters": f"{card.parameters.total:,} (encoder {card.parameters.encoder:,}, prompt encoder "
         f"{card.parameters.prompt_encoder:,}, mask decoder {card.parameters.decoder:,})",
         "native input": f"{card.native_image_size} px",
@@ -73,13 +75,13 @@ def show(backbone: str, strategy: str | None, depth: int) -> Iterator[Table | Tr
     if strategy is not None:
         entry = strategies.get(strategy)
         rows |= {
-            "strategy": f"[bold]{strategy}[/] – {entry.summary}",
+            "strategy": f"{strategy} – {entry.summary}",
             "source": entry.source,
-            "options": _options(strategy),
+            "options": _options(strategy, with_types=True),
         }
     for name, value in rows.items():
         if value:
-            facts.add_row(f"[dim]{name}[/]", value)
+            facts.add_row(f"[dim]{name}[/]", escape(value))
     yield facts
 
     from bench.training import model
@@ -111,13 +113,15 @@ def _built(backbone: str, strategy: str) -> Sam:
         return build()
 
 
-def with_checkpoint() -> list[str]:
-    """Backbones that have an official checkpoint."""
-    return [name for name in backbones.names() if backbones.card(name).checkpoint]
+def cards_with_checkpoint(names: Iterable[str]) -> list[Card]:
+    """Return the cards of some backbones; of all that have an official checkpoint, if no names are given."""
+    return [backbones.card(name) for name in names] or [
+        card for card in map(backbones.card, backbones.names()) if card.checkpoint
+    ]
 
 
 def check_report(report: CheckReport) -> Iterator[Table | str]:
-    """What `bench data check` found: one row per organ, then every problem and oddity."""
+    """Yield the report of `bench data check`: a table with a row per organ, then every problem and oddity."""
     table = Table(
         title=f"{report.root}", title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
     )
@@ -136,7 +140,7 @@ def check_report(report: CheckReport) -> Iterator[Table | str]:
 
 
 def weights_report(statuses: Iterable[Status]) -> Table:
-    """What `bench weights check` found."""
+    """Return the table of `bench weights check`."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("backbone", "state", "file", "detail"):
         table.add_column(name, overflow="fold")
@@ -150,9 +154,14 @@ def weights_report(statuses: Iterable[Status]) -> Table:
     return table
 
 
-def _options(strategy: str) -> str:
-    options: dict[str, Any] = strategies.options(strategy)
-    return ", ".join(f"{key}={value}" for key, value in options.items()) or "no options"
+def _options(strategy: str, *, with_types: bool = False) -> str:
+    kinds = strategies.option_types(strategy)
+    texts = [
+        f"{name}: {spell(kinds[name])}, default {shown}" if with_types else f"{name}={shown}"
+        for name, default in strategies.options(strategy).items()
+        for shown in ["none" if default is None else default]
+    ]
+    return ("; " if with_types else ", ").join(texts) or "no options"
 
 
 def _label(node: Node, name: str | None = None) -> str:

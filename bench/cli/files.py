@@ -1,4 +1,4 @@
-"""The verbs about files that runs need: datasets and official checkpoints."""
+"""Commands about files that runs need: datasets and official checkpoints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bench.cli.options import Backbones, Data, Plugins, Weights
 from bench.console import console
 
 data = typer.Typer(no_args_is_help=True, help="Fetch, check or make datasets.")
@@ -17,12 +18,18 @@ weights = typer.Typer(no_args_is_help=True, help="Fetch or check the official ch
 def data_check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder in NuInsSeg's layout.")],
     dataset: Annotated[str, typer.Option(help="A registered dataset.")] = "nuinsseg",
+    plugins: Plugins = None,
 ) -> None:
-    """Read every image and label and tell, per organ, what is there, missing or broken."""
-    from bench.cli import catalog
-    from registry import datasets
+    """Read every image and label, and report per organ what is there, missing or broken.
 
-    with console().status(f"reading {folder}"):
+    Exit code: 0 if nothing is wrong, 1 otherwise.
+    """
+    from bench.cli import catalog
+    from bench.planning import plugins as plugin_files
+    from registry import datasets, names
+
+    plugin_files.load(plugins or ())
+    with console().status(f"reading {names.shown(folder)}"):
         report = datasets.get(dataset).check(folder)
     for part in catalog.check_report(report):
         console().print(part, soft_wrap=True)
@@ -32,14 +39,17 @@ def data_check(
 @data.command("fetch")
 def data_fetch(
     dataset: Annotated[str, typer.Argument(help="nuinsseg, or another registered dataset.")] = "nuinsseg",
-    data: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; the user's cache by default.")] = None,
+    data: Data = None,
+    plugins: Plugins = None,
 ) -> None:
     """Download and unpack a dataset (NuInsSeg: 1.6 GB from Zenodo)."""
-    from registry import cache_dir, datasets
+    from bench.planning import plugins as plugin_files
+    from registry import cache_dir, datasets, names
 
+    plugin_files.load(plugins or ())
     folder = data or cache_dir.data(dataset)
     datasets.get(dataset).prepare(folder)
-    typer.echo(folder)
+    typer.echo(names.shown(folder))
 
 
 @data.command("synth")
@@ -51,43 +61,41 @@ def data_synth(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 0,
 ) -> None:
     """Make synthetic H&E images with instance labels, in NuInsSeg's layout."""
+    from registry import names
     from registry.datasets import synthetic
 
     with console().status(f"painting {images} images"):
         synthetic.write(folder, n_images=images, image_size=size, organs=organs, seed=seed)
-    typer.echo(folder)
+    typer.echo(names.shown(folder))
 
 
 @weights.command("fetch")
-def weights_fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Backbones; all by default.")] = None,
-    weights: Annotated[Path | None, typer.Option(metavar="DIR", help="Where to; the user's cache by default.")] = None,
-) -> None:
-    """Download official checkpoints: resumed where it stopped, digest verified, moved into place whole."""
+def weights_fetch(backbones: Backbones = None, weights: Weights = None, plugins: Plugins = None) -> None:
+    """Download official checkpoints. A download that was stopped goes on; digests are verified."""
     from bench.cli import catalog
-    from registry import backbones
+    from bench.planning import plugins as plugin_files
+    from registry import names
     from registry import weights as checkpoints
 
-    cards = [backbones.card(name) for name in names or catalog.with_checkpoint()]
+    plugin_files.load(plugins or ())
+    cards = catalog.cards_with_checkpoint(backbones or ())
     for card in cards:
-        checkpoints.path(card, weights)  # a typo in the last name must not show after gigabytes
+        checkpoints.path(card, weights)  # a backbone without checkpoint must not show after gigabytes
     for card in cards:
-        typer.echo(checkpoints.fetch(card, weights))
+        typer.echo(names.shown(checkpoints.fetch(card, weights)))
 
 
 @weights.command("check")
-def weights_check(
-    names: Annotated[list[str] | None, typer.Argument(help="Backbones; all by default.")] = None,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where they lie; the user's cache by default.")
-    ] = None,
-) -> None:
-    """Tell which official checkpoints are there and whether their digests are right."""
+def weights_check(backbones: Backbones = None, weights: Weights = None, plugins: Plugins = None) -> None:
+    """Report which official checkpoints are there, and whether their digests are right.
+
+    Exit code: 0 if all are there and right, 1 otherwise.
+    """
     from bench.cli import catalog
-    from registry import backbones
+    from bench.planning import plugins as plugin_files
     from registry import weights as checkpoints
 
-    cards = [backbones.card(name) for name in names or catalog.with_checkpoint()]
-    statuses = [checkpoints.check(card, weights) for card in cards]
+    plugin_files.load(plugins or ())
+    statuses = [checkpoints.check(card, weights) for card in catalog.cards_with_checkpoint(backbones or ())]
     console().print(catalog.weights_report(statuses))
     raise typer.Exit(1 if any(status.state in ("missing", "wrong digest") for status in statuses) else 0)

@@ -1,12 +1,16 @@
-"""The closed sets of values that the command line offers."""
+"""Options that several commands share, and the closed sets of values among them."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 
 class Cluster(StrEnum):
-    """Where runs are executed."""
+    """Executors of runs."""
 
     auto = "auto"
     inline = "inline"
@@ -15,7 +19,7 @@ class Cluster(StrEnum):
 
 
 class Device(StrEnum):
-    """What runs compute on."""
+    """Devices that runs compute on."""
 
     auto = "auto"
     cpu = "cpu"
@@ -23,7 +27,7 @@ class Device(StrEnum):
 
 
 class Format(StrEnum):
-    """How a table is written."""
+    """Formats of a table."""
 
     terminal = "terminal"
     markdown = "markdown"
@@ -31,7 +35,7 @@ class Format(StrEnum):
 
 
 class Axis(StrEnum):
-    """What accuracy is plotted against."""
+    """Costs that accuracy is plotted against."""
 
     parameters = "parameters"
     latency = "latency"
@@ -39,7 +43,7 @@ class Axis(StrEnum):
 
 
 class Category(StrEnum):
-    """What can be listed."""
+    """Kinds of names that can be listed."""
 
     backbones = "backbones"
     strategies = "strategies"
@@ -47,3 +51,53 @@ class Category(StrEnum):
     datasets = "datasets"
     grids = "grids"
     settings = "settings"
+
+
+Verbosity = Annotated[
+    int,
+    typer.Option(
+        "--verbose", "-v", count=True, show_default=False, help="Print more of what is done: `bench -v run …`."
+    ),
+]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Results folder.")]
+GridName = Annotated[
+    str, typer.Option("--grid", metavar="GRID", help="quick, default, or the path of a .py file that defines GRID.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting, e.g. train.epochs=20; repeat for others. `bench list settings` shows all.",
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only", metavar="KEY=A,B", help="Run a part: backbone=A,B, strategy=A,B or fold=1,2; repeat for others."
+    ),
+]
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--plugins",
+        metavar="DIR",
+        help="Folder of .py files (or one such file) that register backbones, strategies, heads or datasets; repeat "
+        "for others.",
+    ),
+]
+Data = Annotated[Path | None, typer.Option(metavar="DIR", help="The dataset's folder; the user's cache by default.")]
+Weights = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Folder of the official checkpoints; the user's cache by default.")
+]
+Profile = Annotated[str, typer.Option(metavar="NAME", help="Cluster profile: slurm/NAME.toml, or a path.")]
+OnDevice = Annotated[Device, typer.Option("--device", help="auto: a GPU where there is one.")]
+OnCluster = Annotated[
+    Cluster,
+    typer.Option(
+        "--cluster",
+        help="inline: this process; local: processes on this machine; slurm: jobs; auto: SLURM where there is one.",
+    ),
+]
+Backbones = Annotated[list[str] | None, typer.Argument(metavar="[BACKBONE]...", help="Backbones; all by default.")]
+RUN_HELP = "A run: its id or the beginning of it, or BACKBONE/STRATEGY/FOLD."

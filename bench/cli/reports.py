@@ -1,0 +1,47 @@
+"""Commands that report on records: the leaderboard and the figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import Axis, Format, Results
+from bench.console import RESULTS
+from registry import names
+
+
+def table(
+    results: Results = RESULTS,
+    format: Annotated[Format, typer.Option(help="terminal, markdown or csv.")] = Format.terminal,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to a file (.md and .csv choose the format); - is the terminal.",
+        ),
+    ] = None,
+    by_organ: Annotated[bool, typer.Option("--by-organ", help="PQ per organ instead of the leaderboard.")] = False,
+) -> None:
+    """Show the leaderboard, from records alone: mean ± sd over folds, with published baselines beside it."""
+    from bench import report
+
+    by_suffix = {".md": Format.markdown, ".csv": Format.csv}
+    if output is not None and format is Format.terminal:
+        format = by_suffix.get(output.suffix, format)
+    report.show_table(results, format=format.value, output=output, by_organ=by_organ)
+
+
+def plot(
+    results: Results = RESULTS,
+    x: Annotated[Axis, typer.Option(help="Cost that accuracy is plotted against.")] = Axis.parameters,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="STEM", help="Path without suffix.")] = None,
+) -> None:
+    """Draw accuracy (PQ, AJI, Dice) against trainable parameters, latency or memory, as PNG and SVG."""
+    from bench import report
+
+    for path in report.draw_plots(results, x=x.value, output=output):
+        typer.echo(names.shown(path))
