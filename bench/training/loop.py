@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,8 +100,8 @@ def fit(
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     state, best = _start(state_path, trained, optimizer, settings)
-    saver = _Saver(state_path, settings.save_every_s, started=time.monotonic() - state.seconds)
     first_step, resumed = state.step, time.monotonic()
+    saver = _Saver(state_path, settings.save_every_s, started=resumed - state.seconds, saved=resumed)
     enter_training()
     for batch in batches(state.step) if not state.stopped else ():
         step_loss = _step(optimizer, trained, batch, loss, state, settings, reset_peak)
@@ -131,7 +131,7 @@ class _Saver:
     path: Path
     every_s: float
     started: float
-    saved: float = field(default_factory=time.monotonic)
+    saved: float
     duration_s: float = 0.0
 
     def is_due(self, *, epoch_ended: bool) -> bool:

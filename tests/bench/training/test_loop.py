@@ -1,20 +1,35 @@
-"""The loop on a model small enough to reason about."""
+"""Training loop on a model small enough to compute by hand."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from bench.errors import DivergedError, InterruptedRunError
-from bench.training import checkpoint, loop
+from bench.training import loop
+from bench.training.checkpoint import State
+from bench.training.optimizer import make_optimizer
 
 STEPS_PER_EPOCH, EPOCHS, BATCH = 3, 4, 4
+SETTINGS = loop.LoopSettings(
+    epochs=EPOCHS,
+    steps_per_epoch=STEPS_PER_EPOCH,
+    batch_size=BATCH,
+    micro_batch=BATCH,
+    lr=0.01,
+    warmup_steps=2,
+    schedule="cosine",
+    clip_norm=1.0,
+    validate_every=1,
+    patience=0,
+)
 
 
 @dataclass
@@ -23,7 +38,7 @@ class Batch:
     targets: Tensor
 
 
-def model() -> nn.Module:
+def new_model() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Dropout(0.1), nn.Linear(8, 1))
 
@@ -35,188 +50,265 @@ def batches(first_step: int) -> Iterator[Batch]:
         yield Batch(images, images.sum(1, keepdim=True))
 
 
-def mse(logits: Tensor, targets: Tensor) -> Tensor:
-    return ((logits - targets) ** 2).mean()
+def squared_error(net: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    return lambda images, targets: ((net(images) - targets) ** 2).mean()
 
 
-def fit(net: nn.Module, path, **changes) -> loop.State:
-    optimizer = changes.pop("optimizer", None) or loop.make_optimizer(net, lr=0.01, weight_decay=0.1)
+def fit(net: nn.Module, path: Path, settings: loop.LoopSettings = SETTINGS, **changes: Any) -> State:
     arguments = {
-        "logits": net,
-        "loss": mse,
+        "loss": squared_error(net),
         "batches": batches,
         "validate": lambda: {"pq": 0.0, "aji": 0.0, "dice": 0.0},
-        "steps_per_epoch": STEPS_PER_EPOCH,
-        "epochs": EPOCHS,
-        "lr": 0.01,
-        "warmup_steps": 2,
-        "schedule": "cosine",
-        "clip_norm": 1.0,
-        "validate_every": 1,
-        "patience": 0,
-        "batch_size": BATCH,
         "state_path": path,
         "enter_training": net.train,
     }
-    return loop.fit(net, optimizer, **(arguments | changes))
+    return loop.fit(net, make_optimizer(net, lr=0.01, weight_decay=0.1), settings, **(arguments | changes))
+
+
+def stop_after(step: int) -> Callable[[], bool]:
+    steps = iter(range(1, 100))
+    return lambda: next(steps) >= step
 
 
 def weights(net: nn.Module) -> list[Tensor]:
     return [p.detach().clone() for p in net.parameters()]
 
 
-def test_learning_rate_warms_up_linearly_and_decays_to_zero():
-    rate = [loop.learning_rate(s, peak=1.0, total_steps=20, warmup_steps=3, schedule="cosine") for s in range(20)]
-    assert rate[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert rate[3:] == sorted(rate[3:], reverse=True)
-    assert loop.learning_rate(20, peak=1.0, total_steps=20, warmup_steps=3, schedule="cosine") == pytest.approx(0)
-    half = loop.learning_rate(10, peak=2.0, total_steps=20, warmup_steps=0, schedule="polynomial")
-    assert half == pytest.approx(2 * 0.5**0.9)
-
-
-def test_warm_up_takes_at_most_a_fifth_of_a_short_training():
-    rates = [loop.learning_rate(s, peak=1.0, total_steps=10, warmup_steps=250, schedule="cosine") for s in range(10)]
-    assert max(rates) == rates[2] == 1.0
-
-
-def test_weight_decay_spares_biases_norms_and_embeddings():
-    net = nn.ModuleDict(
-        {"net": model(), "norm": nn.LayerNorm(4), "tokens": nn.Embedding(3, 4), "conv": nn.Conv2d(1, 1, 3)}
-    )
-    decayed, spared = loop.make_optimizer(net, lr=0.1, weight_decay=0.3).param_groups
-    assert decayed["weight_decay"] == 0.3 and spared["weight_decay"] == 0.0
-    names = {id(p): name for name, p in net.named_parameters()}
-    assert {names[id(p)] for p in decayed["params"]} == {"net.0.weight", "net.3.weight", "conv.weight"}
-    assert {names[id(p)] for p in spared["params"]} == set(names.values()) - {
-        "net.0.weight",
-        "net.3.weight",
-        "conv.weight",
-    }
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
 
 
 def test_training_lowers_the_loss(tmp_path):
-    net, losses = model(), []
-    fit(net, tmp_path / "state.pt", lr=0.1, progress=lambda told: losses.append(told["loss"]))
+    losses: list[float] = []
+    settings = replace(SETTINGS, lr=0.1)
+    fit(new_model(), tmp_path / "state.pt", settings, progress=lambda numbers: losses.append(numbers["loss"]))
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize("stop_after", [1, 4, 6, 11])
-def test_a_stopped_training_resumes_bit_equal(tmp_path, stop_after):
-    undisturbed = model()
-    fit(undisturbed, tmp_path / "whole.pt")
-    steps = iter(range(1, 100))
-    with pytest.raises(InterruptedRunError, match=f"after step {stop_after} of 12; the state is saved"):
-        fit(model(), tmp_path / "state.pt", should_stop=lambda: next(steps) >= stop_after)
-    resumed = model()
+def test_progress_counts_steps_and_epochs(tmp_path):
+    seen: list[Any] = []
+    fit(new_model(), tmp_path / "state.pt", progress=seen.append)
+    assert [(numbers["step"], numbers["epoch"]) for numbers in seen[:4]] == [(1, 1), (2, 1), (3, 1), (4, 2)]
+    assert {(numbers["steps"], numbers["epochs"]) for numbers in seen} == {(12, 4)}
+    assert seen[-1]["eta_s"] == 0.0 and seen[0]["images_per_s"] > 0
+
+
+@pytest.mark.parametrize("step", [1, 4, 6, 11])
+def test_stopped_training_resumes_bit_for_bit(tmp_path, step):
+    undisturbed = new_model()
+    expected = fit(undisturbed, tmp_path / "whole.pt")
+    with pytest.raises(InterruptedRunError, match=f"after step {step} of 12; the state is saved"):
+        fit(new_model(), tmp_path / "state.pt", should_stop=stop_after(step))
+    resumed = new_model()
     state = fit(resumed, tmp_path / "state.pt")
     assert state.step == 12
-    assert all(torch.equal(a, b) for a, b in zip(weights(undisturbed), weights(resumed), strict=True))
+    assert equal(undisturbed, resumed)
+    assert state.history == expected.history
 
 
-def test_a_killed_training_resumes_bit_equal_from_its_last_state(tmp_path):
-    undisturbed = model()
+def test_killed_training_resumes_bit_for_bit_from_its_last_state(tmp_path):
+    undisturbed = new_model()
     fit(undisturbed, tmp_path / "whole.pt")
 
-    def killed(told):
-        if told["step"] == 8:
+    def killed(numbers):
+        if numbers["step"] == 8:
             raise SystemError("power cut")
 
     with pytest.raises(SystemError):
-        fit(model(), tmp_path / "state.pt", progress=killed)
+        fit(new_model(), tmp_path / "state.pt", progress=killed)
     steps: list[int] = []
-    resumed = model()
-    fit(resumed, tmp_path / "state.pt", progress=lambda told: steps.append(told["step"]))
+    resumed = new_model()
+    fit(resumed, tmp_path / "state.pt", progress=lambda numbers: steps.append(numbers["step"]))
     assert steps[0] == 7  # the epoch's end at step 6 was saved
-    assert all(torch.equal(a, b) for a, b in zip(weights(undisturbed), weights(resumed), strict=True))
+    assert equal(undisturbed, resumed)
 
 
-def test_a_finished_state_trains_no_further_step(tmp_path):
-    first = model()
+def test_finished_state_trains_no_further_step(tmp_path):
+    first = new_model()
     fit(first, tmp_path / "state.pt")
     steps: list[int] = []
-    again = model()
-    fit(again, tmp_path / "state.pt", progress=lambda told: steps.append(told["step"]))
+    again = new_model()
+    fit(again, tmp_path / "state.pt", progress=lambda numbers: steps.append(numbers["step"]))
     assert steps == []
-    assert all(torch.equal(a, b) for a, b in zip(weights(first), weights(again), strict=True))
+    assert equal(first, again)
 
 
-def test_memory_of_gradients_is_given_back_and_the_peak_survives_a_resumption(tmp_path):
-    net, peaks = model(), iter([300, 200, 100, 50, 40])
-    steps = iter(range(1, 100))
+def test_memory_of_gradients_is_freed_and_the_peak_survives_a_resumption(tmp_path):
+    net, peaks = new_model(), iter([300, 200, 100, 50, 40])
     with pytest.raises(InterruptedRunError):
-        fit(net, tmp_path / "state.pt", should_stop=lambda: next(steps) >= 3, peak_bytes=lambda: next(peaks))
+        fit(net, tmp_path / "state.pt", should_stop=stop_after(3), peak_bytes=lambda: next(peaks))
     state = fit(net, tmp_path / "state.pt", peak_bytes=lambda: next(peaks))
     assert state.peak_bytes == 300
     assert all(p.grad is None for p in net.parameters())
 
 
-def test_micro_batches_add_up_to_the_batch(tmp_path):
-    def out_of_memory_above_two(images: Tensor) -> Tensor:
-        if len(images) > 2:
-            raise torch.OutOfMemoryError("pretended")
-        return small(images)
+# --- history ------------------------------------------------------------------------------------------------
 
-    whole, small = model(), model()
+
+def constant_losses(values: list[float]) -> Callable[[nn.Module], Callable[[Tensor, Tensor], Tensor]]:
+    """Losses of given value at each step, whose gradient is zero."""
+    left = iter(values)
+    return lambda net: lambda images, targets: net(images).sum() * 0 + next(left)
+
+
+def uneven_batches(first_step: int) -> Iterator[Batch]:
+    """Two epochs of batches of 4, 4 and 2 images."""
+    for step in range(first_step, 6):
+        images = torch.zeros(2 if step % 3 == 2 else 4, 5)
+        yield Batch(images, images)
+
+
+def test_history_holds_the_mean_loss_over_the_images_of_each_epoch(tmp_path):
+    net = new_model()
+    loss = constant_losses([1.0, 2.0, 8.0, 3.0, 3.0, 3.5])(net)
+    state = fit(net, tmp_path / "state.pt", replace(SETTINGS, epochs=2), loss=loss, batches=uneven_batches)
+    assert [(entry["epoch"], entry["mean_loss"]) for entry in state.history] == [
+        (1, (4 * 1.0 + 4 * 2.0 + 2 * 8.0) / 10),
+        (2, (4 * 3.0 + 4 * 3.0 + 2 * 3.5) / 10),
+    ]
+    assert all("loss" not in entry for entry in state.history)
+
+
+def test_mean_loss_of_an_epoch_without_earlier_validations_is_of_that_epoch_alone(tmp_path):
+    net = new_model()
+    loss = constant_losses([9.0, 9.0, 9.0, 3.0, 3.0, 3.5])(net)
+    settings = replace(SETTINGS, epochs=2, validate_every=2)
+    state = fit(net, tmp_path / "state.pt", settings, loss=loss, batches=uneven_batches)
+    assert [(entry["epoch"], entry["mean_loss"]) for entry in state.history] == [(2, 3.1)]
+
+
+def save_without_epoch_losses(path: Path) -> None:
+    """Rewrite a state as version 0.1.0 wrote it: without the sum of the epoch's losses."""
+    content = torch.load(path, weights_only=True)
+    del content["state"]["epoch_loss_sum"], content["state"]["epoch_images"]
+    torch.save(content, path)
+
+
+@pytest.mark.parametrize(("step", "unknown"), [(4, [2]), (6, [])])
+def test_state_without_the_epochs_losses_resumes_and_the_mean_of_its_epoch_is_missing(tmp_path, step, unknown):
+    undisturbed = new_model()
+    expected = fit(undisturbed, tmp_path / "whole.pt")
+    with pytest.raises(InterruptedRunError):
+        fit(new_model(), tmp_path / "state.pt", should_stop=stop_after(step))
+    save_without_epoch_losses(tmp_path / "state.pt")
+    resumed = new_model()
+    state = fit(resumed, tmp_path / "state.pt")
+    assert equal(undisturbed, resumed)
+    for entry, whole in zip(state.history, expected.history, strict=True):
+        assert entry["mean_loss"] == (None if entry["epoch"] in unknown else whole["mean_loss"])
+
+
+# --- micro-batches and memory -------------------------------------------------------------------------------
+
+
+def out_of_memory_above(images_at_once: int, net: nn.Module) -> Callable[[Tensor], Tensor]:
+    def forward(images: Tensor) -> Tensor:
+        if len(images) > images_at_once:
+            raise torch.OutOfMemoryError("pretended")
+        return net(images)
+
+    return forward
+
+
+def test_micro_batches_add_up_to_the_batch(tmp_path):
+    whole, small = new_model(), new_model()
     whole[2].p = small[2].p = 0.0  # dropout would differ with the micro-batch
-    fit(whole, tmp_path / "whole.pt")
-    state = fit(small, tmp_path / "small.pt", logits=out_of_memory_above_two)
+    expected = fit(whole, tmp_path / "whole.pt")
+    state = fit(small, tmp_path / "small.pt", loss=squared_error(out_of_memory_above(2, small)))
     assert state.micro_batch == 2
     for a, b in zip(weights(whole), weights(small), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    assert [e["mean_loss"] for e in state.history] == pytest.approx([e["mean_loss"] for e in expected.history])
 
 
-def test_out_of_memory_at_a_micro_batch_of_one_is_raised(tmp_path):
-    def never_fits(images: Tensor) -> Tensor:
-        raise torch.OutOfMemoryError("pretended")
-
+def test_out_of_memory_at_a_micro_batch_of_one_image_is_raised(tmp_path):
+    net = new_model()
     with pytest.raises(torch.OutOfMemoryError):
-        fit(model(), tmp_path / "state.pt", logits=never_fits)
+        fit(net, tmp_path / "state.pt", loss=squared_error(out_of_memory_above(0, net)))
 
 
-def test_a_loss_that_is_not_finite_ends_training(tmp_path):
-    net = model()
+# --- divergence ---------------------------------------------------------------------------------------------
+
+
+def test_loss_that_is_not_finite_ends_training(tmp_path):
+    net = new_model()
     before = weights(net)
     with pytest.raises(DivergedError, match=r"the loss became nan at step 1; try a smaller train\.lr"):
-        fit(net, tmp_path / "state.pt", loss=lambda logits, targets: mse(logits, targets) * math.nan)
+        fit(net, tmp_path / "state.pt", loss=lambda images, targets: net(images).sum() * math.nan)
     assert all(torch.equal(a, b) for a, b in zip(before, weights(net), strict=True))
 
 
-def test_the_best_checkpoint_is_left_in_the_model_and_patience_ends_training(tmp_path):
-    net, seen = model(), []
+def test_gradient_that_is_not_finite_ends_training(tmp_path):
+    net = new_model()
+    with pytest.raises(DivergedError, match=r"the gradient's norm became nan at step 1; try a smaller train\.lr"):
+        fit(net, tmp_path / "state.pt", loss=lambda images, targets: (net(images) * 0).abs().sqrt().sum())
+
+
+def test_weights_that_the_last_step_made_infinite_end_training_before_they_are_validated(tmp_path):
+    net = nn.Sequential(nn.Linear(5, 1, bias=False))
+    settings = replace(SETTINGS, epochs=1, steps_per_epoch=1, lr=1e30, clip_norm=1e9)
+
+    def validate() -> dict[str, float]:
+        raise AssertionError("validated")
+
+    def loss(images: Tensor, targets: Tensor) -> Tensor:
+        with torch.no_grad():
+            net[0].weight.fill_(3e38)  # the step of 1e30 times weight decay takes them beyond float32
+        return (net[0].weight.flatten()[0] * 0 + net[0].weight.sum() * 1e-38).clamp(max=10.0)
+
+    with pytest.raises(DivergedError, match=r"^0\.weight is not finite after step 1; try a smaller train\.lr\.$"):
+        fit(net, tmp_path / "state.pt", settings, loss=loss, validate=validate)
+
+
+# --- best checkpoint and early stopping ---------------------------------------------------------------------
+
+
+def test_best_checkpoint_is_loaded_at_the_end_and_patience_ends_training(tmp_path):
+    net, seen = new_model(), []
     scores = iter([0.1, 0.5, 0.3, 0.2])
 
     def validate():
         seen.append(weights(net))
         return {"pq": next(scores), "aji": 0.0, "dice": 0.0}
 
-    state = fit(net, tmp_path / "state.pt", validate=validate, patience=2)
+    state = fit(net, tmp_path / "state.pt", replace(SETTINGS, patience=2), validate=validate)
     assert (state.best_step, state.step, state.stopped) == (6, 12, True)
-    assert [h["pq"] for h in state.history] == [0.1, 0.5, 0.3, 0.2]
+    assert [entry["pq"] for entry in state.history] == [0.1, 0.5, 0.3, 0.2]
     assert all(torch.equal(a, b) for a, b in zip(seen[1], weights(net), strict=True))
 
 
-def test_where_all_scores_are_equal_the_last_checkpoint_is_kept(tmp_path):
-    assert fit(model(), tmp_path / "state.pt").best_step == 12
+def test_last_checkpoint_is_kept_if_all_scores_are_equal(tmp_path):
+    assert fit(new_model(), tmp_path / "state.pt").best_step == 12
 
 
-def test_a_state_of_other_parameters_is_refused(tmp_path):
-    fit(model(), tmp_path / "state.pt")
+def test_state_of_other_parameters_is_refused(tmp_path):
+    fit(new_model(), tmp_path / "state.pt")
     with pytest.raises(ValueError, match="belongs to other parameters; remove it"):
         fit(nn.Sequential(nn.Linear(5, 1)), tmp_path / "state.pt")
 
 
-def test_a_damaged_state_is_kept_aside_and_training_starts_anew(tmp_path):
+def test_damaged_state_is_kept_aside_and_training_starts_anew(tmp_path):
     (tmp_path / "state.pt").write_bytes(b"torn")
-    assert fit(model(), tmp_path / "state.pt").step == 12
+    assert fit(new_model(), tmp_path / "state.pt").step == 12
     assert (tmp_path / "state.pt.damaged").read_bytes() == b"torn"
 
 
-def test_a_state_that_does_not_fit_the_disk_is_told_as_such(tmp_path, monkeypatch):
-    def full(content, file):
-        raise RuntimeError("unexpected pos 704 vs 598")
+def test_saves_that_take_long_are_rarer(tmp_path, monkeypatch):
+    """Each save takes 2 s of a clock that each step advances by 1 s: the next one is due after 40 s."""
+    now, saved = [0.0], []
 
-    monkeypatch.setattr(torch, "save", full)
-    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
-    with pytest.raises(OSError, match="No space left on device"):
-        fit(model(), tmp_path / "state.pt")
-    assert list(tmp_path.iterdir()) == []
+    def save(path, state, *_):
+        saved.append(state.step)
+        now[0] += 2.0
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(loop, "save", save)
+    settings = replace(SETTINGS, epochs=1, steps_per_epoch=100, save_every_s=5.0)
+
+    def many(first_step: int) -> Iterator[Batch]:
+        for _ in range(100):
+            now[0] += 1.0
+            yield Batch(torch.zeros(1, 5), torch.zeros(1, 1))
+
+    fit(new_model(), tmp_path / "state.pt", settings, batches=many)
+    assert saved == [6, 47, 88, 100]
