@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import site
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from slurm_commands import put_commands
@@ -10,7 +13,7 @@ from bench.estimate.packing import JobArray
 from bench.grid import FoldSettings, Grid, Run, Settings
 from bench.planning import plan
 from bench.slurm import client
-from bench.slurm.profile import ClusterProfile
+from bench.slurm.profile import ClusterProfile, profile_for_device
 from bench.submission import local, submit
 from bench.submission.executor import choose_executor
 
@@ -82,6 +85,34 @@ def test_the_sbatch_files_say_what_the_profile_says(tmp_path, monkeypatch):
     single = replace(array, jobs=array.jobs[:1])
     (text,) = submit.sbatch_texts([single], tmp_path, replace(profile, requeue=False, gpu=None))
     assert "--array" not in text and "#SBATCH --no-requeue\n" in text and "#SBATCH --gpus-per-node=1\n" in text
+
+
+def sbatch_text(tmp_path, profile: ClusterProfile) -> str:
+    array = JobArray(time_limit_min=60, runs_at_once=1, jobs=(runs(2),))
+    (text,) = submit.sbatch_texts([array], tmp_path, profile)
+    return text
+
+
+def test_runs_on_cpus_request_no_gpu(tmp_path, monkeypatch):
+    put_commands(tmp_path / "bin", monkeypatch, srun="exit 0")
+    text = sbatch_text(tmp_path, profile_for_device(ClusterProfile(gpu="a100"), "cpu"))
+    assert "gpu" not in text.replace("bench-1", "").partition("# setup")[0].partition("# command")[0]
+
+
+def test_memory_is_requested_per_cpu_where_the_profile_says_so(tmp_path, monkeypatch):
+    put_commands(tmp_path / "bin", monkeypatch, srun="exit 0")
+    text = sbatch_text(tmp_path, ClusterProfile(cpus_per_gpu=7, memory_gb_per_gpu=30, memory_per_cpu=True))
+    assert "#SBATCH --mem-per-cpu=4389M\n" in text and "--mem=" not in text
+    assert "--mem-per-cpu" not in sbatch_text(tmp_path, ClusterProfile())
+
+
+def test_the_job_starts_python_on_the_code_that_submits_it(tmp_path, monkeypatch):
+    put_commands(tmp_path / "bin", monkeypatch, srun="exit 0")
+    text = sbatch_text(tmp_path, ClusterProfile(setup=("export PYTHONPATH=/elsewhere",)))
+    (line,) = [line for line in text.splitlines() if line.startswith("srun ")]
+    assert "env PYTHONSAFEPATH=1 " in line and f"{sys.executable} -u -m submitit.core._submit" in line
+    root = str(Path(submit.__file__).resolve().parents[2])
+    assert root in site.getsitepackages() or f'PYTHONPATH={root}"${{PYTHONPATH:+:$PYTHONPATH}}"' in line
 
 
 def test_arrays_share_the_limit_by_their_work():
