@@ -69,7 +69,7 @@ def build(name: str, image_size: int | None = None, checkpoint: str | Path | Non
 
         weights.load(sam, entry, Path(checkpoint), candidates=map(get, names()))
     else:
-        from registry.modules.batchnorm import settle
+        from registry.modules.batchnorm import calibrate_batchnorm
 
-        settle(sam.image_encoder)
+        calibrate_batchnorm(sam.image_encoder)
     return sam.eval()

@@ -8,12 +8,12 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def settle(encoder: nn.Module) -> None:
+def calibrate_batchnorm(encoder: nn.Module) -> None:
     """Set BatchNorm's running statistics to those of smooth noise.
 
     In this project BatchNorm is never in training mode. Fresh statistics (mean 0, variance 1) would then
     normalise nothing, and a TinyViT with random weights hardly learns: in 150 steps on 128-px crops of real tissue
-    its loss went from 2.8 to 2.65, and with settled statistics to 1.7. The noise is of torch's global generator.
+    its loss went from 2.8 to 2.65, and with these to 1.7. The noise is of torch's global generator.
 
     Args:
         encoder: an image encoder with random weights, on any device; changed in place. Without BatchNorm, or on
