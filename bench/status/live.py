@@ -1,4 +1,4 @@
-"""What one sees while runs go on: counts, why runs wait, and what runs, with epoch, loss, speed and time left."""
+"""Live view of a command's runs: counts by state, reasons for waiting, and the running runs with their progress."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ MANY = 1000  # runs; a view of more is drawn more seldom, so that watching costs
 
 @dataclass
 class View:
-    """Reads records, claims and progress files; knows nothing of the processes that write them.
+    """View of a plan's runs, from records, locks and progress files alone.
 
     Attributes:
         results: the results folder.
         runs: all runs of the plan.
-        is_final: whether a failed run is not to be tried again under this command.
+        is_final: returns whether a failed run is not to be tried again under this command.
         console: where it is shown.
         index: of the records; its own by default. Nobody else may refresh it meanwhile.
-        queue: SLURM's queue, as whoever follows the jobs saw it last; None where there is none, or no answer.
-        ledger: what was submitted; None where no jobs are.
+        queue: SLURM's queue as it was read last; None where there is none, or no answer.
+        ledger: the submissions; None where there are no jobs.
     """
 
     results: Path
@@ -62,13 +62,13 @@ class View:
         self._at_start = len(self._finished)
 
     def refresh(self) -> list[Entry]:
-        """Look for runs that have come to their end; returns those that are new."""
+        """Read the records of runs that may have ended; returns the newly ended ones."""
         with self._lock:
             self._index.refresh(self._open.keys())
-            found = ((run_id, self._index.entries.get(run_id)) for run_id in self._open)
+            entries = ((run_id, self._index.entries.get(run_id)) for run_id in self._open)
             new = {
                 run_id: entry
-                for run_id, entry in found
+                for run_id, entry in entries
                 if entry is not None and (entry.status == "ok" or self.is_final(entry))
             }
             self._finished |= new
@@ -83,14 +83,14 @@ class View:
 
     def done(self) -> set[str]:
         """Ids of runs that are done."""
-        return {run_id for run_id, found in self._finished.items() if found.status == "ok"}
+        return {run_id for run_id, entry in self._finished.items() if entry.status == "ok"}
 
     def failures(self) -> list[Entry]:
         """Runs that failed for good."""
-        return [found for found in self._finished.values() if found.status == "failed"]
+        return [entry for entry in self._finished.values() if entry.status == "failed"]
 
     def states(self) -> list[RunState]:
-        """Where the runs stand that are neither done nor failed for good."""
+        """States of the runs that are neither done nor failed for good."""
         if self._jobs[0] is not self.ledger:
             self._jobs = (self.ledger, self.ledger.latest() if self.ledger else {})
         return run_states(
@@ -104,12 +104,12 @@ class View:
             queue_is_newer=False,
         )
 
-    def tell_new(self) -> None:
+    def print_new(self) -> None:
         """Print one line per newly finished run (where there is no live display)."""
         new = self.refresh()
-        for number, found in enumerate(new, start=len(self._finished) - len(new) + 1):
+        for number, entry in enumerate(new, start=len(self._finished) - len(new) + 1):
             total = len(self.runs)
-            text = f"[{number:>{len(str(total))}}/{total}] {line(found)}"
+            text = f"[{number:>{len(str(total))}}/{total}] {line(entry)}"
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def __rich__(self) -> Group:
@@ -120,8 +120,12 @@ class View:
 
         self.refresh()
         unfinished, counts = self.states(), self.counts()
-        found = Counter(one.state for one in unfinished) + Counter({"done": counts["done"], "failed": counts["failed"]})
-        numbers: dict[State, int] = {state: found[state] for state in STATES if found[state] or state in ALWAYS}
+        numbers_by_state = Counter(run.state for run in unfinished) + Counter(
+            {"done": counts["done"], "failed": counts["failed"]}
+        )
+        numbers: dict[State, int] = {
+            state: numbers_by_state[state] for state in STATES if numbers_by_state[state] or state in ALWAYS
+        }
         finished = counts["done"] + counts["failed"]
         elapsed = time.monotonic() - self._started
         fresh = finished - self._at_start
@@ -131,9 +135,9 @@ class View:
         head = Table.grid()
         head.add_row(ProgressBar(total=max(1, counts["all"]), completed=finished, width=60))
         head.add_row(widgets.counts(numbers, self.console.width, spent))
-        if queued := [one for one in unfinished if one.state == "queued"]:
+        if queued := [run for run in unfinished if run.state == "queued"]:
             head.add_row(Text(widgets.queue(queued)))
-        active = [one for one in unfinished if one.state == "running"]
+        active = [run for run in unfinished if run.state == "running"]
         if not active:
             return Group(head)
         return Group(head, widgets.running(active, self.console.width, max(3, self.console.height - 6)))
@@ -143,20 +147,20 @@ class View:
 def shown(view: View) -> Iterator[None]:
     """Show the view while the block runs: live on a terminal, one line per finished run elsewhere."""
     if not view.console.is_terminal:
-        over = threading.Event()
+        finished = threading.Event()
 
-        def tell() -> None:
-            while not over.wait(1.0):
-                view.tell_new()
+        def print_regularly() -> None:
+            while not finished.wait(1.0):
+                view.print_new()
 
-        teller = threading.Thread(target=tell, daemon=True)
-        teller.start()
+        printer = threading.Thread(target=print_regularly, daemon=True)
+        printer.start()
         try:
             yield
         finally:
-            over.set()
-            teller.join()
-            view.tell_new()
+            finished.set()
+            printer.join()
+            view.print_new()
         return
     from rich.live import Live
 
@@ -165,10 +169,10 @@ def shown(view: View) -> Iterator[None]:
         yield
 
 
-def line(found: Entry) -> str:
+def line(entry: Entry) -> str:
     """One finished run in one line."""
-    name = f"{found.backbone} {found.strategy} fold {found.fold}"
-    if found.status != "ok":
-        return f"{found.status:<6} {name}: {found.reason}"
-    scores = f"PQ {found.pq or 0:.3f}  AJI {found.aji or 0:.3f}  Dice {found.dice or 0:.3f}"
-    return f"{found.status:<6} {name}: {scores}  ({duration(found.seconds or 0)})"
+    name = f"{entry.backbone} {entry.strategy} fold {entry.fold}"
+    if entry.status != "ok":
+        return f"{entry.status:<6} {name}: {entry.reason}"
+    scores = f"PQ {entry.pq or 0:.3f}  AJI {entry.aji or 0:.3f}  Dice {entry.dice or 0:.3f}"
+    return f"{entry.status:<6} {name}: {scores}  ({duration(entry.seconds or 0)})"

@@ -1,18 +1,19 @@
-"""What `bench status` prints: counts, a table per backbone × strategy, what runs, what failed, what to do next."""
+"""Page that `bench status` prints: counts, a row per backbone × strategy, running and failed runs, next commands."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench.columns import Column, fitted, needed
+from bench.columns import Column, fitted_table, total_width
 from bench.console import command
-from bench.status import variant, widgets
-from bench.status.run_state import STATES, TRIED, RunState
+from bench.grid import Run
+from bench.slurm import pending
+from bench.status import widgets
+from bench.status.run_state import STATES, RunState
 from bench.status.summary import Status
 from bench.status.widgets import SHOWN_ID, STATE_STYLES
 
@@ -59,46 +60,29 @@ def show(status: Status, console: Console, *, full: bool = False) -> None:
         console.print(line, **PLAIN)
 
 
-NEVER = frozenset(
-    (
-        "PartitionConfig",
-        "BadConstraints",
-        "AccountNotAllowed",
-        "QOSNotAllowed",
-        "InvalidAccount",
-        "InvalidQOS",
-        "PartitionNodeLimit",
-        "PartitionTimeLimit",
-    )
-)
-"""SLURM's reasons that do not pass by themselves."""
-
-
 def hints(status: Status) -> list[str]:
-    """What to do next, a line each."""
+    """Commands to give next, a line each."""
 
-    def say(words: str) -> str:
+    def bench(words: str) -> str:
         return command(words, status.results)
 
     numbers = status.counts()
     lines = []
     if numbers.get("failed"):
-        first = status.of("failed")[0].id[:SHOWN_ID]
-        lines.append(f"failed: {say(f'logs {first}')} tells why; {say('retry --failed')} does them again")
-    if stuck := sorted({one.detail for one in status.of("queued") if one.detail in NEVER}):
-        lines.append(
-            f"queued for {', '.join(stuck)}: no node can take these; mend the profile, then {say('cancel --all')} "
-            f"and {say('retry --profile NAME')}"
-        )
-    again = [state for state in STATES if state in ("interrupted", "cancelled", "lost") and numbers.get(state)]
-    if again:
-        lines.append(f"{', '.join(again)}: {say('retry')} goes on with them")
-    if numbers.get("waiting") and not numbers.get("running") and not numbers.get("queued") and not again:
-        lines.append(f"waiting: {say('retry')} submits them")
-    if retries := [one for one in status.of("waiting") if one.detail.startswith(TRIED)]:
-        lines.append(f"waiting: {len(retries)} of {numbers['waiting']} to be tried again after a failure")
+        run_id = status.of("failed")[0].id[:SHOWN_ID]
+        lines.append(f"failed: {bench(f'logs {run_id}')} tells why; {bench('retry --failed')} does them again")
+    reasons = {str(run.pending_reason) for run in status.of("queued") if pending.is_permanent(str(run.pending_reason))}
+    if reasons:
+        lines.append(f"queued for {pending.advice(reasons, status.results)}")
+    stopped = [state for state in STATES if state in ("interrupted", "cancelled", "lost") and numbers.get(state)]
+    if stopped:
+        lines.append(f"{', '.join(stopped)}: {bench('retry')} goes on with them")
+    if numbers.get("waiting") and not numbers.get("running") and not numbers.get("queued") and not stopped:
+        lines.append(f"waiting: {bench('retry')} submits them")
+    if n_retries := sum(run.is_retry for run in status.of("waiting")):
+        lines.append(f"waiting: {n_retries} of {numbers['waiting']} to be tried again after a failure")
     if numbers.get("done"):
-        lines.append(f"done: {say('table')}")
+        lines.append(f"done: {bench('table')}")
     if status.unplanned:
         lines.append(
             f"{status.unplanned} more records belong to no plan in {status.results}; bench table shows them too"
@@ -109,12 +93,12 @@ def hints(status: Status) -> list[str]:
 
 
 def as_json(status: Status) -> str:
-    """The status for programs: ``counts`` and ``runs``, and what else `Status` holds; missing is null."""
+    """The status for programs: ``counts``, ``runs`` and the other fields of `Status`; missing is null."""
     runs = []
-    for one in status.runs:
-        values = {name: getattr(one, name) for name in RunState.__dataclass_fields__ if name != "run"}
-        values["detail"] = one.detail or None
-        runs.append(values | {"told": dict(one.told), "run": asdict(one.run) if one.run else None})
+    for run in status.runs:
+        values = {name: getattr(run, name) for name in RunState.__dataclass_fields__ if name != "run"}
+        values["detail"] = run.detail or None
+        runs.append(values | {"progress": dict(run.progress), "run": run.run.as_dict() if run.run else None})
     values = {
         "schema_version": 1,
         "results": str(status.results),
@@ -128,15 +112,45 @@ def as_json(status: Status) -> str:
     return json.dumps(values, indent=1)
 
 
+def setting_labels(runs: Iterable[Run]) -> dict[str, str]:
+    """Settings that distinguish the rows of one backbone and strategy, by run id.
+
+    ``rank=8, seed=1``; an empty text for the runs of a pair that was planned with one set of settings only.
+    """
+    pairs: dict[tuple[str, str], dict[str, list[Run]]] = {}
+    for run in runs:
+        pairs.setdefault((run.backbone, run.strategy), {}).setdefault(_settings_key(run), []).append(run)
+    labels: dict[str, str] = {}
+    for rows in pairs.values():
+        settings_of_rows = [_settings(members[0]) for members in rows.values()]
+        names = list(dict.fromkeys(name for settings in settings_of_rows for name in settings))
+        differing = [name for name in names if len({str(settings.get(name)) for settings in settings_of_rows}) > 1]
+        for settings, members in zip(settings_of_rows, rows.values(), strict=True):
+            label = ", ".join(f"{name}={settings[name]}" for name in differing if name in settings)
+            labels |= {run.id: label for run in members}
+    return labels
+
+
+def _settings_key(run: Run) -> str:
+    """All settings in one text; much cheaper than a digest, of which a page of ten thousand runs needs as many."""
+    return repr([value for name, value in vars(run).items() if name not in ("id", "backbone", "strategy", "fold")])
+
+
+def _settings(run: Run) -> dict[str, Any]:
+    apart = ("id", "backbone", "strategy", "fold", "options", "train")
+    values = {name: value for name, value in vars(run).items() if name not in apart}
+    return {**values, **run.options, **run.train}
+
+
 def _show_rows(runs: Sequence[RunState], console: Console, full: bool) -> None:
-    """The table per backbone × strategy; a study of hundreds of rows shows those that are not complete."""
-    labels = variant.setting_labels(one.run for one in runs if one.run is not None)
+    """Print the table per backbone × strategy; of hundreds of rows those that are not complete."""
+    labels = setting_labels(run.run for run in runs if run.run is not None)
     rows: dict[tuple[str, str, str], list[RunState]] = {}
-    for one in runs:
-        rows.setdefault((one.backbone, one.strategy, labels.get(one.id, "")), []).append(one)
+    for run in runs:
+        rows.setdefault((run.backbone, run.strategy, labels.get(run.id, "")), []).append(run)
     shown, complete, more = list(rows.items()), 0, 0
     if len(shown) > MOST_ROWS and not full:
-        shown = [row for row in shown if any(one.state != "done" for one in row[1])]
+        shown = [row for row in shown if any(run.state != "done" for run in row[1])]
         complete, more = len(rows) - len(shown), max(0, len(shown) - MOST_ROWS)
         shown = shown[:MOST_ROWS]
     if shown:
@@ -147,21 +161,21 @@ def _show_rows(runs: Sequence[RunState], console: Console, full: bool) -> None:
 
 
 def _rows(rows: Sequence[tuple[tuple[str, str, str], list[RunState]]], width: int) -> Any:
-    counted = [Counter(one.state for one in members) for _, members in rows]
-    scores = [[one.pq for one in members if one.pq is not None] for _, members in rows]
+    counts = [Counter(run.state for run in members) for _, members in rows]
+    scores = [[run.pq for run in members if run.pq is not None] for _, members in rows]
     names = [
         Column(name, [key[i] for key, _ in rows], right=False, cut=name == "settings")
         for i, name in enumerate(("backbone", "strategy", "settings"))
     ]
-    done = [f"{found['done']}/{len(members)}" for found, (_, members) in zip(counted, rows, strict=True)]
-    pq = Column("PQ", [f"{fmean(one):.3f}" if one else "" for one in scores])
-    others = [state for state in STATES if state != "done" and any(found[state] for found in counted)]
+    done = [f"{count['done']}/{len(members)}" for count, (_, members) in zip(counts, rows, strict=True)]
+    pq = Column("PQ", [f"{fmean(values):.3f}" if values else "" for values in scores])
+    others = [state for state in STATES if state != "done" and any(count[state] for count in counts)]
 
     def columns(symbols: bool) -> list[Column]:
         middle = [
             Column(
                 STATE_STYLES[state][0] if symbols else state,
-                [str(found[state] or "") for found in counted],
+                [str(count[state] or "") for count in counts],
                 style=STATE_STYLES[state][1],
             )
             for state in others
@@ -170,25 +184,25 @@ def _rows(rows: Sequence[tuple[tuple[str, str, str], list[RunState]]], width: in
 
     # The line of counts above is the legend of the symbols.
     words = columns(symbols=False)
-    fits = needed([one for one in words if any(one.cells)]) <= width
-    return fitted(words if fits else columns(symbols=True), width)
+    fits = total_width([column for column in words if any(column.cells)]) <= width
+    return fitted_table(words if fits else columns(symbols=True), width)
 
 
 def _show_ends(ends: Sequence[RunState], console: Console, full: bool) -> None:
     shown = ends if full else ends[:MOST_ENDS]
     columns = [
-        Column("state", [f"{STATE_STYLES[one.state][0]} {one.state}" for one in shown], right=False, style="red"),
-        Column("run", [one.id[:SHOWN_ID] for one in shown], right=False),
-        Column("", [f"{one.backbone} {one.strategy} fold {one.fold}" for one in shown], right=False),
-        Column("why", [" ".join(one.detail.split()) for one in shown], right=False, cut=True),
+        Column("state", [f"{STATE_STYLES[run.state][0]} {run.state}" for run in shown], right=False, style="red"),
+        Column("run", [run.id[:SHOWN_ID] for run in shown], right=False),
+        Column("", [f"{run.backbone} {run.strategy} fold {run.fold}" for run in shown], right=False),
+        Column("why", [" ".join(run.detail.split()) for run in shown], right=False, cut=True),
     ]
-    console.print(fitted(columns, console.width, header=False))
+    console.print(fitted_table(columns, console.width, header=False))
     if len(ends) > len(shown):
         console.print(f"… and {len(ends) - len(shown)} more; --full shows them", **PLAIN)
 
 
 def _show_skipped(skipped: Sequence[RunState], console: Console, full: bool) -> None:
-    reasons = list(dict.fromkeys(f"{one.backbone} × {one.strategy}: {one.detail}" for one in skipped))
+    reasons = list(dict.fromkeys(f"{run.backbone} × {run.strategy}: {run.detail}" for run in skipped))
     most = len(reasons) if full else 5
     if reasons:
         console.print()

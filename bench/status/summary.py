@@ -1,4 +1,4 @@
-"""Where a results folder stands: the state of every planned run, and what belongs to no plan."""
+"""Status of a results folder: the state of every planned run, and the records that belong to no plan."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from registry.errors import unknown
 
 @dataclass(frozen=True)
 class Status:
-    """What `bench status` shows.
+    """Status of a results folder.
 
     Attributes:
         results: the results folder.
-        grids: names of the grids that were planned here; empty if there is no plan, and records tell it all.
+        grids: names of the grids that were planned here; empty if there is no plan, and records alone are shown.
         runs: planned runs in the order of their plans; the skipped ones last.
-        silent: whether SLURM gave no answer though jobs of ours may be there.
+        silent: whether SLURM gave no answer though jobs of this folder may be there.
         unplanned: number of records that belong to no plan.
         unreadable: a sentence for each record that can't be read.
     """
@@ -44,69 +44,69 @@ class Status:
 
     def counts(self) -> dict[State, int]:
         """Numbers of runs by state, those states that occur, in the order of `STATES`."""
-        found = Counter(one.state for one in self.runs)
-        return {state: found[state] for state in STATES if found[state]}
+        counts = Counter(run.state for run in self.runs)
+        return {state: counts[state] for state in STATES if counts[state]}
 
     def of(self, *states: State) -> list[RunState]:
         """The runs in some states."""
-        return [one for one in self.runs if one.state in states]
+        return [run for run in self.runs if run.state in states]
 
     @property
     def exit_code(self) -> int:
         """0 as long as no run failed or was lost and every record can be read, otherwise 1."""
-        return int(bool(self.unreadable) or any(one.state in ("failed", "lost") for one in self.runs))
+        return int(bool(self.unreadable) or any(run.state in ("failed", "lost") for run in self.runs))
 
 
 def read(results: Path, *, grid: str | None = None) -> Status:
-    """The status of a results folder: reads files, and asks SLURM only if jobs of ours may be there.
+    """Read the status of a results folder; SLURM is asked only if jobs of it may be there.
 
     Args:
         results: the results folder.
-        grid: look at the plans of this grid only.
+        grid: restricts the status to the plans of this grid.
 
     Raises:
         BenchError: no such folder; no plan of that grid; a damaged plan or ledger.
     """
     if not results.is_dir() and results.resolve() != RESULTS.resolve():
         raise BenchError(f"there is no folder {results}; check --results.")
-    manifests = plans.read_all(results)
-    book = submissions.read(results)
+    saved_plans = plans.read_all(results)
+    ledger = submissions.read(results)
     # The queue before the records: a job that is over by then has left its records by now.
-    queue = client.queue() if book.open else None
+    queue = client.queue() if ledger.open else None
     index = Index(results)
     index.refresh()
-    return collect(results, manifests=manifests, index=index, ledger=book, queue=queue, asked_grid=grid)
+    return collect(results, saved_plans=saved_plans, index=index, ledger=ledger, queue=queue, grid=grid)
 
 
 def collect(
     results: Path,
     *,
-    manifests: Sequence[SavedPlan],
+    saved_plans: Sequence[SavedPlan],
     index: Index,
     ledger: Ledger,
     queue: Queue | None,
-    asked_grid: str | None = None,
-    ended: Callable[[Collection[str]], Mapping[str, str]] = client.final_states,
+    grid: str | None = None,
+    final_states: Callable[[Collection[str]], Mapping[str, str]] = client.final_states,
 ) -> Status:
-    """The status from what was read; only the folders of runs that are not done are looked into.
+    """The status from what was read; only the folders of runs that are not done are read in addition.
 
     Args:
         results: the results folder.
-        manifests: its plans, oldest first; a run of several plans counts once.
+        saved_plans: its plans, oldest first; a run of several plans counts once.
         index: its records, refreshed.
-        ledger: which job was given what.
-        queue: the queue, asked before the records were read; None where SLURM does not answer.
-        asked_grid: look at the plans of this grid only.
-        ended: asks how jobs ended that the queue no longer knows; called once, if at all.
+        ledger: the submissions.
+        queue: the queue, read before the records; None where SLURM does not answer.
+        grid: restricts the status to the plans of this grid.
+        final_states: gives the final states of jobs that the queue has forgotten; called once, if at all.
 
     Raises:
         BenchError: no plan of that grid.
     """
-    asked = [one for one in manifests if asked_grid in (None, one.grid)]
-    if asked_grid is not None and not asked:
-        raise BenchError(unknown("grid", asked_grid, dict.fromkeys(one.grid for one in manifests)))
-    runs = {run.id: (run, one.profile) for one in asked for run in one.runs}
-    skipped = {run.id: (run, why) for one in asked for run, why in one.skipped if run.id not in runs}
+    shown = [plan for plan in saved_plans if grid in (None, plan.grid)]
+    if grid is not None and not shown:
+        raise BenchError(unknown("grid", grid, dict.fromkeys(plan.grid for plan in saved_plans)))
+    runs = {run.id: (run, plan.profile) for plan in shown for run in plan.runs}
+    skipped = {run.id: (run, reason) for plan in shown for run, reason in plan.skipped if run.id not in runs}
     states = run_states(
         [run for run, _ in runs.values()],
         results=results,
@@ -117,54 +117,57 @@ def collect(
         is_final=lambda entry: is_final(entry, *runs[entry.id]),
     )
     if queue is not None:
-        states = _with_ends(states, ended)
+        states = _with_final_states(states, final_states)
     states += [
-        RunState(run.id, run.backbone, run.strategy, run.fold, "skipped", why, run=run) for run, why in skipped.values()
+        RunState(run.id, run.backbone, run.strategy, run.fold, "skipped", reason, run=run)
+        for run, reason in skipped.values()
     ]
-    planned = {run.id for one in manifests for run in (*one.runs, *(skipped for skipped, _ in one.skipped))}
-    others = [entry for name, entry in index.entries.items() if name not in planned]
-    if not manifests:
-        states = [_unplanned(entry) for entry in others]
+    planned = {run.id for plan in saved_plans for run in (*plan.runs, *(run for run, _ in plan.skipped))}
+    unplanned = [entry for run_id, entry in index.entries.items() if run_id not in planned]
+    if not saved_plans:
+        states = [_state_without_plan(entry) for entry in unplanned]
     return Status(
         results=results,
-        grids=tuple(dict.fromkeys(one.grid for one in asked)),
+        grids=tuple(dict.fromkeys(plan.grid for plan in shown)),
         runs=tuple(states),
         silent=queue is None and bool(ledger.open),
-        unplanned=len(others) if manifests else 0,
-        unreadable=tuple(index.unreadable[name] for name in sorted(index.unreadable)),
+        unplanned=len(unplanned) if saved_plans else 0,
+        unreadable=tuple(index.unreadable[run_id] for run_id in sorted(index.unreadable)),
     )
 
 
 def is_final(entry: Entry, run: Run, profile: str) -> bool:
-    """Whether a failed run is not to be tried again by the command that planned it.
+    """Return whether a failed run is not to be tried again by the command that planned it.
 
-    Failures that a later command forgave count here too, as nothing on disk tells of them.
+    Failures that a later command ignored count here too, as nothing on disk tells of them.
     """
     return not retry.is_due(entry, run, limits=_limits(profile))
 
 
-def _with_ends(states: Sequence[RunState], ended: Callable[[Collection[str]], Mapping[str, str]]) -> list[RunState]:
-    """Add how jobs ended that the queue has forgotten."""
+def _with_final_states(
+    states: Sequence[RunState], final_states: Callable[[Collection[str]], Mapping[str, str]]
+) -> list[RunState]:
+    """Add the final states of jobs that the queue has forgotten."""
 
-    def is_open(one: RunState) -> bool:
-        return one.state in ("lost", "interrupted") and one.job is not None and not one.detail
+    def is_unexplained(state: RunState) -> bool:
+        return state.state in ("lost", "interrupted") and state.job is not None and not state.detail
 
-    asked = {str(one.job) for one in states if is_open(one)}
-    if not asked:
+    jobs = {str(state.job) for state in states if is_unexplained(state)}
+    if not jobs:
         return list(states)
-    ends = ended(asked)
-    found = []
-    for one in states:
-        if is_open(one):
-            end = ends.get(str(one.job))
-            one = replace(one, detail=f"job {one.job}: {end or 'over, SLURM does not say how'}")
-            if end == "CANCELLED":
-                one = replace(one, state="cancelled")
-        found.append(one)
-    return found
+    by_job = final_states(jobs)
+    explained = []
+    for state in states:
+        if is_unexplained(state):
+            final = by_job.get(str(state.job))
+            state = replace(state, detail=f"job {state.job}: {final or 'over, SLURM does not say how'}")
+            if final == "CANCELLED":
+                state = replace(state, state="cancelled")
+        explained.append(state)
+    return explained
 
 
-def _unplanned(entry: Entry) -> RunState:
+def _state_without_plan(entry: Entry) -> RunState:
     state: State = "done" if entry.status == "ok" else "failed" if entry.status == "failed" else "skipped"
     return RunState(
         entry.id,
@@ -172,14 +175,14 @@ def _unplanned(entry: Entry) -> RunState:
         entry.strategy,
         entry.fold,
         state,
-        entry.reason or "",
-        entry.job,
-        entry.node,
+        detail=entry.reason or "",
+        job=entry.job,
+        node=entry.node,
         pq=entry.pq,
     )
 
 
-@cache  # asked for every failed run
+@cache  # called for every failed run
 def _limits(profile: str) -> retry.Limits:
     try:
         return retry.limits(load_profile(profile))

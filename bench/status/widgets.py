@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.columns import Column
+from bench.columns import Column, fitted_table
 from bench.status.run_state import RunState, State
 from bench.units import duration
 
@@ -81,7 +81,7 @@ def running(active: Sequence[RunState], width: int, limit: int | None = None) ->
         Column("left", [duration(run.progress["eta_s"]) if "eta_s" in run.progress else "" for run in shown]),
         Column("job left", ["" if run.job_left_s is None else duration(run.job_left_s) for run in shown], drop=2),
     ]
-    table = fitted(columns, width)
+    table = fitted_table(columns, width)
     if hidden:
         table.add_row("…", f"and {hidden} more")
     return table

@@ -1,3 +1,5 @@
+"""Which failures are tried again, how often, and which a new command ignores."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -6,6 +8,7 @@ import pytest
 from fabricated import record, run
 
 from bench.results import retry
+from bench.results.failure import KINDS, Failure, FailureKind, kind_of_attempt
 from bench.results.retry import Limits
 from bench.slurm.profile import ClusterProfile
 
@@ -13,36 +16,34 @@ LIMITS = Limits(lost=2, timed_out=3, out_of_memory=2)
 
 
 @dataclass
-class Asked:
-    """Of a run, what the rules look at."""
+class FakeRun:
+    """The part of a run that the rules read."""
 
     train: dict[str, int]
 
 
 @dataclass
-class Left:
-    """Of a record, what the rules look at."""
+class FakeRecord:
+    """The part of a record that the rules read."""
 
     status: str
-    failures: tuple[str, ...]
+    failures: tuple[FailureKind, ...] = ()
 
 
-def left(status: str, *reasons: str) -> Left:
-    return Left(status, reasons)
-
-
-def due(*reasons: str, limits: Limits = LIMITS, forgiven: int = 0, batch_size: int | None = 8) -> bool:
+def due(*kinds: FailureKind, limits: Limits = LIMITS, ignored: int = 0, batch_size: int | None = 8) -> bool:
     train = {} if batch_size is None else {"batch_size": batch_size}
-    return retry.is_due(left("failed", *reasons), Asked(train), limits=limits, forgiven=forgiven)
+    return retry.is_due(FakeRecord("failed", kinds), FakeRun(train), limits=limits, ignored_failures=ignored)
 
 
 @pytest.mark.parametrize(
-    ("reason", "expected"),
+    ("reason", "kind"),
     [
         ("lost: NODE_FAIL on node2", "lost"),
-        ("timed out: 12 h were not enough", "timed out"),
-        ("out of memory: CUDA out of memory. Tried to allocate 2 GiB", "out of memory"),
-        ("disk full: [Errno 28] No space left on device", "disk full"),
+        ("lost: the node failed under job 3", "node_failed"),
+        ("timed out: 12 h were not enough", "timed_out"),
+        ("out of time: requeued 20 times", "requeue_limit"),
+        ("out of memory: CUDA out of memory. Tried to allocate 2 GiB", "out_of_memory"),
+        ("disk full: [Errno 28] No space left on device", "environment"),
         ("diverged: the loss became nan at step 3", "diverged"),
         ("ValueError: lost: a word inside is no prefix", "error"),
         ("lost his way", "error"),  # no colon
@@ -50,8 +51,18 @@ def due(*reasons: str, limits: Limits = LIMITS, forgiven: int = 0, batch_size: i
         (None, "error"),
     ],
 )
-def test_the_first_words_tell_the_kind(reason, expected):
-    assert retry.failure_kind(reason) == expected
+def test_a_record_without_the_field_has_the_kind_of_its_first_words(reason, kind):
+    assert kind_of_attempt({"status": "failed", "reason": reason}) == kind
+
+
+def test_the_field_decides_whatever_the_reason_says():
+    assert kind_of_attempt({"reason": "lost: a", "failure": {"kind": "diverged"}}) == "diverged"
+    assert kind_of_attempt({"reason": "lost: a", "failure": {"kind": "of a later version"}}) == "lost"
+
+
+def test_a_reason_begins_with_the_kind_and_an_error_stands_alone():
+    assert Failure("out_of_memory", "80 GB").reason == "out of memory: 80 GB"
+    assert Failure("error", "KeyError: 'x'").reason == "KeyError: 'x'"
 
 
 def test_limits_are_the_profiles():
@@ -60,82 +71,94 @@ def test_limits_are_the_profiles():
     assert retry.limits(ClusterProfile()) == Limits()
 
 
-@pytest.mark.parametrize(
-    ("kind", "limit"),
-    [("lost", 2), ("timed out", 3), ("out of memory", 2), ("disk full", 0), ("diverged", 0), ("error", 0)],
-)
-def test_each_kind_has_its_limit(kind, limit):
-    assert LIMITS.of(kind) == limit
+def test_each_kind_has_its_limit():
+    limits = {kind: LIMITS.of(kind) for kind in KINDS}
+    assert limits == {
+        "lost": 2,
+        "node_failed": 2,
+        "timed_out": 3,
+        "requeue_limit": 0,
+        "out_of_memory": 2,
+        "environment": 0,
+        "diverged": 0,
+        "error": 0,
+    }
 
 
-def test_what_has_no_record_is_due_and_what_is_ok_is_not():
-    assert retry.is_due(None, Asked({}), limits=LIMITS)
-    assert retry.is_due(left("skipped"), Asked({}), limits=LIMITS)
-    assert not retry.is_due(left("ok"), Asked({}), limits=LIMITS)
-    assert not retry.is_due(
-        left("ok", "lost: a"), Asked({}), limits=LIMITS
-    )  # of an attempt before the one that succeeded
+def test_a_run_without_record_is_due_and_one_that_is_ok_is_not():
+    assert retry.is_due(None, FakeRun({}), limits=LIMITS)
+    assert retry.is_due(FakeRecord("skipped"), FakeRun({}), limits=LIMITS)
+    assert not retry.is_due(FakeRecord("ok"), FakeRun({}), limits=LIMITS)
+    assert not retry.is_due(FakeRecord("ok", ("lost",)), FakeRun({}), limits=LIMITS)  # an attempt before it failed
 
 
 def test_two_retries_are_three_attempts():
-    assert due("lost: a")
-    assert due("lost: a", "lost: b")
-    assert not due("lost: a", "lost: b", "lost: c")
-    assert not due("lost: a", limits=Limits(lost=0))
+    assert due("lost")
+    assert due("lost", "lost")
+    assert not due("lost", "lost", "lost")
+    assert not due("lost", limits=Limits(lost=0))
+
+
+def test_a_failed_node_counts_as_a_lost_process():
+    assert due("node_failed", "lost")
+    assert not due("lost", "node_failed", "lost")
+    assert not due("lost", "lost", "node_failed")
 
 
 def test_only_failures_of_the_last_kind_count():
-    assert due("timed out: a", "lost: b", "timed out: c", "lost: d")
-    assert not due("lost: a", "lost: b", "timed out: c", "lost: d")
+    assert due("timed_out", "lost", "timed_out", "lost")
+    assert not due("lost", "lost", "timed_out", "lost")
 
 
-@pytest.mark.parametrize("reason", ["diverged: nan", "KeyError: 'x'", "disk full: no room"])
-def test_what_would_fail_again_is_not_tried_again(reason):
-    assert not due(reason)
-    assert not due("lost: a", reason)
+@pytest.mark.parametrize("kind", ["diverged", "error", "environment", "requeue_limit"])
+def test_kinds_without_a_limit_are_not_tried_again_by_the_same_command(kind):
+    assert not due(kind)
+    assert not due("lost", kind)
 
 
-def test_a_new_command_forgives_what_was_there_before_it():
-    lost = ("lost: a", "lost: b", "lost: c")
-    assert retry.count_ignored(lost) == 3
-    assert due(*lost, forgiven=3)
-    assert due(*lost, "lost: d", "lost: e", forgiven=3)
-    assert not due(*lost, "lost: d", "lost: e", "lost: f", forgiven=3)
+def test_a_new_command_ignores_the_failures_before_it():
+    assert retry.count_ignored(("lost", "lost", "lost")) == 3
+    assert due("lost", "lost", "lost", ignored=3)
+    assert due("lost", "lost", "lost", "lost", "lost", ignored=3)
+    assert not due("lost", "lost", "lost", "lost", "lost", "lost", ignored=3)
 
 
-def test_it_forgives_what_would_come_again_only_if_asked():
-    for reason in ("diverged: nan", "KeyError: 'x'"):
-        assert retry.count_ignored(("lost: a", reason)) == 0
-        assert retry.count_ignored(("lost: a", reason), final_too=True) == 2
-        assert due("lost: a", reason, forgiven=2)
-    assert retry.count_ignored(("disk full: no room",)) == 1  # there may be room now
-    assert retry.count_ignored(()) == 0
-    assert retry.count_ignored((), final_too=True) == 0
+@pytest.mark.parametrize("kind", ["diverged", "error"])
+def test_a_new_command_ignores_final_failures_only_with_failed(kind):
+    assert retry.count_ignored(("lost", kind)) == 0
+    assert retry.count_ignored(("lost", kind), final_too=True) == 2
+    assert due("lost", kind, ignored=2)
+
+
+def test_errors_of_the_environment_are_tried_again_by_the_next_command():
+    assert retry.count_ignored(("environment",)) == 1
+    assert due("environment", ignored=1)
+    assert not due("environment", "environment", ignored=1)
+    assert retry.count_ignored(()) == retry.count_ignored((), final_too=True) == 0
 
 
 def test_memory_is_tried_with_half_the_micro_batch_down_to_one_image():
     patient = Limits(out_of_memory=99)
-    short = "out of memory: 80 GB were not enough"
-    assert [retry.halvings([short] * n + ["lost: a"]) for n in range(4)] == [0, 1, 2, 3]
-    assert [due(*[short] * n, limits=patient, batch_size=4) for n in (1, 2, 3)] == [True, True, False]  # 4 → 2 → 1
-    assert not due(short, limits=patient, batch_size=1)
-    assert not due(short, limits=patient, batch_size=None)  # nothing is trained: there is no batch to halve
-    assert not due(*[short] * 3, limits=LIMITS, batch_size=64)
+    assert [retry.halvings(["out_of_memory"] * n + ["lost"]) for n in range(4)] == [0, 1, 2, 3]
+    attempts = [due(*["out_of_memory"] * n, limits=patient, batch_size=4) for n in (1, 2, 3)]
+    assert attempts == [True, True, False]  # 4 → 2 → 1
+    assert not due("out_of_memory", limits=patient, batch_size=1)
+    assert not due("out_of_memory", limits=patient, batch_size=None)  # nothing is trained: no batch to halve
+    assert not due(*["out_of_memory"] * 3, limits=LIMITS, batch_size=64)
 
 
-def test_halvings_outlast_forgiveness():
-    short = "out of memory: 80 GB were not enough"
-    assert due(short, short, limits=LIMITS, forgiven=2, batch_size=2)
-    assert not due(short, short, short, limits=LIMITS, forgiven=2, batch_size=2)  # one image did not fit
+def test_ignored_failures_still_halve_the_micro_batch():
+    assert due("out_of_memory", "out_of_memory", ignored=2, batch_size=2)
+    assert not due(*["out_of_memory"] * 3, ignored=2, batch_size=2)  # one image did not fit
 
 
-def test_a_record_lists_its_failures_oldest_first():
+def test_a_record_lists_the_kinds_of_its_failures_oldest_first():
     earlier = [
         {"status": "failed", "reason": "lost: a"},
         {"status": "ok", "reason": None},
-        {"status": "failed", "reason": "lost: b"},
+        {"status": "failed", "reason": "x", "failure": {"kind": "timed_out"}},
     ]
     last = record(run(), status="failed", reason="diverged: c")
-    assert replace(last, attempts=earlier).failures == ("lost: a", "lost: b", "diverged: c")
-    assert replace(record(run()), attempts=earlier).failures == ("lost: a", "lost: b")
+    assert replace(last, attempts=earlier).failures == ("lost", "timed_out", "diverged")
+    assert replace(record(run()), attempts=earlier).failures == ("lost", "timed_out")
     assert record(run()).failures == ()

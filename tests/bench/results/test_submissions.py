@@ -56,7 +56,7 @@ def test_the_queues_id_of_a_task_confirms_the_array(tmp_path):
     assert submissions.read(tmp_path).open == (adopted,)
 
 
-def test_settled_tasks_free_their_runs_and_the_last_one_closes(tmp_path):
+def test_closed_tasks_free_their_runs_and_the_last_one_closes_the_submission(tmp_path):
     one = submissions.confirm(tmp_path, intended(tmp_path), "123")
     half = submissions.close_tasks(tmp_path, one, [0])
     found = submissions.read(tmp_path)
@@ -154,26 +154,26 @@ def test_one_at_a_time_holds_the_ledger(tmp_path):
     assert not list((tmp_path / "ledger" / "lock").iterdir())
 
 
-def test_who_waits_is_told_once_for_whom(tmp_path):
-    told: list[str] = []
+def test_a_command_that_waits_logs_once_whom_it_waits_for(tmp_path, caplog):
+    caplog.set_level("INFO", logger="bench")
     with ThreadPoolExecutor(1) as pool:
         with submissions.locked(tmp_path):
 
             def wait() -> None:
-                with submissions.locked(tmp_path, told.append, poll_s=0.001):
+                with submissions.locked(tmp_path, poll_s=0.001):
                     pass
 
             waiting = pool.submit(wait)
-            while not told:
+            while not caplog.messages and not waiting.done():
                 pass
         waiting.result(timeout=30)
-    assert told == [f"waiting for another bench command (process {os.getpid()} on {socket.gethostname()})"]
+    assert caplog.messages == [f"waiting for another bench command (process {os.getpid()} on {socket.gethostname()})"]
 
 
 def test_the_lock_of_a_killed_command_is_taken_over(tmp_path):
-    held = "import os, sys; from pathlib import Path; from bench import ledger\n"
-    held += "with ledger.locked(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
-    done = subprocess.run([sys.executable, "-c", held, str(tmp_path)], check=False)
+    script = "import os, sys; from pathlib import Path; from bench.results import submissions\n"
+    script += "with submissions.locked(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     assert done.returncode == -9
     assert (tmp_path / "ledger" / "lock" / run_lock.FILENAME).exists()
     with submissions.locked(tmp_path, poll_s=0.001):

@@ -73,7 +73,7 @@ def test_what_was_done_before_is_counted_but_not_told_again(tmp_path, runs):
     finish(tmp_path, runs[0])
     out = StringIO()
     view = live.View(results=tmp_path, runs=runs, is_final=is_final, console=Console(file=out, width=40))
-    view.tell_new()
+    view.print_new()
     assert out.getvalue() == "" and view.counts() == {"done": 1, "failed": 0, "all": 4}
 
 
@@ -115,11 +115,6 @@ def test_elsewhere_each_finished_run_is_one_line(tmp_path, runs, view):
         pass
     told = view.console.file.getvalue()
     assert told == "[1/4] ok     sam_nano full fold 2: PQ 0.500  AJI 0.250  Dice 0.750  (65 s)\n"
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(0, "0 s"), (99, "99 s"), (600, "10 min"), (11100, "3 h 05 min")])
-def test_durations_read_as_people_write_them(seconds, text):
-    assert live.span(seconds) == text
 
 
 def test_progress_is_written_at_most_once_a_second_but_at_every_phase(tmp_path):

@@ -165,6 +165,6 @@ def test_the_status_for_programs(full):
     told = json.loads(page.as_json(full))
     assert told["counts"]["running"] == 6 and told["slurm_answers"] is True and told["unplanned"] == 0
     (first,) = [one for one in told["runs"] if one["job"] == "40_0"]
-    assert first["state"] == "running" and first["told"]["epoch"] == 3 and first["job_left_s"] == 3600.0
+    assert first["state"] == "running" and first["progress"]["epoch"] == 3 and first["job_left_s"] == 3600.0
     assert first["run"]["image_size"] == 1024 and first["detail"] is None
     assert len(told["runs"]) == 60 and told["results"] == str(full.results)

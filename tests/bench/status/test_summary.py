@@ -23,7 +23,7 @@ def place(tmp_path):
     return planned(tmp_path, ("mobile_sam",), ("lora_qv",))
 
 
-def collect(place, now=NOTHING, ended=None, **values):
+def collect(place, now=NOTHING, final_states=None, **values):
     asked = []
 
     def answer(ids):
@@ -32,11 +32,11 @@ def collect(place, now=NOTHING, ended=None, **values):
 
     found = summary.collect(
         place.results,
-        manifests=plans.read_all(place.results),
+        saved_plans=plans.read_all(place.results),
         index=place.index(),
         ledger=place.ledger(),
         queue=now,
-        ended=answer,
+        final_states=answer,
         **values,
     )
     return found, asked
@@ -85,14 +85,14 @@ def test_a_live_claim_is_a_running_run_with_its_progress_and_the_jobs_time(place
     place.claim(ONE, "7_0", {"phase": "training", "epoch": 3, "epochs": 60}, node="gpu-02", restarts=2)
     one = of(place, ONE, queue(("7_0", "RUNNING", ""), ("7_1", "PENDING", "Priority")))
     assert (one.state, one.job, one.node, one.restarts, one.job_left_s) == ("running", "7_0", "gpu-02", 2, 3600.0)
-    assert one.told == {"phase": "training", "epoch": 3, "epochs": 60}
+    assert one.progress == {"phase": "training", "epoch": 3, "epochs": 60}
 
 
 def test_a_local_run_needs_no_ledger(place):
     held = run_lock.acquire(place.folder(ONE))
     assert held is not None
     one = of(place, ONE, None)
-    assert (one.state, one.job, one.told) == ("running", None, {})
+    assert (one.state, one.job, one.progress) == ("running", None, {})
     held.release()
     assert of(place, ONE, None).state == "waiting"
 
@@ -195,13 +195,13 @@ def test_runs_of_several_plans_count_once_and_records_without_a_plan_are_told(pl
     both.finish("mobile_sam/full/1")
     found, _ = collect(both)
     assert len(found.runs) == 10 and found.grids == ("default", "second") and found.unplanned == 0
-    narrow, _ = collect(both, asked_grid="default")
+    narrow, _ = collect(both, grid="default")
     assert len(narrow.runs) == 5 and narrow.unplanned == 0
     for path in (place.results / "plans").glob("second-*"):
         path.unlink()
     assert collect(both)[0].unplanned == 1
     with pytest.raises(BenchError, match=r"unknown grid 'defalt'\. Did you mean 'default'\?"):
-        collect(place, asked_grid="defalt")
+        collect(place, grid="defalt")
 
 
 def test_without_a_plan_the_records_alone_are_told(place):
