@@ -29,6 +29,11 @@ def gigabytes(n_bytes: int) -> str:
     return f"{n_bytes / 10**9:.1f} GB" if n_bytes >= 10**8 else f"{n_bytes / 10**6:.0f} MB"
 
 
+def gibibytes(n_bytes: int) -> str:
+    """Bytes of memory, in powers of two: 33.3 GiB."""
+    return f"{n_bytes / 2**30:.1f} GiB"
+
+
 def millions(count: int) -> str:
     """A number of parameters, one decimal: 93.7 M, 29.7 k, 0."""
     if count >= 1_000_000:

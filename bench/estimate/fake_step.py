@@ -1,6 +1,6 @@
-"""A training step rehearsed on fake tensors, which have shapes and no values: its FLOPs and its memory.
+"""FLOPs and memory of a training step, counted by running it on fake tensors, which have a shape but no values.
 
-The model is built on the meta device. So ViT-H takes no more memory than SAM nano, and every frozen encoder gets
+The model is built on the meta device, so ViT-H takes no more memory than SAM nano, and every frozen encoder gets
 exactly the backward pass that it needs.
 """
 
@@ -12,12 +12,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from bench.estimate.flops import StepCost
+from bench.estimate.resources import StepCost
 from registry import heads
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from registry.contract import Head
     from registry.sam import Sam
 
 POINTS_PER_BATCH = 64
@@ -33,13 +34,13 @@ def run_fake_step(
     trains: bool,
     gpu: bool = True,
 ) -> StepCost:
-    """Count one pair; the global random state and the default device are as before afterwards.
+    """Count the FLOPs and the memory of a step; the global random state and the default device stay as they are.
 
     Args:
         backbone, strategy, options, image_size, head: as in `Run`.
         trains: whether the strategy trains anything.
-        gpu: as a GPU would do it: bfloat16 where autocast takes it, and attention that keeps its inputs, output and
-            bias but never the matrix of probabilities. Otherwise as this machine's CPU does it, in float32.
+        gpu: True counts as on a GPU: bfloat16 where autocast uses it, and attention that keeps its inputs, output and
+            bias but never the matrix of probabilities. False counts as on this machine's CPU, in float32.
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -47,7 +48,7 @@ def run_fake_step(
 
     from bench.training import model
 
-    reader = heads.get(head)
+    chosen_head = heads.get(head)
     with torch.device("meta"):
         sam = model.prepare(
             backbone=backbone,
@@ -55,71 +56,75 @@ def run_fake_step(
             options=options,
             image_size=image_size,
             checkpoint=None,
-            tokens=reader.channels,
+            tokens=chosen_head.channels,
             seed=0,
         )
-    fused = _fused_attention() if gpu else nullcontext()
+    attention = _memory_efficient_attention() if gpu else nullcontext()
     precision = torch.autocast("cpu", torch.bfloat16, enabled=gpu)
     with torch.random.fork_rng(devices=[]), FakeTensorMode():
-        _fake(sam)
+        _replace_meta_tensors(sam)
         model.set_training_mode(sam) if trains else sam.eval()
-        image = torch.empty(1, 3, image_size, image_size)
-        own = [*sam.parameters(), *sam.buffers()]
         flops = FlopCounterMode(display=False, custom_mapping=_convolution_backward())
-        with flops, _live(own) as live, fused, precision, torch.set_grad_enabled(trains):
-            if reader.dense:
-                logits, _ = sam.decode(sam.encode(image))
-                forward = flops.get_total_flops()
-            else:
-                forward = _prompted_flops(sam, image, flops)
-            if trains:
-                _loss(reader, logits, image_size).backward()
+        weights = [*sam.parameters(), *sam.buffers()]
+        image = torch.empty(1, 3, image_size, image_size)  # the input batch is no activation, so it is not tracked
+        with flops, _tracked_storages(weights) as live, attention, precision, torch.set_grad_enabled(trains):
+            infer_flops = _step(sam, image, chosen_head, flops, trains=trains)
     return StepCost(
         parameters=sum(p.numel() for p in sam.parameters()),
         trainable=sum(p.numel() for p in sam.parameters() if p.requires_grad),
         train_flops=flops.get_total_flops() if trains else 0,
-        infer_flops=forward,
-        fixed_bytes=live.fixed_peak,
-        image_bytes=live.image_peak,
+        infer_flops=infer_flops,
+        fixed_bytes=live.copies_peak,
+        image_bytes=live.activations_peak,
     )
 
 
-def _fake(sam: Sam) -> None:
-    """Put fake CPU tensors in the place of meta ones (autocast does not know the meta device), in place."""
+def _step(sam: Sam, image: Tensor, head: Head, flops: Any, *, trains: bool) -> int:
+    """Run the forward pass of one image, and the backward pass if it trains; return the FLOPs of a prediction."""
+    if not head.dense:
+        return _prompted_flops(sam, image, flops)
+    logits, _ = sam.decode(sam.encode(image))
+    forward: int = flops.get_total_flops()
+    if trains:
+        _loss(head, logits, sam.image_size).backward()
+    return forward
+
+
+def _replace_meta_tensors(sam: Sam) -> None:
+    """Replace meta tensors by fake CPU ones, in place, because autocast does not support the meta device."""
     import torch
 
     for module in sam.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                blank = torch.empty(parameter.shape, dtype=parameter.dtype)
-                fresh = torch.nn.Parameter(blank, requires_grad=parameter.requires_grad)
-                module._parameters[name] = fresh
-                if fresh.requires_grad:  # gradients are a term of their own, not part of what an image keeps
-                    fresh.register_post_accumulate_grad_hook(_forget_gradient)
+                empty = torch.empty(parameter.shape, dtype=parameter.dtype)
+                replacement = torch.nn.Parameter(empty, requires_grad=parameter.requires_grad)
+                module._parameters[name] = replacement
+                if replacement.requires_grad:  # gradients are a term of `StepCost.peak_bytes`, not of one image
+                    replacement.register_post_accumulate_grad_hook(_drop_gradient)
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype)
 
 
-def _forget_gradient(parameter: Tensor) -> None:
+def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def _loss(head: Any, logits: Tensor, image_size: int) -> Tensor:
-    """The head's loss at half the input's resolution, as `bench.run` takes it."""
+def _loss(head: Head, logits: Tensor, image_size: int) -> Tensor:
+    """Return the head's loss at half the input's resolution, as training computes it."""
     import torch
     import torch.nn.functional as F
 
     side = image_size // 2
-    read = F.interpolate(logits[:, list(head.channels)].float(), (side, side), mode="bilinear", align_corners=False)
-    loss: Tensor = head.loss(read, torch.empty(1, len(head.channels), side, side))
-    return loss
+    scaled = F.interpolate(logits[:, list(head.channels)].float(), (side, side), mode="bilinear", align_corners=False)
+    return head.loss(scaled, torch.empty(1, len(head.channels), side, side))
 
 
 def _prompted_flops(sam: Sam, image: Tensor, flops: Any) -> int:
-    """One image encoded once and a grid of points decoded, as `bench.training.evaluate` has it done.
+    """Return the FLOPs of encoding one image once and decoding a grid of points, as `bench.training.evaluate` does.
 
-    Boxes stand for the points: as many prompt tokens, and no step that depends on values.
+    Boxes stand for the points: they give as many prompt tokens, and no operation that depends on values.
     """
     import torch
 
@@ -133,95 +138,118 @@ def _prompted_flops(sam: Sam, image: Tensor, flops: Any) -> int:
 
 
 @contextmanager
-def _fused_attention() -> Iterator[None]:
-    """Attention as CUDA's memory-efficient kernel does it, which takes a bias that asks for a gradient."""
+def _memory_efficient_attention() -> Iterator[None]:
+    """Replace attention by CUDA's memory-efficient kernel, which takes a bias that requires a gradient.
+
+    Every call is replaced, whatever arguments a library passes: the kernel of the CPU has no formula for its FLOPs in
+    some versions of PyTorch, which would count attention as free.
+    """
     import torch
     import torch.nn.functional as F
     from torch.overrides import TorchFunctionMode
 
-    class Fused(TorchFunctionMode):
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            kwargs = kwargs or {}
-            if func is not F.scaled_dot_product_attention or kwargs.keys() - {"attn_mask"} or len(args) > 4:
-                return func(*args, **kwargs)
-            query, key, value = (t.to(torch.bfloat16) for t in args[:3])
-            bias = kwargs.get("attn_mask", args[3] if len(args) > 3 else None)
-            if bias is not None:
-                bias = bias.to(torch.bfloat16).expand(*query.shape[:-1], key.shape[-2])
-            kernel = torch.ops.aten._scaled_dot_product_efficient_attention
-            return kernel(query, key, value, bias, torch.is_grad_enabled())[0]
+    def attention(
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        attn_mask: Tensor | None = None,
+        dropout_p: float = 0.0,
+        is_causal: bool = False,
+        scale: float | None = None,
+        enable_gqa: bool = False,
+    ) -> Tensor:
+        if enable_gqa:  # the kernel takes as many heads of keys and values as of queries
+            key, value = (t.repeat_interleave(query.shape[-3] // t.shape[-3], -3) for t in (key, value))
+        query, key, value = (t.to(torch.bfloat16) for t in (query, key, value))
+        if attn_mask is not None:
+            attn_mask = attn_mask.to(torch.bfloat16).expand(*query.shape[:-1], key.shape[-2])
+        kernel = torch.ops.aten._scaled_dot_product_efficient_attention
+        output: Tensor = kernel(
+            query, key, value, attn_mask, torch.is_grad_enabled(), dropout_p, is_causal, scale=scale
+        )[0]
+        return output
 
-    with Fused():
+    class ReplaceAttention(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            replaced = attention if func is F.scaled_dot_product_attention else func
+            return replaced(*args, **(kwargs or {}))
+
+    with ReplaceAttention():
         yield
 
 
 def _convolution_backward() -> dict[Any, Callable[..., int]]:
-    """Each gradient of a convolution costs what the convolution does.
+    """Return a formula by which each gradient of a convolution costs as much as the convolution.
 
-    PyTorch's own formula forgets the groups: eleven times too much for the depthwise convolutions of TinyViT.
+    PyTorch's own formula ignores groups: eleven times too much for the depthwise convolutions of TinyViT.
     """
     import torch
     from torch.utils.flop_counter import conv_flop_count
 
     def flops(grad: Sequence[int], x: Sequence[int], w: Sequence[int], *rest: Any, out_shape: Any = None) -> int:
-        transposed, wanted = rest[4], rest[7]
-        return int(conv_flop_count(list(x), list(w), list(grad), transposed)) * sum(wanted[:2])
+        transposed, output_mask = rest[4], rest[7]
+        return int(conv_flop_count(list(x), list(w), list(grad), transposed)) * sum(output_mask[:2])
 
     return {torch.ops.aten.convolution_backward: flops}
 
 
 @dataclass
-class _Live:
-    """Bytes of the storages that are alive, and the most there were."""
+class _LiveBytes:
+    """Bytes of the storages that exist, and the largest sums so far.
 
-    image: int = 0
-    fixed: int = 0
-    image_peak: int = 0
-    fixed_peak: int = 0
+    Attributes:
+        activations: everything but the model's weights and copies of them.
+        copies: copies of weights in another precision.
+    """
 
-    def add(self, storage: Any, is_weight: bool) -> None:
+    activations: int = 0
+    copies: int = 0
+    activations_peak: int = 0
+    copies_peak: int = 0
+
+    def add(self, storage: Any, is_copy: bool) -> None:
         size = storage.nbytes()
-        if is_weight:
-            self.fixed += size
-            self.fixed_peak = max(self.fixed, self.fixed_peak)
+        if is_copy:
+            self.copies += size
+            self.copies_peak = max(self.copies, self.copies_peak)
         else:
-            self.image += size
-            self.image_peak = max(self.image, self.image_peak)
-        weakref.finalize(storage, self._drop, size, is_weight)
+            self.activations += size
+            self.activations_peak = max(self.activations, self.activations_peak)
+        weakref.finalize(storage, self._subtract, size, is_copy)
 
-    def _drop(self, size: int, is_weight: bool) -> None:
-        if is_weight:
-            self.fixed -= size
+    def _subtract(self, size: int, is_copy: bool) -> None:
+        if is_copy:
+            self.copies -= size
         else:
-            self.image -= size
+            self.activations -= size
 
 
 @contextmanager
-def _live(own: Sequence[Tensor]) -> Iterator[_Live]:
-    """Follow every storage that is made inside the block; `own` are the model's, which are no activations."""
+def _tracked_storages(weights: Sequence[Tensor]) -> Iterator[_LiveBytes]:
+    """Count every storage that is created inside the block; those of the model's `weights` exist already."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
 
-    model_storages: set[Any] = {tensor.untyped_storage()._cdata for tensor in own}
-    alive: set[Any] = set(model_storages)
-    live = _Live()
+    weight_storages: set[Any] = {_storage_key(tensor) for tensor in weights}
+    alive: set[Any] = set(weight_storages)
+    live = _LiveBytes()
 
-    class Follow(TorchDispatchMode):
+    class TrackStorages(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             out = func(*args, **(kwargs or {}))
-            casts = func is torch.ops.aten._to_copy.default and _key(args[0]) in model_storages
+            is_copy = func is torch.ops.aten._to_copy.default and _storage_key(args[0]) in weight_storages
             for tensor in tree_leaves(out):
-                if isinstance(tensor, torch.Tensor) and (key := _key(tensor)) not in alive:
+                if isinstance(tensor, torch.Tensor) and (key := _storage_key(tensor)) not in alive:
                     alive.add(key)
                     storage = tensor.untyped_storage()
                     weakref.finalize(storage, alive.discard, key)
-                    live.add(storage, casts)
+                    live.add(storage, is_copy)
             return out
 
-    with Follow():
+    with TrackStorages():
         yield live
 
 
-def _key(tensor: Tensor) -> Any:
+def _storage_key(tensor: Tensor) -> Any:
     return tensor.untyped_storage()._cdata

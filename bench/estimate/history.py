@@ -1,37 +1,42 @@
-"""What finished runs tell of those to come: records → the need of a run of the same kind."""
+"""Measurements of finished runs, and the resources of planned runs estimated from them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from bench.estimate.resources import CONTEXT_BYTES, MEASURED_FACTOR, OUTPUT_BYTES, STATE_BYTES, Resources, workload
-from bench.grid import CLASSICAL, Run
+from bench.grid import CLASSICAL, Run, identity
 from bench.results.record import RunRecord
+from bench.units import plural
 
 SAME_WORK = ("backbone", "strategy", "head", "weights", "image_size", "scale", "options")
 SAME_KIND = (*SAME_WORK, "dataset", "dataset_digest", "n_splits", "validation_fraction", "train")
 
 
 def kind_of(run: Mapping[str, Any]) -> str:
-    """What runs share that differ in fold and seed alone."""
+    """Return a key that is equal for runs that differ only in fold and seed.
+
+    Args:
+        run: plain values, as `Run.as_dict` gives them; those of an old record may lack newer settings.
+    """
     return _key(run, SAME_KIND)
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One finished run, as far as it tells something.
+    """Time, memory and disk space of one finished run.
 
     Attributes:
-        seconds: that it held its GPU, or its CPUs.
-        memory_bytes: most GPU memory, CUDA's own share included; 0 for the classical pipeline.
-        micro_batch: images that went through the GPU at once.
-        trainable: parameters.
-        disk_bytes: that it left.
-        images: inputs it trained on, over all epochs; without training, images it was tested on.
-        gpu: its name.
+        seconds: time on its GPU, or on its CPUs.
+        memory_bytes: largest GPU memory, with CUDA's own share; 0 for the classical pipeline, None on a CPU.
+        micro_batch: images that were on the GPU at once.
+        trainable: number of trained parameters.
+        disk_bytes: size of its results.
+        images: inputs it was trained on, over all epochs; without training, images it was tested on.
+        gpu: name of the GPU, or ``CPU``.
     """
 
     seconds: float
@@ -45,43 +50,50 @@ class Measurement:
 
 @dataclass(frozen=True)
 class History:
-    """Measurements, by kind and by what makes a step of training equally expensive."""
+    """Measurements of finished runs.
+
+    Attributes:
+        by_kind: measurements of runs that differ only in fold and seed.
+        by_work: measurements of runs whose training steps cost the same.
+    """
 
     by_kind: dict[str, list[Measurement]] = field(default_factory=dict)
     by_work: dict[str, list[Measurement]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, records: Iterable[RunRecord], *, device: str) -> History:
-        """Read ``ok`` records of runs on a device, ``cuda`` or ``cpu``; the classical pipeline's count for both."""
-        earlier = cls()
+    def from_records(cls, records: Iterable[RunRecord], *, device: str) -> History:
+        """Read ``ok`` records of runs on ``cuda`` or ``cpu``; those of the classical pipeline are used for both."""
+        history = cls()
         for record in records:
-            one = _measurement(record, device)
-            if one is not None:
-                earlier.by_kind.setdefault(kind_of(record.run), []).append(one)
-                earlier.by_work.setdefault(_key(record.run, SAME_WORK), []).append(one)
-        return earlier
+            measurement = _measurement(record, device)
+            if measurement is not None:
+                history.by_kind.setdefault(kind_of(record.run), []).append(measurement)
+                history.by_work.setdefault(_key(record.run, SAME_WORK), []).append(measurement)
+        return history
 
-    def need(self, run: Run, n_images: int, image_shape: tuple[int, int] | None = None) -> Resources | None:
-        """Mean of measured runs of the kind, or of others scaled by the images they handled; None without any."""
-        if alike := self.by_kind.get(kind_of(vars(run))):
-            return _mean(alike, [one.seconds for one in alike], "measured")
-        alike = [one for one in self.by_work.get(_key(vars(run), SAME_WORK), ()) if one.images]
-        if not alike:
+    def resources(self, run: Run, n_images: int, image_shape: tuple[int, int] | None = None) -> Resources | None:
+        """Return the mean of measured runs of the same kind, or of others scaled by the number of images; else None."""
+        if same_kind := self.by_kind.get(kind_of(run.as_dict())):
+            return _mean(same_kind, [m.seconds for m in same_kind], "measured")
+        same_work = [m for m in self.by_work.get(_key(run.as_dict(), SAME_WORK), ()) if m.images]
+        if not same_work:
             return None
         amount, batch = workload(run, n_images, image_shape), int(run.train.get("batch_size", 1))
         images = amount.trained if run.train else amount.tested
-        need = _mean(alike, [one.seconds * images / one.images for one in alike], "scaled")
-        largest = max(one.micro_batch or 1 for one in alike)
-        if need.gpu_memory_bytes and batch > largest:
-            need = replace(need, gpu_memory_bytes=need.gpu_memory_bytes * batch // largest, micro_batch=batch)
-        return need
+        scaled = _mean(same_work, [m.seconds * images / m.images for m in same_work], "scaled")
+        largest = max(m.micro_batch or 1 for m in same_work)
+        if scaled.gpu_memory_bytes and batch > largest:
+            memory = scaled.gpu_memory_bytes * batch // largest
+            return replace(scaled, gpu_memory_bytes=memory, micro_batch=batch)
+        return scaled
 
 
 def _measurement(record: RunRecord, device: str) -> Measurement | None:
+    """Return the measurement in a record; None for a run that failed, shared its GPU or ran on another device."""
     cost, run = record.cost or {}, record.run
     classical = run["backbone"] == CLASSICAL
     if (record.provenance or {}).get("runs_at_once", 1) > 1:
-        return None  # its neighbours took their share of the time
+        return None  # other runs on the same GPU slowed it down
     if record.status != "ok" or not (classical or str(cost.get("device")).startswith(device)):
         return None
     seconds = cost.get("gpu_seconds") or sum(cost.get(k) or 0.0 for k in ("train_seconds", "evaluate_seconds"))
@@ -99,21 +111,25 @@ def _measurement(record: RunRecord, device: str) -> Measurement | None:
     )
 
 
-def _mean(alike: Sequence[Measurement], seconds: Sequence[float], word: str) -> Resources:
-    memory = [one.memory_bytes for one in alike if one.memory_bytes is not None]
-    n = len(alike)
-    where = ", ".join(dict.fromkeys(one.gpu for one in alike))
-    others = " of other length or batch" if word == "scaled" else ""
+def _mean(
+    measurements: Sequence[Measurement], seconds: Sequence[float], basis: Literal["measured", "scaled"]
+) -> Resources:
+    n = len(measurements)
+    memory = [m.memory_bytes for m in measurements if m.memory_bytes is not None]
+    gpus = ", ".join(dict.fromkeys(m.gpu for m in measurements))
+    difference = " of other length or batch" if basis == "scaled" else ""
     return Resources(
         minutes=sum(seconds) / n / 60,
         gpu_memory_bytes=max(memory, default=None),
-        micro_batch=max((one.micro_batch for one in alike if one.micro_batch), default=None),
-        disk_bytes=max(one.disk_bytes for one in alike),
-        state_bytes=2 * STATE_BYTES * max(one.trainable for one in alike),
-        basis=f"{word}: {n} run{'s' * (n != 1)}{others} on {where}",
+        micro_batch=max((m.micro_batch for m in measurements if m.micro_batch), default=None),
+        disk_bytes=max(m.disk_bytes for m in measurements),
+        state_bytes=2 * STATE_BYTES * max(m.trainable for m in measurements),
+        basis=basis,
+        details=f"{plural(n, 'run')}{difference} on {gpus}",
         factor=MEASURED_FACTOR,
     )
 
 
 def _key(run: Mapping[str, Any], names: Sequence[str]) -> str:
-    return json.dumps([run.get(name) for name in names], sort_keys=True)
+    values = identity(run)
+    return json.dumps([values.get(name) for name in names], sort_keys=True)

@@ -1,75 +1,75 @@
-"""`bench plan`: runs, arrays, GPU-hours, memory and disk before anything is submitted, and what they rest on."""
+"""The page that `bench plan` prints: runs, job arrays, GPU-hours, memory and disk space of a plan."""
 
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench import units
 from bench.columns import Column, fitted_table
 from bench.estimate import estimator, packing, summary
-from bench.estimate.estimator import POSTPROCESSING_S
 from bench.estimate.packing import JobArray
-from bench.estimate.resources import COUNTED_FACTOR, MEASURED_FACTOR, Resources
-from bench.estimate.summary import CostLine, CostSummary
+from bench.estimate.resources import Resources
+from bench.estimate.summary import BASIS_TITLES, CostLine, CostSummary
+from bench.grid import Run
 from bench.results.record import RunRecord
 from bench.slurm.profile import ClusterProfile
-from bench.units import plural
+from bench.units import gibibytes, gigabytes, hours, plural
+from registry.contract import Sample
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from bench.grid import Run
-    from bench.submission.prepare import Prepared
-    from registry.contract import Sample
-
 
 def show(
-    prepared: Prepared,
+    runs: Sequence[Run],
+    *,
+    done: frozenset[str],
+    skipped: Iterable[tuple[Run, str]],
+    samples: Sequence[Sample],
+    n_images: int,
     profile: ClusterProfile,
     results: Path,
     console: Console,
-    *,
     records: Iterable[RunRecord] = (),
     max_array_size: int = 1000,
 ) -> CostSummary:
-    """Print what a plan would cost; nothing is submitted or written.
+    """Print what a plan would cost, and return the sums; nothing is submitted or written.
 
     Args:
-        prepared: the plan with its inputs.
-        profile: the cluster's.
-        results: the results folder, for the room on its disk.
+        runs: all planned runs, in the grid's order.
+        done: ids of those with an ``ok`` record.
+        skipped: impossible runs with the reason.
+        samples: images of the dataset; empty if they are not downloaded yet.
+        n_images: number of images of the dataset.
+        profile: cluster profile.
+        results: results folder, for the free space on its disk.
         console: where to print; 100 columns are enough.
-        records: what was measured so far.
+        records: records so far, with measurements.
         max_array_size: largest number of jobs in one array.
-
-    Returns:
-        The sums that were printed.
     """
-    pending = prepared.pending
-    needs = estimate_with_progress(
-        pending, prepared.samples, profile=profile, console=console, records=records, n_images=prepared.n_images
+    pending = [run for run in runs if run.id not in done]
+    resources = estimate_with_progress(
+        pending, samples, profile=profile, console=console, records=records, n_images=n_images
     )
-    arranged = packing.pack(pending, needs, profile, max_array_size)
-    done = frozenset(run.id for run in prepared.done)
-    sums = summary.summarise(prepared.plan.runs, done, needs, arranged, profile)
+    arrays = packing.pack(pending, resources, profile, max_array_size)
+    costs = summary.summarise(runs, done, resources, arrays, profile)
     free = _free_bytes(results)
-    console.print(_table(sums.lines, profile, console.width))
+    console.print(_table(costs.lines, profile, console.width))
     console.print()
-    console.print(_facts(sums, profile, free, results))
-    reasons = dict.fromkeys(f"{run.backbone} × {run.strategy}: {why}" for run, why in prepared.plan.skipped)
+    console.print(_totals(costs, profile, free, results))
+    reasons = dict.fromkeys(f"{run.backbone} × {run.strategy}: {reason}" for run, reason in skipped)
     notes = [("skipped", text) for text in reasons]
-    notes += [("warning", text) for text in summary.warnings(sums, profile, free)]
+    notes += [("warning", text) for text in summary.warnings(costs, profile, free)]
     if notes:
         console.print()
-        console.print(_pairs(notes, style="yellow"))
+        console.print(_titled_texts(notes, style="yellow"))
     console.print()
-    console.print(_pairs(_bases(sums.lines, profile)))
-    return sums
+    console.print(_titled_texts(summary.basis_notes(costs.lines, profile)))
+    return costs
 
 
 def estimate_with_progress(
@@ -81,42 +81,41 @@ def estimate_with_progress(
     records: Iterable[RunRecord],
     n_images: int,
 ) -> dict[str, Resources]:
-    """Needs of runs by their id; shows what is being counted while that takes its time (see `estimate.needs`)."""
+    """Return the resources of runs by their id (see `estimate_resources`); a status line shows what is counted."""
+    status = console.status("")
+
+    def show_progress(model: str, counted: int, total: int) -> None:
+        status.update(f"counting FLOPs and memory of {model}, {counted + 1} of {total} (kept for later)")
+        status.start()
+
     tiled = any(run.scale is not None for run in runs)
-    with ExitStack() as shown:
-        status = None
-
-        def tell(what: str, done: int, total: int) -> None:
-            nonlocal status
-            text = f"counting FLOPs and memory of {what}, {done + 1} of {total}; once, then it is remembered"
-            if status is None:
-                status = shown.enter_context(console.status(text))
-            status.update(text)
-
+    try:
         return estimator.estimate_resources(
             runs,
             records=records,
             profile=profile,
             n_images=n_images,
-            image_shape=_shape(samples[0]) if tiled and samples else None,
-            progress=tell,
+            image_shape=_image_shape(samples[0]) if tiled and samples else None,
+            progress=show_progress,
         )
+    finally:
+        status.stop()
 
 
 def _table(lines: Sequence[CostLine], profile: ClusterProfile, width: int) -> Table:
-    """A row per backbone and strategy; a narrow terminal loses columns, never letters of a name."""
-    before = ["", *(line.backbone for line in lines)]
-    names = ["" if line.backbone == last else line.backbone for last, line in zip(before, lines, strict=False)]
+    """Return a table with a row per backbone and strategy; a narrow terminal loses columns, never letters of a name."""
+    previous = ["", *(line.backbone for line in lines)]
+    names = ["" if line.backbone == before else line.backbone for before, line in zip(previous, lines, strict=False)]
     cells = list(zip(*(_cells(line, profile) for line in lines), strict=True)) or [()] * 5
-    hours, minutes, memory, batch, basis = (list(column) for column in cells)
+    gpu_hours, duration, memory, batch, basis = (list(column) for column in cells)
     return fitted_table(
         [
             Column("backbone", names, right=False),
             Column("strategy", [line.strategy for line in lines], right=False),
-            Column("to do", [str(line.todo) for line in lines]),
+            Column("to do", [str(line.pending) for line in lines]),
             Column("done", [str(line.done) for line in lines], drop=2),
-            Column("≈ GPU-hours", hours),
-            Column("≈ a run", minutes),
+            Column("≈ GPU-hours", gpu_hours),
+            Column("≈ a run", duration),
             Column("≈ GPU memory", memory, drop=1),
             Column("batch", batch, drop=4),
             Column("basis", basis, drop=3, right=False),
@@ -125,96 +124,63 @@ def _table(lines: Sequence[CostLine], profile: ClusterProfile, width: int) -> Ta
     )
 
 
-def _cells(line: CostLine, profile: ClusterProfile) -> tuple[str, ...]:
-    """GPU-hours, time and memory of a run, batch and basis; ? is unknown, – does not apply."""
-    need = line.need
-    if need is None:
+def _cells(line: CostLine, profile: ClusterProfile) -> tuple[str, str, str, str, str]:
+    """Return GPU-hours, time and memory of a run, batch and basis; ? means unknown, – not applicable."""
+    resources = line.resources
+    if resources is None:
         return ("–", "–", "–", "–", "done")
     gpu_hours = "?" if line.gpu_hours is None else f"{line.gpu_hours:.1f}" if line.gpu_hours >= 0.05 else "< 0.1"
-    memory = "?" if need.gpu_memory_bytes is None else f"{need.gpu_memory_bytes / 2**30:.1f} GiB"
-    if not profile.gpus or need.gpu_memory_bytes == 0:
+    memory = "?" if resources.gpu_memory_bytes is None else gibibytes(resources.gpu_memory_bytes)
+    if not profile.gpus or resources.gpu_memory_bytes == 0:
         gpu_hours = memory = "–"
-    minutes = "?" if need.minutes is None else units.hours(need.minutes / 60)
-    return (gpu_hours, minutes, memory, _batch(line), need.kind)
+    duration = "?" if resources.minutes is None else hours(resources.minutes / 60)
+    return (gpu_hours, duration, memory, _batch(line), BASIS_TITLES[resources.basis])
 
 
 def _batch(line: CostLine) -> str:
-    """The micro-batch, and of what batch, where they differ."""
-    micro = line.need.micro_batch if line.need else None
+    """Return the batch size, or the micro-batch and the batch size if they differ."""
+    micro = line.resources.micro_batch if line.resources else None
     if micro is None or line.batch_size is None:
         return "–"
-    return str(micro) if micro >= line.batch_size else f"{micro} of {line.batch_size}"
+    return f"{micro} of {line.batch_size}" if summary.is_batch_split(line) else str(micro)
 
 
-def _facts(sums: CostSummary, profile: ClusterProfile, free: int | None, results: Path) -> Table:
-    jobs = sum(len(array.jobs) for array in sums.arrays)
-    todo, done = sum(line.todo for line in sums.lines), sum(line.done for line in sums.lines)
-    unit = "GPU-hours" if profile.gpus else "hours"
-    but = f", and {sums.unknown} runs of unknown length" if sums.unknown else ""
-    facts = [("runs", f"{todo} to do, {done} done; {plural(jobs, 'job')} in {plural(len(sums.arrays), 'array')}")]
-    facts += [("" if i else "arrays", _array(array)) for i, array in enumerate(sums.arrays)]
+def _totals(costs: CostSummary, profile: ClusterProfile, free: int | None, results: Path) -> Table:
+    n_jobs = sum(len(array.jobs) for array in costs.arrays)
+    pending, done = sum(line.pending for line in costs.lines), sum(line.done for line in costs.lines)
+    unknown = f", and {plural(costs.unknown, 'run')} of unknown length" if costs.unknown else ""
+    rows = [("runs", f"{pending} to do, {done} done; {plural(n_jobs, 'job')} in {plural(len(costs.arrays), 'array')}")]
+    rows += [("" if i else "arrays", _array(array, profile)) for i, array in enumerate(costs.arrays)]
     if profile.gpus:
-        facts.append((unit, f"≈ {sums.gpu_hours:.0f} in all{but}"))
-    places = f"{min(profile.array_parallelism, jobs)} {'GPUs' if profile.gpus else 'jobs'}"
-    facts.append(
-        (
-            "wall-clock",
-            f"≈ {units.hours(sums.wall_hours)} if {places} at once (array_parallelism) are free throughout{but}",
-        )
+        rows.append(("GPU-hours", f"≈ {costs.gpu_hours:.0f} in all{unknown}"))
+    parallel = plural(min(profile.array_parallelism, n_jobs), "GPU" if profile.gpus else "job")
+    wall_clock = f"≈ {hours(costs.wall_hours)} if {parallel} at once (array_parallelism) are free throughout{unknown}"
+    free_space = "" if free is None else f"; {gigabytes(free)} are free at {results}"
+    disk = (
+        f"≈ {gigabytes(costs.disk_bytes)} to stay, ≈ {gigabytes(costs.state_bytes)} more while jobs run, for the "
+        f"states of training{free_space}"
     )
-    room = "" if free is None else f"; {units.gigabytes(free)} are free at {results}"
-    facts.append(
-        (
-            "disk",
-            f"≈ {units.gigabytes(sums.disk_bytes)} to stay, ≈ {units.gigabytes(sums.state_bytes)} more while jobs run, "
-            f"for the states of training{room}",
-        )
-    )
-    return _pairs(facts)
+    return _titled_texts([*rows, ("wall-clock", wall_clock), ("disk", disk)])
 
 
-def _array(array: JobArray) -> str:
+def _array(array: JobArray, profile: ClusterProfile) -> str:
     largest = max(len(job) for job in array.jobs)
-    each = "1 run each" if largest == 1 else f"up to {largest} runs each"
-    shared = f", {array.runs_at_once} at once on its GPU" if array.runs_at_once > 1 else ""
-    return f"{plural(len(array.jobs), 'job')} of at most {units.hours(array.time_limit_min / 60)}, {each}{shared}"
+    runs = "1 run each" if largest == 1 else f"up to {largest} runs each"
+    shared = ""
+    if array.runs_at_once > 1:
+        shared = f", {array.runs_at_once} at once" + (" on its GPU" if profile.gpus else "")
+    return f"{plural(len(array.jobs), 'job')} of at most {hours(array.time_limit_min / 60)}, {runs}{shared}"
 
 
-def _bases(lines: Sequence[CostLine], profile: ClusterProfile) -> list[tuple[str, str]]:
-    """What each kind of basis means, for those that occur."""
-    needs = [line.need for line in lines if line.need]
-    told: dict[str, str] = {}
-    for basis in dict.fromkeys(need.basis for need in needs if need.kind in ("measured", "scaled", "unknown")):
-        kind, _, text = basis.partition(": ")
-        told[kind] = f"{told[kind]}; {text}" if kind in told else text
-    for kind in ("measured", "scaled"):
-        if kind in told:
-            told[kind] += f". Time limits grant {MEASURED_FACTOR:g} × that."
-    if any(need.kind == "FLOPs" for need in needs):
-        told["FLOPs"] = (
-            f"forward and backward of one image were counted under each strategy, without computing them; times "
-            f"images and epochs, at {profile.utilisation * 100:.0f} % of the {profile.gpu_tflops:.0f} TFLOP/s that "
-            f"the profile states. Post-processing adds {POSTPROCESSING_S * 1000:.0f} ms for each image validated or "
-            "tested. Reading images is not in it, which small models may have to wait for; nor is early stopping, "
-            f"which shortens runs. Time limits grant {COUNTED_FACTOR:g} × that."
-        )
-    if any(line.need and line.need.micro_batch and (line.batch_size or 0) > line.need.micro_batch for line in lines):
-        told["batch"] = (
-            f"the largest micro-batch that fits {profile.gpu_memory_gb} GiB; training halves it by itself, and an "
-            "optimiser step sees the whole batch all the same."
-        )
-    return list(told.items())
-
-
-def _pairs(pairs: Sequence[tuple[str, str]], style: str = "bold") -> Table:
+def _titled_texts(rows: Sequence[tuple[str, str]], style: str = "bold") -> Table:
     from rich.table import Table
     from rich.text import Text
 
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, text in pairs:
-        table.add_row(Text(name, style=style), Text(text))
+    for title, text in rows:
+        table.add_row(Text(title, style=style), Text(text))
     return table
 
 
@@ -225,12 +191,14 @@ def _free_bytes(results: Path) -> int | None:
     return None
 
 
-def _shape(sample: Sample) -> tuple[int, int] | None:
-    """(h, w) of an image, from its header; None if it can't be read, which the run will say."""
+def _image_shape(sample: Sample) -> tuple[int, int] | None:
+    """Return (h, w) from an image's header; None if it can't be read or is too large, which the run reports."""
     from PIL import Image
 
     try:
-        with Image.open(sample.image_path) as image:
-            return image.height, image.width
-    except OSError:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(sample.image_path) as image:
+                return image.height, image.width
+    except (OSError, Image.DecompressionBombError):
         return None

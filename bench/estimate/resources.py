@@ -1,37 +1,46 @@
-"""What a run needs of a cluster, and how many images it handles for that. Pure."""
+"""Resources that one run takes, FLOPs and memory of one training step, and the number of images that a run processes.
+
+Only values and arithmetic; `estimator` chooses which measurements or counts they come from.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from bench.grid import CLASSICAL, Run
 from bench.training import tiling
 from registry import heads
 
 CONTEXT_BYTES = 512 * 2**20
-"""Of GPU memory, what CUDA itself takes for each process, beside what PyTorch allocates."""
+"""GPU memory that CUDA itself takes for each process, in addition to what PyTorch allocates."""
 OUTPUT_BYTES = 400_000
-"""Record, scores, log and three kept predictions of 512 × 512 pixels, measured."""
+"""Size of a run's record, scores, log and three saved predictions of 512 × 512 pixels, measured."""
 STATE_BYTES = 16
-"""Per trainable parameter in ``state.pt``: as it is, the best one, and AdamW's two moments, 4 bytes each."""
+"""Bytes per trainable parameter in ``state.pt``: current and best value, and AdamW's two moments, 4 bytes each."""
 MEASURED_FACTOR, COUNTED_FACTOR = 1.5, 3.0
+
+Basis = Literal["measured", "scaled", "counted", "no_gpu", "unknown"]
+"""Origin of an estimate: runs of the same kind; runs of other length or batch size; FLOPs and memory counted on fake
+tensors; the classical pipeline, which uses no GPU; nothing."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What one run needs. None is unknown.
+    """Resources that one run takes. None is unknown.
 
     Attributes:
-        minutes: of training and evaluation alone on its GPU (or CPUs); starting, decoding images, building and auditing
-            the model and measuring latencies come on top. Early stopping is foreseen only where it was measured.
-        gpu_memory_bytes: at `micro_batch`, CUDA's own share included; 0 without a GPU.
-        micro_batch: images that go through the GPU at once; training halves the batch until it fits.
-        disk_bytes: that it leaves.
-        state_bytes: that it takes beside while it runs, at most: the state of its training, twice while one
-            replaces the other.
-        basis: what the numbers rest on; up to the first colon or " at " its kind.
-        factor: by which time limits exceed `minutes`.
+        minutes: training and evaluation alone on its GPU (or CPUs). Starting, reading images, building and auditing
+            the model and measuring latencies are not included. Early stopping is, only where runs were measured.
+        gpu_memory_bytes: at `micro_batch`, with CUDA's own share; 0 without a GPU.
+        micro_batch: images that are on the GPU at once; training halves the batch until it fits.
+        disk_bytes: results of the finished run.
+        state_bytes: largest size of its training state while it runs, in addition to `disk_bytes`: twice one state,
+            because the new one is written before the old one is removed.
+        basis: origin of the numbers.
+        details: text about the origin, e.g. how many runs were measured on which GPU, or why nothing is known.
+        factor: time limits are `minutes` × this.
     """
 
     minutes: float | None
@@ -39,27 +48,53 @@ class Resources:
     micro_batch: int | None
     disk_bytes: int | None
     state_bytes: int | None
-    basis: str
+    basis: Basis
+    details: str
     factor: float
 
-    @property
-    def kind(self) -> str:
-        """``measured``, ``scaled``, ``FLOPs``, ``no GPU`` or ``unknown``."""
-        return self.basis.partition(":")[0].partition(" at ")[0]
+
+def unknown_resources(reason: str) -> Resources:
+    """Return resources of which nothing is known, with the reason."""
+    return Resources(None, None, None, None, None, "unknown", reason, COUNTED_FACTOR)
 
 
-def unknown_resources(why: str) -> Resources:
-    """A need that nothing tells of, and why."""
-    return Resources(None, None, None, None, None, f"unknown: {why}", COUNTED_FACTOR)
+@dataclass(frozen=True)
+class StepCost:
+    """FLOPs and memory of a training step and of a prediction, of one input.
+
+    A multiplication and an addition are two FLOPs.
+
+    Attributes:
+        parameters: number in the model with the strategy applied.
+        trainable: number that is trained.
+        train_flops: forward and backward pass of one input; 0 where nothing is trained.
+        infer_flops: prediction of one input; for a prompting head one encoding and the decoding of a grid of points.
+        fixed_bytes: largest sum of the bfloat16 copies of weights, which are needed once whatever the batch size.
+        image_bytes: largest sum of everything else that one image keeps for or during its backward pass.
+    """
+
+    parameters: int
+    trainable: int
+    train_flops: int
+    infer_flops: int
+    fixed_bytes: int
+    image_bytes: int
+
+    def peak_bytes(self, micro_batch: int) -> int:
+        """Return the GPU memory that training at this micro-batch allocates: float32 weights, bfloat16 autocast."""
+        weights, gradients, moments = 4 * self.parameters, 4 * self.trainable, 8 * self.trainable
+        activations = self.fixed_bytes + micro_batch * self.image_bytes
+        update = 4 * self.trainable  # AdamW's temporary tensors, when the activations are freed
+        return weights + gradients + moments + max(activations, update)
 
 
 @dataclass(frozen=True)
 class Workload:
-    """How many images a run handles.
+    """Number of images that a run processes.
 
     Attributes:
-        trained: inputs that go forward and backward, over all epochs.
-        predicted: inputs that go forward for validation and test.
+        trained: inputs with a forward and a backward pass, over all epochs.
+        predicted: inputs with a forward pass for validation and test.
         post_processed: images turned into instances and scored.
         tested: images of the test fold.
     """
@@ -71,26 +106,32 @@ class Workload:
 
 
 def workload(run: Run, n_images: int, image_shape: tuple[int, int] | None = None) -> Workload:
-    """How many images a run handles, were it never to stop early."""
+    """Return the number of images that a run processes if it doesn't stop early.
+
+    Args:
+        run: the run.
+        n_images: of its dataset.
+        image_shape: (h, w) of the images in pixels; needed only if the run has a `scale`.
+    """
     outer = round(n_images * (1 - 1 / run.n_splits))
     test, validation = n_images - outer, round(outer * (run.validation_fraction or 0))
     if run.backbone == CLASSICAL:
         return Workload(0, 0, test, test)
-    crops, tiles = _inputs(run, image_shape)
+    crops, tiles = _inputs_per_image(run, image_shape)
     epochs = int(run.train.get("epochs", 0))
     validations = math.ceil(epochs / int(run.train.get("validate_every", 1)))
     head = heads.get(run.head)
-    tried = 1 + sum(v != head.defaults[k] for k, values in head.search.items() for v in values)
+    candidates = 1 + sum(v != head.defaults[k] for k, values in head.search.items() for v in values)
     return Workload(
         trained=(outer - validation) * crops * epochs,
         predicted=(validation * (validations + 1) + test) * tiles,
-        post_processed=validation * (validations + tried) + test,
+        post_processed=validation * (validations + candidates) + test,
         tested=test,
     )
 
 
-def _inputs(run: Run, shape: tuple[int, int] | None) -> tuple[int, int]:
-    """Inputs per image: crops of an epoch, and overlapping tiles of a prediction."""
+def _inputs_per_image(run: Run, shape: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the number of crops in one epoch, and of overlapping tiles in a prediction."""
     if run.scale is None or shape is None:
         return 1, 1
     size = run.image_size

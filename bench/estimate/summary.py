@@ -1,4 +1,4 @@
-"""What a plan comes to: one line per backbone × strategy, totals, and what a user should be warned of. Pure."""
+"""Costs of a plan: one line per backbone × strategy, totals, warnings, and notes on the origin of numbers. No I/O."""
 
 from __future__ import annotations
 
@@ -7,54 +7,62 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.estimate.estimator import POSTPROCESSING_S
 from bench.estimate.packing import JobArray
-from bench.estimate.resources import Resources
+from bench.estimate.resources import COUNTED_FACTOR, MEASURED_FACTOR, Basis, Resources
 from bench.grid import Run
 from bench.slurm.profile import ClusterProfile
-from bench.units import gigabytes, hours
+from bench.units import gibibytes, gigabytes, hours
 
-MOST_TOLD = 3
-"""Warnings of one sort; more become one that names the worst."""
+MAX_LONG_RUN_WARNINGS = 3
+"""If runs of more backbones × strategies exceed the time limit, one warning names the longest."""
+BASIS_TITLES: Mapping[Basis, str] = {
+    "measured": "measured",
+    "scaled": "scaled",
+    "counted": "FLOPs",
+    "no_gpu": "no GPU",
+    "unknown": "unknown",
+}
 
 
 @dataclass(frozen=True)
 class CostLine:
-    """Runs of one backbone × strategy; they all need the same.
+    """Costs of the runs of one backbone × strategy, which all take the same resources.
 
     Attributes:
-        todo: runs to be done.
-        done: runs that have an ``ok`` record.
+        pending: number of runs to be done.
+        done: number of runs with an ``ok`` record.
         batch_size: images of an optimiser step; None where nothing is trained.
-        need: of one of them; None if all are done.
+        resources: of one run; None if all are done.
     """
 
     backbone: str
     strategy: str
-    todo: int
+    pending: int
     done: int
     batch_size: int | None
-    need: Resources | None
+    resources: Resources | None
 
     @property
     def gpu_hours(self) -> float | None:
-        """Of all runs to be done."""
-        if self.need is None or self.need.gpu_memory_bytes == 0:
+        """GPU-hours of all runs to be done; None if unknown."""
+        if self.resources is None or self.resources.gpu_memory_bytes == 0:
             return 0.0
-        return None if self.need.minutes is None else self.todo * self.need.minutes / 60
+        return None if self.resources.minutes is None else self.pending * self.resources.minutes / 60
 
 
 @dataclass(frozen=True)
 class CostSummary:
-    """Everything that a plan costs.
+    """Costs of a plan.
 
     Attributes:
         lines: in the grid's order.
-        arrays: what would be submitted.
-        gpu_hours: of all runs whose need is known.
-        wall_hours: from the first job to the last if `array_parallelism` jobs run at any time.
-        unknown: runs to be done whose time is unknown; they are in no sum.
-        disk_bytes: that stay.
-        state_bytes: that come on top while jobs run: the largest states of as many runs as run at once.
+        arrays: job arrays that would be submitted.
+        gpu_hours: sum over all runs of known duration.
+        wall_hours: from the first job's start to the last one's end if `array_parallelism` jobs run at any time.
+        unknown: number of pending runs of unknown duration; they are in no sum.
+        disk_bytes: size of the results when all runs are done.
+        state_bytes: largest size of the training states of all runs that run at once, in addition to `disk_bytes`.
     """
 
     lines: tuple[CostLine, ...]
@@ -69,84 +77,84 @@ class CostSummary:
 def summarise(
     runs: Sequence[Run],
     done: frozenset[str],
-    needs: Mapping[str, Resources],
+    resources: Mapping[str, Resources],
     arrays: Sequence[JobArray],
     profile: ClusterProfile,
 ) -> CostSummary:
-    """Add everything up.
+    """Add up the costs of a plan.
 
     Args:
-        runs: all that are planned, in the grid's order.
-        done: ids of those that need nothing any more.
-        needs: of the others, by run id.
-        arrays: of the others.
-        profile: the cluster's.
+        runs: all planned runs, in the grid's order.
+        done: ids of those with an ``ok`` record.
+        resources: of the others, by run id.
+        arrays: job arrays of the others.
+        profile: cluster profile.
     """
-    cells: dict[tuple[str, str], list[Run]] = {}
+    members_by_name: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
-        cells.setdefault((run.backbone, run.strategy), []).append(run)
+        members_by_name.setdefault((run.backbone, run.strategy), []).append(run)
     lines = []
-    for (backbone, strategy), members in cells.items():
+    for (backbone, strategy), members in members_by_name.items():
         pending = [run for run in members if run.id not in done]
-        need = needs[pending[0].id] if pending else None
+        of_one_run = resources[pending[0].id] if pending else None
         batch = members[0].train.get("batch_size")
-        lines.append(CostLine(backbone, strategy, len(pending), len(members) - len(pending), batch, need))
+        lines.append(CostLine(backbone, strategy, len(pending), len(members) - len(pending), batch, of_one_run))
     jobs = [job for array in arrays for job in array.jobs]
-    minutes = [sum(needs[run.id].minutes or 0.0 for run in job) for job in jobs]
+    minutes = [sum(resources[run.id].minutes or 0.0 for run in job) for job in jobs]
     at_once = profile.array_parallelism * max((array.runs_at_once for array in arrays), default=1)
-    states = sorted((needs[run.id].state_bytes or 0 for job in jobs for run in job), reverse=True)
+    states = sorted((resources[run.id].state_bytes or 0 for job in jobs for run in job), reverse=True)
     return CostSummary(
         lines=tuple(lines),
         arrays=tuple(arrays),
         gpu_hours=sum(line.gpu_hours or 0.0 for line in lines),
         wall_hours=makespan(minutes, profile.array_parallelism) / 60,
-        unknown=sum(line.todo for line in lines if line.need and line.need.minutes is None),
-        disk_bytes=sum(needs[run.id].disk_bytes or 0 for job in jobs for run in job),
+        unknown=sum(line.pending for line in lines if line.resources and line.resources.minutes is None),
+        disk_bytes=sum(resources[run.id].disk_bytes or 0 for job in jobs for run in job),
         state_bytes=sum(states[:at_once]),
     )
 
 
-def makespan(durations: Sequence[float], places: int) -> float:
-    """When the last job ends if each starts as soon as one of the places is free, in the given order."""
-    free = [0.0] * min(places, len(durations))
+def makespan(durations: Sequence[float], parallel: int) -> float:
+    """Return when the last job ends if `parallel` jobs run at once and each starts, in order, when another ends."""
+    ends = [0.0] * min(parallel, len(durations))
     for duration in durations:
-        heapq.heapreplace(free, free[0] + duration)
-    return max(free, default=0.0)
+        heapq.heapreplace(ends, ends[0] + duration)
+    return max(ends, default=0.0)
 
 
-def warnings(bill: CostSummary, profile: ClusterProfile, free_bytes: int | None) -> list[str]:
-    """What would go wrong or take longer than it seems, a sentence each.
+def warnings(costs: CostSummary, profile: ClusterProfile, free_bytes: int | None) -> list[str]:
+    """Return what would fail or take longer than expected, one sentence each.
 
     Args:
-        bill: the sums.
-        profile: the cluster's.
-        free_bytes: on the results' disk; None if nobody knows.
+        costs: of the plan.
+        profile: cluster profile.
+        free_bytes: on the disk of the results; None if unknown.
     """
-    told: list[str] = []
+    sentences: list[str] = []
     too_long: list[tuple[float, str]] = []
-    for line in bill.lines:
-        if line.need is None:
+    for line in costs.lines:
+        if line.resources is None:
             continue
-        name, memory, minutes = (f"{line.backbone} × {line.strategy}", line.need.gpu_memory_bytes, line.need.minutes)
-        if memory and memory > profile.gpu_memory_gb * 2**30 and line.need.micro_batch in (1, None):
-            told.append(
-                f"{name} needs ≈ {memory / 2**30:.0f} GiB even at a micro-batch of 1, and a GPU of this profile has "
+        name = f"{line.backbone} × {line.strategy}"
+        memory, minutes = line.resources.gpu_memory_bytes or 0, line.resources.minutes or 0.0
+        if memory > profile.gpu_memory_gb * 2**30 and line.resources.micro_batch in (1, None):
+            sentences.append(
+                f"{name} needs ≈ {gibibytes(memory)} even at a micro-batch of 1, and a GPU of this profile has "
                 f"{profile.gpu_memory_gb} GiB: take a larger GPU, or a smaller image_size."
             )
-        if minutes and minutes > profile.time_limit_min:
+        if minutes > profile.time_limit_min:
             too_long.append((minutes, name))
-    if len(too_long) > MOST_TOLD:
+    if len(too_long) > MAX_LONG_RUN_WARNINGS:
         minutes, longest = max(too_long)
-        name = f"{len(too_long)} kinds of runs take longer than a job may, {longest} most"
-        too_long = [(minutes, name)]
-    told += [f"{name}: {_over_limit(minutes, profile)}" for minutes, name in too_long]
-    needed = bill.disk_bytes + bill.state_bytes
-    if free_bytes is not None and needed > free_bytes:
-        told.append(
-            f"the results may take {gigabytes(needed)} while jobs run, and {gigabytes(free_bytes)} are free: make "
-            "room, choose another disk with --results DIR, or lower array_parallelism."
+        too_long = [(minutes, f"runs of {len(too_long)} backbones × strategies, the longest of {longest}")]
+    sentences += [f"{name}: {_over_limit(minutes, profile)}" for minutes, name in too_long]
+    required = costs.disk_bytes + costs.state_bytes
+    if free_bytes is not None and required > free_bytes:
+        sentences.append(
+            f"the results may take {gigabytes(required)} while jobs run, and {gigabytes(free_bytes)} are free: free "
+            "some space, choose another disk with --results DIR, or lower array_parallelism."
         )
-    return told
+    return sentences
 
 
 def _over_limit(minutes: float, profile: ClusterProfile) -> str:
@@ -155,7 +163,43 @@ def _over_limit(minutes: float, profile: ClusterProfile) -> str:
     often = "once" if times == 1 else f"{times} times"
     if not profile.requeue:
         return text + f"each stops and must be submitted again about {often}; `bench run` does so while it follows."
-    text += f"each will be requeued about {often} and go on from its state."
+    text += f"each will be requeued about {often} and continue from its saved state."
     if times > profile.timeout_retries:
         text += f" That is more than timeout_retries = {profile.timeout_retries} allows; raise it."
     return text
+
+
+def basis_notes(lines: Sequence[CostLine], profile: ClusterProfile) -> list[tuple[str, str]]:
+    """Return titles and explanations of the origins of the estimates in `lines`, and of their micro-batches."""
+    details: dict[Basis, dict[str, None]] = {}
+    for line in lines:
+        if line.resources:
+            details.setdefault(line.resources.basis, {})[line.resources.details] = None
+    ends: dict[Basis, str] = {
+        "measured": f". Time limits are {MEASURED_FACTOR:g} × that.",
+        "scaled": f". Time limits are {MEASURED_FACTOR:g} × that.",
+        "unknown": ". Jobs of these runs have the profile's time limit.",
+    }
+    notes = [(BASIS_TITLES[basis], "; ".join(details[basis]) + end) for basis, end in ends.items() if basis in details]
+    if "counted" in details:
+        text = (
+            "forward and backward pass of one image, counted for each strategy without computing them, times images "
+            f"and epochs, at {profile.utilisation * 100:.0f} % of the {profile.gpu_tflops:.0f} TFLOP/s that the "
+            f"profile states. Post-processing adds {POSTPROCESSING_S * 1000:.0f} ms for each image validated or "
+            "tested. Reading images, which small models may wait for, is not included; nor is early stopping, which "
+            f"shortens runs. Time limits are {COUNTED_FACTOR:g} × that."
+        )
+        notes.append((BASIS_TITLES["counted"], text))
+    if profile.gpus and any(is_batch_split(line) for line in lines):
+        text = (
+            f"the largest micro-batch that fits {profile.gpu_memory_gb} GiB. Training finds it by itself, and an "
+            "optimiser step uses the whole batch all the same."
+        )
+        notes.append(("batch", text))
+    return notes
+
+
+def is_batch_split(line: CostLine) -> bool:
+    """Return whether the GPU can't hold the whole batch at once."""
+    micro = line.resources.micro_batch if line.resources else None
+    return micro is not None and line.batch_size is not None and micro < line.batch_size
