@@ -137,7 +137,7 @@ def _settings_key(run: Run) -> str:
 
 
 def _settings(run: Run) -> dict[str, Any]:
-    apart = ("id", "backbone", "strategy", "fold", "options", "train")
+    apart = ("id", "backbone", "strategy", "fold", "options", "train", "neutral_options")
     values = {name: value for name, value in vars(run).items() if name not in apart}
     return {**values, **run.options, **run.train}
 

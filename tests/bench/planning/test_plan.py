@@ -6,7 +6,7 @@ import pytest
 
 from bench.errors import PlanError
 from bench.grid import FoldSettings, Grid, Settings, TrainSettings, cell_id
-from bench.planning import overrides, plan, selection
+from bench.planning import overrides, plan
 
 DIGEST = "d" * 16
 
@@ -185,19 +185,6 @@ def test_all_problems_are_reported_at_once():
         assert expected in text
 
 
-def test_only_narrows_and_refuses_what_the_grid_does_not_have():
-    default = plan.load_grid("default")
-    narrowed = selection.narrow(default, ["backbone=mobile_sam,tiny_sam", "strategy=full", "fold=2,5"])
-    assert (narrowed.backbones, narrowed.strategies, narrowed.folds) == (("mobile_sam", "tiny_sam"), ("full",), (2, 5))
-    with pytest.raises(PlanError) as caught:
-        selection.narrow(default, ["backbone=mobilesam", "fold=9", "organ=liver"])
-    assert [p.split(";")[0] for p in caught.value.problems][1:] == [
-        "--only fold=9: this grid has folds 1 to 5.",
-        "--only 'organ=liver': write backbone=A,B or strategy=A,B or fold=1,2.",
-    ]
-    assert "grid 'default': unknown backbone 'mobilesam'. Did you mean 'mobile_sam'?" in caught.value.problems[0]
-
-
 def test_a_grid_of_ones_own_is_read_from_its_file(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
@@ -228,9 +215,3 @@ def test_what_a_grid_file_gets_wrong_is_told_too(tmp_path):
     path.write_text("GRID = Gird()")
     with pytest.raises(PlanError, match=r"the grid file .*faulty\.py can't be run: NameError: name 'Gird'"):
         plan.load_grid(str(path))
-
-
-def test_only_given_twice_adds_up():
-    default = plan.load_grid("default")
-    both = selection.narrow(default, ["backbone=mobile_sam", "backbone=tiny_sam", "fold=3,1", "fold=1"])
-    assert (both.backbones, both.folds) == (("mobile_sam", "tiny_sam"), (1, 3))
