@@ -127,7 +127,7 @@ def folders(results: Path) -> set[str]:
     """Ids of all runs that were ever started; one listing of one folder."""
     try:
         return {entry.name for entry in os.scandir(results / "runs") if entry.is_dir()}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return set()
 
 

@@ -11,11 +11,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 from rich.console import Console
+from slurm_commands import put_commands
 
 from bench import run
-from bench.errors import BenchError, ClusterError, DivergedError, PlanError
+from bench.errors import BenchError, DivergedError, PlanError
 from bench.results import record, run_lock
-from bench.submission import executor, prepare, preview, retry_plans
+from bench.submission import prepare, preview, retry_plans
+from bench.training import outputs
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +169,7 @@ def test_a_full_disk_is_told_and_nothing_is_torn(tmp_path, bench_run, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "save_scores", full)
+        patch.setattr(outputs, "save_scores", full)
         patch.setattr(record, "write", full)
         code, printed = bench_run(tmp_path, only=["strategy=decoder_only"])
     assert code == 1 and "disk full: [Errno 28] No space left on device" in printed
@@ -282,5 +284,59 @@ def test_plans_of_one_place_are_retried_as_one(tmp_path, bench_run, monkeypatch)
     code = retry_plans.retry_plans(tmp_path, console=Console(file=printed), failed=True, detach=False, profile=None)
     assert code == 0 and "3 runs in this process; 0 done already" in printed.getvalue()
     assert "3 of 3 runs are done, 0 failed" in printed.getvalue()
-    with pytest.raises(ClusterError, match="--detach needs SLURM"):
-        executor.check_detachable(True, "local")
+
+
+def test_a_gpu_is_asked_for_where_jobs_run_and_not_on_the_login_node(tmp_path, tiny_grid, tiny_data, monkeypatch):
+    put_commands(tmp_path / "bin", monkeypatch, sbatch="exit 0", sinfo="echo 'gpu|gpu*|infinite|16|64000|gpu:4|(null)'")
+    monkeypatch.setattr(prepare, "_has_gpu", lambda: False)
+    places = {"data": tiny_data, "weights_folder": None, "results": tmp_path / "results"}
+    prepared = prepare.prepare(str(tiny_grid), cluster="auto", device="cuda", **places)
+    assert (prepared.executor, prepared.is_fallback) == ("slurm", False)
+    with pytest.raises(PlanError, match=r"--device cuda: no GPU is usable here; use --device auto, or --device cpu\."):
+        prepare.prepare(str(tiny_grid), cluster="local", device="cuda", **places)
+
+
+def test_a_profile_that_no_node_serves_is_refused_by_run_and_warned_of_by_plan(
+    tmp_path, tiny_grid, tiny_data, monkeypatch
+):
+    put_commands(
+        tmp_path / "bin",
+        monkeypatch,
+        sbatch="exit 0",
+        sinfo="echo 'gpu|gpu*|infinite|2|10000|gpu:1|(null)'",
+        scontrol="echo 'MaxArraySize = 1001'",
+    )
+    places = {"data": tiny_data, "weights_folder": None, "results": tmp_path / "results"}
+    with pytest.raises(PlanError) as caught:
+        prepare.prepare(str(tiny_grid), cluster="slurm", device="cpu", **places)
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == ["profile default"] * 2
+    assert "cpus_per_gpu = 8: no node of partition gpu has more than 2 CPUs" in caught.value.problems[0]
+    assert "memory_gb_per_gpu = 48: no node of partition gpu has more than 9 GB" in caught.value.problems[1]
+    printed = StringIO()
+    preview.show_costs(prepare.prepare(str(tiny_grid), **places), console=Console(file=printed, width=200))
+    assert "warning  profile default: cpus_per_gpu = 8: no node of partition gpu has more than 2 CPUs" in (
+        printed.getvalue()
+    )
+
+
+def test_a_percent_sign_in_the_path_of_the_results_is_refused(tmp_path, bench_run):
+    with pytest.raises(BenchError, match=r"the results folder .*50%j has a % in its path, .*another with --results"):
+        bench_run(tmp_path / "50%j")
+    assert not (tmp_path / "50%j").exists()
+
+
+def test_retry_and_cancel_in_a_folder_that_is_not_writable_say_so(tmp_path, bench_run, monkeypatch):
+    from bench.submission import cancel, results_folder
+
+    bench_run(tmp_path, only=["backbone=classical", "fold=1"])
+
+    def refuse(**_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(results_folder.tempfile, "NamedTemporaryFile", refuse)
+    console = Console(file=StringIO())
+    text = r"can't write to the results folder .*: Read-only file system; choose another with --results DIR\."
+    with pytest.raises(BenchError, match=text):
+        retry_plans.retry_plans(tmp_path, console=console, failed=False, detach=False, profile=None)
+    with pytest.raises(BenchError, match=text):
+        cancel.cancel(tmp_path, (), everything=True, console=console)

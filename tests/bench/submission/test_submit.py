@@ -1,3 +1,5 @@
+"""Job arrays and the files that sbatch is given."""
+
 from __future__ import annotations
 
 import site
@@ -5,47 +7,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
 from slurm_commands import put_commands
 
-from bench.errors import ClusterError
 from bench.estimate.packing import JobArray
 from bench.grid import FoldSettings, Grid, Run, Settings
 from bench.planning import plan
-from bench.slurm import client
 from bench.slurm.profile import ClusterProfile, profile_for_device
-from bench.submission import local, submit
-from bench.submission.executor import choose_executor
-
-
-def test_auto_is_slurm_where_a_cluster_answers(tmp_path, monkeypatch):
-    put_commands(tmp_path / "up", monkeypatch, sbatch="exit 0", sinfo="echo gpu up")
-    assert choose_executor("auto") == "slurm"
-    put_commands(tmp_path / "down", monkeypatch, sbatch="exit 0", sinfo="exit 1")
-    monkeypatch.setattr(client, "is_configured", lambda: False)  # packages without a cluster
-    assert choose_executor("auto") == "local"
-    # A named profile, or a configured cluster that is silent: not the moment to train on a login node.
-    with pytest.raises(ClusterError, match=r"SLURM does not answer .*or use --cluster local to run here"):
-        choose_executor("auto", "my_cluster")
-    monkeypatch.setattr(client, "is_configured", lambda: True)
-    with pytest.raises(ClusterError, match="SLURM does not answer"):
-        choose_executor("auto")
-    monkeypatch.setattr(client, "is_installed", lambda: False)
-    assert choose_executor("auto") == "local"
-    assert choose_executor("inline") == "inline"
-
-
-def test_what_can_not_be_is_refused(monkeypatch):
-    monkeypatch.setattr(client, "is_installed", lambda: False)
-    with pytest.raises(ClusterError, match="there is no sbatch on this machine; use --cluster local or inline"):
-        choose_executor("slurm")
-    with pytest.raises(ClusterError, match="--cluster 'pbs': use auto, inline, local, slurm"):
-        choose_executor("pbs")
-
-
-def test_every_local_worker_gets_a_gpu_that_the_user_may_use(monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
-    assert local.visible_gpus() == ["2", "3"]
+from bench.submission import submit
 
 
 def runs(count: int) -> tuple[Run, ...]:
