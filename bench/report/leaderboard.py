@@ -64,7 +64,7 @@ def csv(sections: Sequence[Section]) -> str:
     for section in sections:
         reasons = ["; ".join(sentences) for sentences in section.rows["reasons"]]
         parts.append(section.rows.assign(kind="run", reasons=reasons))
-    for section in sections[:1]:  # official releases come first, and only they give published rows a rank
+    for section in sections[:1]:  # sections in which published rows have a rank come first
         rows = section.published
         scores = {f"{name}_mean": rows[name] / 100 for name in HEADLINE}
         counts = {

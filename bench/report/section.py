@@ -81,11 +81,11 @@ class Section:
 
 
 def sections(leaderboard: pd.DataFrame, baselines: pd.DataFrame) -> list[Section]:
-    """Split a leaderboard by dataset, its digest and folds; official releases first, then by name."""
+    """Split a leaderboard by dataset, its digest and folds; those beside published scores first, then by name."""
     if leaderboard.empty:
         return []
     parts = [_section(group, baselines) for _, group in leaderboard.groupby(list(SECTION_KEYS))]
-    return sorted(parts, key=lambda section: not section.official)
+    return sorted(parts, key=lambda section: (not section.shares_ranks, not section.official))
 
 
 def row_name(row: pd.Series, settings: tuple[str, ...] = ()) -> str:

@@ -59,13 +59,20 @@ def test_peak_of_a_row_that_does_not_train_is_that_of_inference() -> None:
     assert row["peak_bytes"] == row["inference_peak_bytes"]
 
 
-def test_a_record_may_lack_everything_but_what_was_asked() -> None:
-    asked = run(n_splits=1)
-    bare = type(record(asked))(id="x", status="ok", run=asked)
+def test_a_record_may_lack_everything_but_its_settings() -> None:
+    settings = run(n_splits=1)
+    bare = type(record(settings))(id="x", status="ok", run=settings)
     row = leaderboard_frame(record_frame([bare])).iloc[0]
     assert row["complete"]
     assert row[["pq_mean", "latency_ms", "peak_bytes"]].isna().all()
     assert (row["device_name"], row["dataset_images"], row["official"]) == ("", None, False)
+
+
+def test_the_comparison_with_the_release_is_read_where_a_record_has_it() -> None:
+    old, new = record(run(fold=1)), record(run(fold=2), verified="names as released, content not verified")
+    frame = record_frame([old, new])
+    assert frame["verification"].isna().tolist() == [True, False]
+    assert leaderboard_frame(frame)["verification"].tolist() == ["names as released, content not verified"]
 
 
 def test_no_records_make_empty_tables() -> None:
@@ -88,7 +95,7 @@ def test_leaderboard_mean_and_sd_over_folds() -> None:
     assert row["reasons"] == ()
 
 
-def test_folds_of_one_question_make_one_cell() -> None:
+def test_folds_of_the_same_settings_make_one_row() -> None:
     one, other = run(fold=1), run(fold=2)
     assert cell_id(one) == cell_id(other)
     records = [record(one), record(other), record(run(fold=1, options={"rank": 8}))]
@@ -130,7 +137,7 @@ def test_a_failure_without_a_reason_is_named_too() -> None:
 
 
 def test_rows_stand_in_the_order_of_their_first_records_whatever_lies_between() -> None:
-    # cells a b a b c: a has .2 and .4, b .6 and none, c none at all
+    # rows a b a b c: a has .2 and .4, b .6 and none, c none at all
     n = {"n_splits": 2}
     records = [
         record(run(seed=1, fold=2, **n), pq=0.2),
@@ -159,7 +166,7 @@ def test_counts_of_complete_rows_are_whole_numbers() -> None:
     assert kinds == {"n_images": "i", "n_true": "i", "parameters_total": "i", "n_ok": "i", "pq_mean": "f"}
 
 
-def test_a_cell_without_any_score_stays_in_the_leaderboard() -> None:
+def test_a_row_without_any_score_stays_in_the_leaderboard() -> None:
     board = leaderboard_frame(record_frame([record(run(n_splits=1), status="failed", reason="error: x")]))
     assert len(board) == 1
     assert pd.isna(board.loc[0, "pq_mean"])
@@ -175,7 +182,7 @@ def test_a_score_missing_in_one_fold_is_missing_in_the_mean() -> None:
     assert row["aji_mean"] == pytest.approx(0.6)
 
 
-def test_organs_pools_images_over_folds(tmp_path: Path) -> None:
+def test_scores_of_an_organ_are_pooled_over_folds(tmp_path: Path) -> None:
     records = [record(run(fold=fold, n_splits=2)) for fold in (1, 2)]
     images = [[("a", "liver", 0.2, 10), ("b", "liver", 0.4, 20), ("c", "brain", 0.9, 5)], [("d", "liver", 0.9, 30)]]
     for one, rows in zip(records, images, strict=True):
@@ -189,7 +196,7 @@ def test_organs_pools_images_over_folds(tmp_path: Path) -> None:
     assert organs.loc["brain", ["n_images", "n_true"]].tolist() == [1, 5]
 
 
-def test_organs_names_the_scores_that_are_gone(tmp_path: Path) -> None:
+def test_missing_image_scores_are_named(tmp_path: Path) -> None:
     one = record(run())
     with pytest.raises(RecordError, match=rf"{one.id}.scores\.parquet is missing, .* copy it beside its record"):
         organ_frame(tmp_path, record_frame([one]))

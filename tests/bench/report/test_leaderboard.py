@@ -1,4 +1,4 @@
-"""What the leaderboard shows: ranks, marks, lines below, and CSV."""
+"""Leaderboard: ranks, marks, lines around the table, and CSV."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 from fabricated import record, run
+from rich.console import Console
 
+from bench.columns import Column
 from bench.grid import CLASSICAL
 from bench.report import leaderboard
 from bench.report.frame import baseline_frame, leaderboard_frame, record_frame
 from bench.report.section import Section, sections
-from bench.report.table import Block, Column, markdown
+from bench.report.table import Block, markdown, terminal
 from bench.results.record import RunRecord
 
 
-def found(records: list[RunRecord]) -> list[Section]:
+def sections_of(records: list[RunRecord]) -> list[Section]:
     return sections(leaderboard_frame(record_frame(records)), baseline_frame())
 
 
@@ -39,7 +41,7 @@ def columns(block: Block) -> dict[str, Column]:
 
 
 def test_small_leaderboard() -> None:
-    own, published = leaderboard.blocks(found(small()))
+    own, published = leaderboard.blocks(sections_of(small()))
     shown = {title: column.cells for title, column in columns(own).items()}
     assert shown["#"] == ["1", "ref", "–"]
     assert shown["backbone"] == ["mobile_sam", "classical", "mobile_sam"]
@@ -60,12 +62,12 @@ def test_small_leaderboard() -> None:
 
 
 def test_only_the_best_complete_row_is_bold() -> None:
-    shown = columns(leaderboard.blocks(found(small()))[0])
+    shown = columns(leaderboard.blocks(sections_of(small()))[0])
     assert [shown[title].bold for title in ("PQ", "AJI", "Dice")] == [frozenset({0})] * 3
 
 
 def test_the_best_is_sought_among_published_rows_too_on_official_folds() -> None:
-    own, published = leaderboard.blocks(found([record(run(fold=f), pq=0.55, aji=0.61) for f in range(1, 6)]))
+    own, published = leaderboard.blocks(sections_of([record(run(fold=f), pq=0.55, aji=0.61) for f in range(1, 6)]))
     assert columns(own)["PQ"].bold == frozenset()
     assert columns(own)["AJI"].bold == frozenset({0})
     assert columns(published)["model"].cells[0] == "CellViT-256"
@@ -74,7 +76,7 @@ def test_the_best_is_sought_among_published_rows_too_on_official_folds() -> None
 
 
 def test_published_rows_carry_source_and_protocol() -> None:
-    published = leaderboard.blocks(found(small()))[1]
+    published = leaderboard.blocks(sections_of(small()))[1]
     shown = columns(published)
     assert len(shown["model"].cells) == 13
     place = shown["model"].cells.index("Dual decoder U-Net")
@@ -84,21 +86,67 @@ def test_published_rows_carry_source_and_protocol() -> None:
     assert published.notes[1] == (
         "[2] Mahbod et al., Scientific Data 11:295 (2024), Table 3. Protocol: official five folds, mean over folds."
     )
-    assert set(shown["#"].cells) == {"–"}
+    assert "#" not in shown  # no row has a rank
 
 
-def test_random_weights_are_flagged_in_a_column_and_a_line() -> None:
-    own = leaderboard.blocks(found(small(weights="random")))[0]
-    assert columns(own)["weights"].cells == ["random", "–", "random"]
-    assert columns(own)["weights"].drop == 0
+def test_what_is_the_same_in_all_rows_stands_above_the_table() -> None:
+    complete = small(weights="random")[:4]
+    own = leaderboard.blocks(sections_of(complete))[0]
+    assert own.caption == "The same in all rows: weights random, folds 2/2."
+    assert not {"weights", "folds"} & columns(own).keys()
     assert "random: no pre-trained weights. Such rows show that the harness works, nothing more." in own.notes
+    assert leaderboard.blocks(sections_of(small()[:4]))[0].caption == "The same in all rows: folds 2/2."
 
 
-def test_a_trained_row_below_the_classical_one_is_called_a_fault() -> None:
+def test_folds_keep_their_column_where_some_are_missing() -> None:
+    own = leaderboard.blocks(sections_of(small(weights="random")))[0]
+    assert own.caption == "The same in all rows: weights random."
+    assert columns(own)["folds"].cells == ["2/2", "2/2", "1/2 †"]
+    alone = leaderboard.blocks(sections_of(small()[:1]))[0]  # the same in all rows, and marked
+    assert (alone.caption, columns(alone)["folds"].cells) == ("", ["1/2 †"])
+
+
+def test_weights_keep_their_column_where_they_differ() -> None:
+    other = [record(run(fold=fold, n_splits=2, weights="random"), official=False) for fold in (1, 2)]
+    own = leaderboard.blocks(sections_of(small()[:4] + other))[0]
+    assert columns(own)["weights"].cells == ["official", "random", "–"]
+    assert columns(own)["weights"].drop == 0
+
+
+def test_80_columns_hold_scores_trainable_parameters_and_latency() -> None:
+    # The longest shipped names have 16 and 15 characters; AJI and Dice are as wide as they get.
+    runs = [run("efficient_sam_ti", "lora_all_linear", fold, n_splits=2, weights="random") for fold in (1, 2)]
+    records = [record(runs[0], 0.1, 0.1, 0.2, official=False), record(runs[1], 0.4, 0.4, 0.3, official=False)]
+    records += small(weights="random")[2:4]
+    file = io.StringIO()
+    Console(file=file, width=80).print(terminal(leaderboard.blocks(sections_of(records))[:1], width=80))
+    lines = [line.rstrip() for line in file.getvalue().splitlines()]
+    assert lines[1] == "The same in all rows: weights random, folds 2/2."
+    assert lines[3:5] == [
+        " " * 66 + "train- latency",
+        "  # backbone         strategy              PQ       AJI      Dice   able      ms",
+    ]
+    assert lines[6:8] == [
+        "ref classical        –               45.0±1.4  49.0±1.4  82.0±2.8      0   230.0",
+        "  1 efficient_sam_ti lora_all_linear 25.0±7.1 25.0±21.2 25.0±21.2 4.11 M    42.2",
+    ]
+    assert "No room for: parameters, peak GiB, GFLOP, GPU h, pooled PQ, PQ by nuclei." in " ".join(lines)
+    assert max(map(len, lines)) <= 80
+
+
+def test_the_comparison_with_the_release_is_noted_for_other_images() -> None:
+    sentence = "not the release: names as released, but other content: human_liver_01 (labels)"
+    records = [record(run(fold=fold, n_splits=2), official=False, verified=sentence) for fold in (1, 2)]
+    (section,) = sections_of(records)
+    assert f"Images: {sentence}." in leaderboard.blocks([section])[0].notes
+    assert "verification" not in leaderboard.csv([section])
+
+
+def test_a_trained_row_below_the_classical_one_is_reported_as_a_fault() -> None:
     records = small()[:4] + [
         record(run(strategy="adapter", fold=f, n_splits=2), pq=0.3, official=False) for f in (1, 2)
     ]
-    notes = leaderboard.blocks(found(records))[0].notes
+    notes = leaderboard.blocks(sections_of(records))[0].notes
     assert [note.split(". ")[0] for note in notes if "Below" in note] == [
         "Below the classical row on PQ: mobile_sam adapter"
     ]
@@ -116,13 +164,13 @@ def test_costs_of_different_devices_are_not_to_be_compared() -> None:
         provenance={**(other.provenance or {}), "gpu": "NVIDIA H200"},
     )
     same_section = [RunRecord(**{**vars(other), "run": run(strategy="adapter", n_splits=2)})]
-    notes = leaderboard.blocks(found(records + same_section))[0].notes
+    notes = leaderboard.blocks(sections_of(records + same_section))[0].notes
     assert "Costs were measured on NVIDIA A100, NVIDIA H200: compare them within one device only." in notes
 
 
 def test_published_rows_stand_once() -> None:
     records = small() + [record(run(fold=f), pq=0.5) for f in range(1, 6)]
-    blocks = leaderboard.blocks(found(records))
+    blocks = leaderboard.blocks(sections_of(records))
     assert [block.title.split(":")[0] for block in blocks] == [
         "nuinsseg",
         "Published on NuInsSeg",
@@ -131,7 +179,7 @@ def test_published_rows_stand_once() -> None:
 
 
 def test_markdown_of_a_row() -> None:
-    text = markdown(leaderboard.blocks(found(small())))
+    text = markdown(leaderboard.blocks(sections_of(small())))
     row = next(line for line in text.splitlines() if "lora_qv" in line)
     assert [cell.strip() for cell in row.split("|")[1:7]] == [
         "1",
@@ -144,7 +192,7 @@ def test_markdown_of_a_row() -> None:
 
 
 def test_csv_round_trip() -> None:
-    (section,) = found(small())
+    (section,) = sections_of(small())
     table = pd.read_csv(io.StringIO(leaderboard.csv([section])))
     assert table["kind"].tolist() == ["run"] * 3 + ["published"] * 13
     row = table[table["strategy"] == "lora_qv"].iloc[0]
@@ -162,7 +210,7 @@ def test_csv_round_trip() -> None:
 
 
 def test_organ_block_puts_organs_down_and_rows_across() -> None:
-    sections_ = found(small())
+    sections_ = sections_of(small())
     cells = sections_[0].rows["cell"].tolist()
     organs = pd.DataFrame(
         [(cells[0], "liver", 3, 60, 0.5), (cells[0], "brain", 1, 5, 0.25), (cells[2], "liver", 2, 40, 0.4)],
@@ -183,7 +231,7 @@ def test_a_peak_at_a_smaller_micro_batch_is_marked() -> None:
     one = record(run(fold=1, n_splits=2), official=False)
     assert one.cost is not None
     halved = replace(one, cost={**one.cost, "micro_batch": 2, "micro_batch_halvings": 2})
-    (own, *_) = leaderboard.blocks(found([halved, record(run(fold=2, n_splits=2), official=False)]))
+    (own, *_) = leaderboard.blocks(sections_of([halved, record(run(fold=2, n_splits=2), official=False)]))
     expected = "These trained in micro-batches that fitted, and their peak is of these: mobile_sam lora_qv (2 of 8)."
     assert expected in own.notes
-    assert not any("micro-batches" in note for note in leaderboard.blocks(found(small()))[0].notes)
+    assert not any("micro-batches" in note for note in leaderboard.blocks(sections_of(small()))[0].notes)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -32,7 +36,7 @@ def test_the_table_is_printed_within_the_terminal(results: Path) -> None:
     assert report.show_table(results, console=Console(file=file, width=80)) is None
     lines = file.getvalue().splitlines()
     assert lines[0] == "images (layout of nuinsseg): 19 images, digest 0123456789ab, 2 folds (seed 19)"
-    assert any(line.startswith("1  mobile_sam  lora_qv") and "50.0 ± 0.0" in line for line in lines)
+    assert any(line.startswith("1 mobile_sam lora_qv") and "50.0 ± 0.0" in line for line in lines)
     assert max(map(len, lines)) <= 80
     assert not (results / "tables").exists()
 
@@ -65,9 +69,108 @@ def test_plots_go_to_the_results_folder(results: Path) -> None:
 
 
 def test_nothing_to_report_says_what_to_do(tmp_path: Path) -> None:
-    for show in (report.table, report.plot):
+    for show in (report.show_table, report.draw_plots):
         with pytest.raises(BenchError, match=r"no records below .*runs; run `bench run --grid quick` first\."):
             show(tmp_path)
+
+
+def bench(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    command = [sys.executable, "-m", "bench.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", check=False, **options)
+
+
+def csv_bytes(results: Path) -> str:
+    path = report.show_table(results, format="csv", output=results / "reference.csv", console=Console(quiet=True))
+    assert path is not None
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", ["-", "/dev/stdout"])
+def test_a_table_on_standard_output_is_all_that_is_printed_there(results: Path, tmp_path: Path, target: str) -> None:
+    done = bench("table", "--results", results, "--format", "csv", "-o", target, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, csv_bytes(results), "")
+    assert not (tmp_path / "-").exists()
+
+
+def test_a_table_on_standard_output_is_utf_8_whatever_the_terminal(results: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = bench("table", "--results", results, "--format", "markdown", "-o", "-", env=environment)
+    assert "50.0 ± 0.0" in done.stdout
+
+
+def test_a_table_is_written_into_a_fifo(results: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    file = io.StringIO()
+    with ThreadPoolExecutor() as pool:
+        text = pool.submit(fifo.read_text, encoding="utf-8")
+        report.show_table(results, format="csv", output=fifo, console=Console(file=file))
+        assert text.result(timeout=30) == csv_bytes(results)
+    assert fifo.is_fifo() and file.getvalue() == ""
+
+
+def test_a_link_is_followed_and_stays(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    report.show_table(results, format="csv", output=tmp_path / "link.csv", console=Console(quiet=True))
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").read_text(encoding="utf-8") == csv_bytes(results)
+
+
+def test_a_folder_for_a_table_is_refused(results: Path, tmp_path: Path) -> None:
+    done = bench("table", "--results", results, "--format", "csv", "-o", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {tmp_path} is a folder; give the name of a file.\n"
+
+
+@pytest.fixture
+def read_only(results: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A results folder on a file system that can't be written; a mode would not keep root from writing."""
+
+    def refuse(path: Path, **options: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    return results
+
+
+def test_a_table_in_a_read_only_results_folder_names_the_folder_and_the_option(read_only: Path) -> None:
+    with pytest.raises(BenchError) as error:
+        report.show_table(read_only, format="csv")
+    assert str(error.value) == (
+        f"nothing can be written to {read_only / 'tables'} (Read-only file system); choose another place with -o FILE."
+    )
+
+
+def test_a_plot_in_a_read_only_results_folder_names_the_folder_and_the_option(read_only: Path) -> None:
+    with pytest.raises(BenchError) as error:
+        report.draw_plots(read_only)
+    assert str(error.value) == (
+        f"nothing can be written to {read_only / 'figures'} (Read-only file system); choose another place with -o STEM."
+    )
+
+
+def test_a_plot_goes_into_a_folder_that_exists(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    paths = report.draw_plots(results, output=tmp_path / "there")
+    stem = "accuracy_by_parameters_nuinsseg_0123456789ab_2-folds-19"
+    assert paths == [tmp_path / "there" / f"{stem}.{suffix}" for suffix in ("png", "svg")]
+
+
+@pytest.mark.parametrize("target", ["-", "/dev/null"])
+def test_a_plot_on_standard_output_or_a_device_is_refused(results: Path, target: str) -> None:
+    with pytest.raises(BenchError, match=rf"written as several files, so it can't go to {target}; give the start of"):
+        report.draw_plots(results, output=Path(target))
+
+
+def test_a_damaged_record_is_reported_in_one_plain_line(results: Path) -> None:
+    damaged = folder(results, "0123456789abcdef") / "record.json"
+    damaged.parent.mkdir()
+    damaged.write_text("{", encoding="utf-8")
+    done = bench("table", "--results", results, env={**os.environ, "COLUMNS": "80"})
+    assert done.returncode == 0 and "mobile_sam" in done.stdout
+    assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith(str(damaged))
+    assert "Warning" not in done.stderr and ".py" not in done.stderr
 
 
 def test_wrong_requests_are_refused(results: Path) -> None:

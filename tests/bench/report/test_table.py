@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
-from bench.report.table import Block, Column, markdown, terminal
+from bench.columns import Column
+from bench.report.table import Block, markdown, terminal
 
 
 def block() -> Block:
     return Block(
         "A section",
         [
-            Column("#", ["1", "ref"], right=True),
-            Column("backbone", ["mobile_sam", "classical"]),
-            Column("PQ", ["50.0 ± 1.0", "45.0 ± 2.0"], frozenset({0}), right=True),
-            Column("Dice", ["80.0 ± 1.0", "81.0 ± 2.0"], drop=2, right=True),
-            Column("trainable", ["4.06 M?", "0"], drop=4, right=True, note="?: not checked."),
+            Column("#", ["1", "ref"]),
+            Column("backbone", ["mobile_sam", "classical"], right=False),
+            Column("PQ", ["50.0 ± 1.0", "45.0 ± 2.0"], bold=frozenset({0})),
+            Column("Dice", ["80.0 ± 1.0", "81.0 ± 2.0"], drop=2),
+            Column("trainable", ["4.06 M?", "0"], drop=4, note="?: not checked."),
         ],
         ["A [note]."],
     )
 
 
-def printed(width: int, shown: Block | None = None) -> str:
+def printed(width: int, shown: Block | None = None, encoding: str = "utf-8") -> str:
     file = io.StringIO()
-    Console(file=file, width=width).print(terminal([shown or block()], width=width))
+    Console(file=file, width=width).print(terminal([shown or block()], width=width, encoding=encoding))
     return file.getvalue()
 
 
@@ -68,11 +70,39 @@ def test_narrow_terminals_lose_costs_first_and_say_so() -> None:
     assert max(map(len, lines)) <= 42
 
 
-def test_headline_columns_move_closer_before_one_goes() -> None:
-    # 3 + 10 + 10 + 10 and two spaces between make 39
-    assert printed(39).splitlines()[2] == "  #  backbone            PQ        Dice"
-    assert printed(36).splitlines()[2] == "  # backbone           PQ       Dice"
-    assert printed(35).splitlines()[2].split() == ["#", "backbone", "PQ"]
+def test_headline_columns_move_closer_before_one_is_left_out() -> None:
+    # 3 + 10 + 10 + 10 and two spaces between make 39; trainable (drop 5) is not worth moving them
+    headline = replace(block(), columns=[*block().columns[:4], replace(block().columns[4], drop=5)])
+    assert printed(39, headline).splitlines()[2] == "  #  backbone            PQ        Dice"
+    assert printed(36, headline).splitlines()[2] == "  # backbone           PQ       Dice"
+    assert printed(35, headline).splitlines()[2].split() == ["#", "backbone", "PQ", "trainable"]
+
+
+def test_narrow_terminals_get_narrow_columns_before_a_cost_is_left_out() -> None:
+    columns = block().columns
+    short = replace(columns[4], title="train-\nable")
+    # 3 + 10 + 10 + 10 + 9, and 7 for the narrow form of the last: 44 with one space between
+    assert "No room for: trainable" in " ".join(printed(44).split())
+    lines = printed(44, replace(block(), columns=[*columns[:4], replace(columns[4], narrow=short)])).splitlines()
+    assert [line.rstrip() for line in lines[2:4]] == [
+        " " * 38 + "train-",
+        "  # backbone           PQ       Dice    able",
+    ]
+
+
+def test_a_caption_stands_between_title_and_table() -> None:
+    captioned = replace(block(), caption="The same in all rows: folds 2/2.")
+    assert printed(80, captioned).splitlines()[:3] == ["A section", "The same in all rows: folds 2/2.", ""]
+    assert markdown([captioned]).startswith("## A section\n\nThe same in all rows: folds 2/2.\n\n|   # |")
+
+
+def test_characters_that_the_terminal_lacks_are_replaced_before_widths_are_counted() -> None:
+    assert printed(80, encoding="ascii").splitlines()[2:5] == [
+        "  #  backbone              PQ          Dice  trainable",
+        "------------------------------------------------------",
+        "  1  mobile_sam  50.0 +/- 1.0  80.0 +/- 1.0    4.06 M?",
+    ]
+    assert "50.0 ± 1.0" in printed(80, encoding="iso8859-1")
 
 
 def test_no_column_is_lost_below_what_always_stays() -> None:
