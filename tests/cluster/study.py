@@ -1,4 +1,4 @@
-"""A small grid on the dev cluster, with what tests ask about it and do to it."""
+"""A small grid on the dev cluster, with its commands, records and jobs."""
 
 from __future__ import annotations
 
@@ -35,14 +35,13 @@ GRID = Grid(
 """
 PROFILE = """\
 gpus = 1
-cpus_per_gpu = 1
 memory_gb_per_gpu = 4
 """
 LIMIT_S = 180.0
 
 
 def wait_until(what: str, condition: Callable[[], Any], explain: Callable[[], str], limit_s: float = LIMIT_S) -> Any:
-    """Look again and again until `condition` holds; returns its value, or fails with an explanation."""
+    """Poll until `condition` holds; return its value, or fail with an explanation."""
     pause, deadline = threading.Event(), time.monotonic() + limit_s
     while not (value := condition()):
         if time.monotonic() > deadline:
@@ -63,7 +62,7 @@ class Listed:
 
 @dataclass
 class Command:
-    """A `bench` command that was started; its output goes to a file, which may be read meanwhile."""
+    """A `bench` command that was started; its output goes to a file, which can be read meanwhile."""
 
     process: subprocess.Popen[bytes]
     path: Path
@@ -111,8 +110,9 @@ class Study:
             strategies=strategies, folds=folds, epochs=epochs, image_size=image_size, classical=classical
         )
         (folder / "small.py").write_text(text)
+        cpus = "" if "cpus_per_gpu" in profile else "cpus_per_gpu = 2\n"
         limit = "" if "time_limit_min" in profile else "time_limit_min = 20\nsignal_delay_s = 30\n"
-        (folder / "dev.toml").write_text(PROFILE + limit + profile)
+        (folder / "dev.toml").write_text(PROFILE + cpus + limit + profile)
         return cls(folder, results, images, dict(env))
 
     # ── commands ──
@@ -152,31 +152,31 @@ class Study:
         )
 
     def do(self, verb: str, *words: str, expect: int | None = 0) -> str:
-        """Run `bench VERB` about the results folder to its end; returns what it printed."""
+        """Run `bench VERB` about the results folder to its end; return its output."""
         return self.finish(self.start(verb, *words, "--results", str(self.results)), expect=expect)
 
     def finish(self, command: Command, *, expect: int | None = 0, limit_s: float = LIMIT_S) -> str:
-        """Wait for a command's end; returns what it printed."""
+        """Wait for a command's end; return its output."""
         self.until("the end of a command", lambda: command.process.poll() is not None, limit_s=limit_s)
         if expect is not None and command.process.returncode != expect:
             raise AssertionError(f"exit code {command.process.returncode}, not {expect}\n{self.explain()}")
         return command.output
 
     def end(self) -> None:
-        """Kill what still runs of the commands."""
+        """Kill the commands that still run."""
         for command in self.commands:
             if command.process.poll() is None:
                 command.process.kill()
             command.process.wait()
 
-    # ── what is known of the runs ──
+    # ── runs and jobs ──
 
     def records(self) -> dict[str, RunRecord]:
         """All records, by run id."""
         return {found.id: found for found in record.read_all(self.results)}
 
     def at_work(self) -> dict[str, dict[str, Any]]:
-        """Claims that somebody alive holds, by run id, with how far the run is."""
+        """Locks that living processes hold, by run id, with the progress of the run."""
         found = {}
         for name in sorted(record.folders(self.results)):
             place = record.folder(self.results, name)
@@ -186,11 +186,11 @@ class Study:
         return found
 
     def training(self, step: int = 1) -> dict[str, dict[str, Any]]:
-        """Those that train and have done so many steps."""
+        """Locked runs that train and have done so many steps."""
         return {name: told for name, told in self.at_work().items() if int(told.get("step", 0)) >= step}
 
     def given(self) -> Counter[str]:
-        """How many array tasks each run was given to."""
+        """Number of array tasks that each run was given to."""
         ledger = submissions.read(self.results)
         return Counter(run for one in (*ledger.closed, *ledger.open) for task in one.tasks for run in task)
 
@@ -206,17 +206,17 @@ class Study:
         return [job.id for job in self.queue().values() if job.state not in client.FINISHED_STATES]
 
     def ask(self, *command: str) -> str:
-        """What one of SLURM's commands prints."""
+        """Output of one of SLURM's commands."""
         done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}\n{self.explain()}"
         return done.stdout
 
-    # ── waiting, and telling what went wrong ──
+    # ── waiting, and explaining failures ──
 
     def until(
         self, what: str, condition: Callable[[], Any], *, of: Command | None = None, limit_s: float = LIMIT_S
     ) -> Any:
-        """Wait for `condition`, which the command `of` is to bring about; a failure explains itself."""
+        """Wait for `condition`, which the command `of` brings about; fail with an explanation if it ends before."""
 
         def look() -> Any:
             ended = of is not None and of.process.poll() is not None
@@ -239,13 +239,13 @@ class Study:
         return found
 
     def explain(self) -> str:
-        """All that helps to understand a failure: the queue, the commands, `bench status`, the ends of the logs."""
+        """State of everything at a failure: the queue, the commands, `bench status`, the ends of the logs."""
         parts = [("squeue", self._output("squeue", "--states=all", "--array"))]
         parts += [("sinfo", self._output("sinfo", "-N"))]
         parts += [(" ".join(map(str, one.process.args[2:])), one.output) for one in self.commands]  # type: ignore[index]
         status = [sys.executable, "-m", "bench.cli", "status", "--results", str(self.results)]
         parts += [("bench status", self._output(*status))]
-        logs = [*self.results.glob("runs/*/log.txt"), *self.results.glob("jobs/*/*/*_log.*")]
+        logs = [*self.results.glob("runs/*/log.txt"), *self.results.glob("jobs/**/*_log.*")]
         parts += [(str(path), path.read_text(errors="replace")) for path in sorted(logs)]
         parts += [(str(path), path.read_text()) for path in sorted(self.results.glob("ledger/*/*.json"))]
         return "\n".join(f"── {name}\n{tail(text)}" for name, text in parts)

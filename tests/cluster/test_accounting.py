@@ -1,4 +1,4 @@
-"""Jobs that ended long ago, on clusters with and without accounting: noticed on both, explained where SLURM can."""
+"""Jobs that ended long ago, on clusters with and without accounting: noticed on both, explained where sacct answers."""
 
 from __future__ import annotations
 
@@ -71,6 +71,6 @@ def test_jobs_that_ended_unseen_are_noticed_and_explained(either, study):
     assert reason.startswith(f"lost: job {killed_in['job']} {why}; see ") and reason.endswith("_log.err.")
     assert set(map(tuple, reasons.values())) == {()}  # the other one had saved its state: nothing was lost
     log = (one.results / "runs" / ended / "log.txt").read_text()
-    assert "interrupted: asked to stop after step" in log and " goes on: " in log
+    assert "interrupted: asked to stop after step" in log and " continues: " in log
     assert sorted(one.given().values()) == [1, 2, 2, 2]
     assert one.live_jobs() == [] and leftovers(one.results) == []

@@ -29,7 +29,7 @@ def test_the_quick_grid_spreads_over_both_nodes(cluster, study):
     assert all(found.attempts == [] for found in records)
     origins = [found.provenance or {} for found in records]
     assert {origin["node"] for origin in origins} == {"node1", "node2"}
-    assert {origin["cuda_visible_devices"] for origin in origins} == {"0"}
+    assert {origin["cuda_visible_devices"] for origin in origins} == {None}  # --device cpu requests no GPU
     assert {origin["slurm_restart_count"] for origin in origins} == {0}
     jobs = {origin["slurm_job_id"] for origin in origins}
     assert jobs <= set(one.queue()) and len(jobs) == 7  # 26 runs in jobs of four
