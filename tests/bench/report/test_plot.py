@@ -1,7 +1,10 @@
-"""Plots: what is drawn where, and that both formats are written."""
+"""Plots: positions of points and lines, and files that are the same in every environment."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,11 +16,11 @@ from PIL import Image
 
 from bench.errors import BenchError
 from bench.grid import CLASSICAL
-from bench.report import plot
+from bench.report import canvas, plot
 from bench.report.axis import cost_axis
 from bench.report.frame import baseline_frame, leaderboard_frame, record_frame
 from bench.report.section import Section, sections
-from bench.results.record import RunRecord
+from bench.results.record import RunRecord, write
 
 PQ = {"zero_shot": 0.30, "decoder_only": 0.40, "lora_qv": 0.52, "adapter": 0.50, "full": 0.60}
 
@@ -33,12 +36,12 @@ def records(**changes: object) -> list[RunRecord]:
     return rows
 
 
-def found(rows: list[RunRecord]) -> list[Section]:
+def sections_of(rows: list[RunRecord]) -> list[Section]:
     return sections(leaderboard_frame(record_frame(rows)), baseline_frame())
 
 
 def points(panel: object) -> dict[str, tuple[float, float]]:
-    """Cell → position of its marker."""
+    """Return the position of the marker of each row, by its id."""
     return {
         container.get_label(): tuple(float(v[0]) for v in container.lines[0].get_data())
         for container in panel.containers  # type: ignore[attr-defined]
@@ -46,7 +49,7 @@ def points(panel: object) -> dict[str, tuple[float, float]]:
 
 
 def test_both_formats_are_written_under_a_name_with_dataset_and_digest(tmp_path: Path) -> None:
-    paths = plot.pareto(found(records()), tmp_path / "figures" / "pareto")
+    paths = plot.pareto(sections_of(records()), tmp_path / "figures" / "pareto")
     name = "pareto_nuinsseg_0123456789ab_2-folds-19"
     assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg"]
     assert Image.open(paths[0]).size == (2100, 930)
@@ -55,30 +58,87 @@ def test_both_formats_are_written_under_a_name_with_dataset_and_digest(tmp_path:
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
-    first = [path.read_bytes() for path in plot.pareto(found(records()), tmp_path / "a")]
-    again = [path.read_bytes() for path in plot.pareto(found(records()), tmp_path / "a")]
+    first = [path.read_bytes() for path in plot.pareto(sections_of(records()), tmp_path / "a")]
+    again = [path.read_bytes() for path in plot.pareto(sections_of(records()), tmp_path / "a")]
     assert first == again
 
 
+ENVIRONMENTS = {
+    "notebook backend that is not installed": {"MPLBACKEND": "module://no_such_package.backend_inline"},
+    "unknown backend": {"MPLBACKEND": "nonsense"},
+    "settings that can't be written": {"MPLCONFIGDIR": os.devnull},
+    "home that can't be written": {"HOME": f"{os.devnull}/home"},
+}
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS.values(), ids=ENVIRONMENTS)
+def test_plots_are_drawn_the_same_whatever_the_environment_says(tmp_path: Path, environment: dict[str, str]) -> None:
+    for one in records():
+        write(tmp_path, one)
+    # A matplotlibrc in the current folder would change how every figure looks.
+    (tmp_path / "matplotlibrc").write_text("figure.facecolor: red\nsvg.fonttype: none\nbackend: QtAgg\n")
+    command = [sys.executable, "-m", "bench.cli", "plot", "--results", str(tmp_path)]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MPL", "XDG"))}
+    variables = {**inherited, **environment, "PYTHONPATH": str(Path(__file__).parents[3])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    paths = [Path(line) for line in done.stdout.splitlines()]
+    assert [path.suffix for path in paths] == [".png", ".svg"]
+    expected = plot.pareto(sections_of(records()), tmp_path / "expected")
+    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in expected]
+
+
+def test_matplotlib_starts_without_home_and_passwd_entry() -> None:
+    script = """
+import pwd
+
+def no_entry(uid):
+    raise KeyError(uid)
+
+pwd.getpwuid = no_entry
+from bench.report import canvas
+
+print(canvas.load_seaborn().__name__)
+"""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("MPL", "XDG", "HOME"))}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, env=variables)
+    assert (done.stdout, done.stderr) == ("seaborn\n", "")
+
+
+def test_the_variable_of_the_backend_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "svg")
+    canvas.load_seaborn()
+    assert os.environ["MPLBACKEND"] == "svg"
+    monkeypatch.delenv("MPLBACKEND")
+    canvas.load_seaborn()
+    assert "MPLBACKEND" not in os.environ
+
+
+def test_no_published_lines_beside_made_up_images() -> None:
+    (section,) = sections_of(records(dataset="synthetic"))
+    assert "Dual decoder U-Net" not in {line.get_label() for line in plot.draw(section).axes[0].lines}
+    texts = "\n".join(text.get_text() for text in plot.draw(section).texts)
+    assert "Grey lines" not in texts
+
+
 def test_points_stand_at_their_values() -> None:
-    (section,) = found(records())
+    (section,) = sections_of(records())
     panels = plot.draw(section).axes
     assert [panel.get_title(loc="left") for panel in panels] == ["PQ, %", "AJI, %", "Dice, %"]
     drawn = points(panels[0])
     assert len(drawn) == 5  # the classical row is a line
     rows = section.rows.set_index("cell")
-    for cell, (x, y) in drawn.items():
-        assert y == pytest.approx(100 * rows.loc[cell, "pq_mean"])
-        if rows.loc[cell, "strategy"] != "zero_shot":
-            assert x == rows.loc[cell, "parameters_trainable"]
+    for row, (x, y) in drawn.items():
+        assert y == pytest.approx(100 * rows.loc[row, "pq_mean"])
+        if rows.loc[row, "strategy"] != "zero_shot":
+            assert x == rows.loc[row, "parameters_trainable"]
     assert {y for _, y in points(panels[2]).values()} == {80.0}
 
 
 def test_zero_trainable_parameters_stand_left_of_a_marked_break() -> None:
-    (section,) = found(records())
+    (section,) = sections_of(records())
     panel = plot.draw(section).axes[0]
-    cell = section.rows.set_index("strategy").loc["zero_shot", "cell"]
-    x, _ = points(panel)[cell]
+    x, _ = points(panel)[section.rows.set_index("strategy").loc["zero_shot", "cell"]]
     assert x == panel.get_xticks()[0]
     assert panel.get_xticklabels()[0].get_text() == "0"
     left, right = panel.get_xlim()
@@ -88,7 +148,7 @@ def test_zero_trainable_parameters_stand_left_of_a_marked_break() -> None:
 
 
 def test_error_bars_are_one_sd() -> None:
-    (section,) = found(records())
+    (section,) = sections_of(records())
     container = plot.draw(section).axes[0].containers[0]
     ((low, high),) = [segment[:, 1] for segment in container.lines[2][0].get_segments()]
     sd = 100 * np.std([0.59, 0.61], ddof=1)
@@ -96,14 +156,14 @@ def test_error_bars_are_one_sd() -> None:
 
 
 def test_reference_lines_are_the_comparable_baselines_and_the_classical_row() -> None:
-    (section,) = found(records())
+    (section,) = sections_of(records())
     lines = {line.get_label(): line.get_ydata() for line in plot.draw(section).axes[0].lines}
     assert set(lines["Dual decoder U-Net"]) == {51.3}
     assert set(lines[CLASSICAL]) == {45.0}
     assert not any("LoRA" in str(name) for name in lines)
 
 
-def test_the_front_leaves_out_what_is_beaten() -> None:
+def test_the_front_leaves_out_rows_that_a_cheaper_one_beats() -> None:
     rows = pd.DataFrame(
         {
             "x": [0, 10, 10, 20, 30, 40],
@@ -115,7 +175,7 @@ def test_the_front_leaves_out_what_is_beaten() -> None:
 
 
 def test_the_front_is_drawn_as_steps() -> None:
-    (section,) = found(records())
+    (section,) = sections_of(records())
     panel = plot.draw(section).axes[0]
     (front,) = [line for line in panel.lines if line.get_label() == "Pareto front"]
     # adapter costs more than lora_qv and scores less
@@ -124,7 +184,7 @@ def test_the_front_is_drawn_as_steps() -> None:
 
 
 def test_incomplete_rows_are_hollow() -> None:
-    (section,) = found(records()[:-3])  # without the classical row and the last fold of full
+    (section,) = sections_of(records()[:-3])  # without the classical row and the last fold of full
     container = {c.get_label(): c for c in plot.draw(section).axes[0].containers}
     for _, row in section.rows.iterrows():
         if row["n_ok"]:
@@ -133,15 +193,15 @@ def test_incomplete_rows_are_hollow() -> None:
 
 
 def test_random_weights_are_in_the_title() -> None:
-    (section,) = found(records(weights="random"))
+    (section,) = sections_of(records(weights="random"))
     assert plot.draw(section).get_suptitle().endswith("· RANDOM WEIGHTS")
-    (section,) = found(records())
+    (section,) = sections_of(records())
     assert "RANDOM" not in plot.draw(section).get_suptitle()
 
 
 @pytest.mark.parametrize(("x", "label"), [("latency", "latency, ms"), ("memory", "peak memory, GiB")])
 def test_other_costs(x: str, label: str) -> None:
-    (section,) = found(records())
+    (section,) = sections_of(records())
     panel = plot.draw(section, x=x).axes[0]
     assert panel.get_xlabel().startswith(label)
     row = section.rows.set_index("strategy").loc["full"]
@@ -151,7 +211,7 @@ def test_other_costs(x: str, label: str) -> None:
 
 def test_rows_that_cannot_be_drawn_are_named() -> None:
     lost = [record(run(strategy="lora_all_linear", n_splits=2), status="failed", reason="x", official=False)]
-    (section,) = found(records() + lost)
+    (section,) = sections_of(records() + lost)
     texts = "\n".join(text.get_text() for text in plot.draw(section).texts)
     assert "Not drawn, without scores or parameters: mobile_sam lora_all_linear." in texts
     assert "on other images: for orientation only" in texts
@@ -161,17 +221,17 @@ def test_points_that_look_alike_get_their_settings_written() -> None:
     twins = [
         record(run(fold=fold, n_splits=2, options={"rank": rank}), official=False) for rank in (4, 8) for fold in (1, 2)
     ]
-    (section,) = found(twins)
+    (section,) = sections_of(twins)
     texts = [text.get_text() for text in plot.draw(section).axes[0].texts]
     assert {"strategy.rank=4", "strategy.rank=8"} <= set(texts)
 
 
 def test_an_unknown_cost_and_no_rows_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="unknown cost 'time'; known: parameters, latency, memory"):
-        plot.pareto(found(records()), tmp_path / "a", x="time")
+        plot.pareto(sections_of(records()), tmp_path / "a", x="time")
     lost = [record(run(n_splits=1), status="failed", reason="x")]
     with pytest.raises(BenchError, match="no record has both scores and parameters"):
-        plot.pareto(found(lost), tmp_path / "a")
+        plot.pareto(sections_of(lost), tmp_path / "a")
 
 
 def test_labels_are_spread_evenly_and_stay_below_the_top() -> None:
