@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bench.grid import CLASSICAL
 from bench.results import record
 from bench.slurm import client, nodes
 from bench.slurm.profile import ClusterProfile, load_profile, profile_for_device
 from bench.submission.results_folder import check_writable
-from registry import atomic, backbones, weights
+from registry import atomic
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,18 +48,13 @@ def dry_run(prepared: Prepared, *, console: Console) -> int:
     """Print the costs and, where SLURM is used, write what `sbatch` would be given.
 
     Returns:
-        The exit code: 2 if something is still to be fetched, or a checkpoint is not the official one.
+        The exit code: 2 if something is still to be fetched.
     """
-    from rich.markup import escape
-
     from bench.submission import submit
 
     results = prepared.results
     costs = show_costs(prepared, console=console)
-    wrong = _wrong_checkpoints(prepared)
-    for sentence in wrong:
-        console.print(f"[red]error:[/] {escape(sentence)}", highlight=False, soft_wrap=True)
-    code = 2 if prepared.absent or wrong else 0
+    code = 2 if prepared.absent else 0
     if prepared.executor != "slurm":
         console.print("No SLURM is used here, so there are no sbatch files.", highlight=False)
         return code
@@ -81,12 +75,3 @@ def _unservable(profile: ClusterProfile, costs: CostSummary) -> list[str]:
     longest = max((array.time_limit_min for array in costs.arrays), default=0)
     problem = nodes.time_limit_problem(profile, longest, groups)
     return nodes.problems(profile, groups) + ([problem] if problem else [])
-
-
-def _wrong_checkpoints(prepared: Prepared) -> list[str]:
-    """Checkpoints that are there and are not the official files; read whole, which takes seconds for each gigabyte."""
-    names = dict.fromkeys(
-        run.backbone for run in prepared.pending if run.weights == "official" and run.backbone != CLASSICAL
-    )
-    checked = [weights.check(backbones.card(name), prepared.weights_folder) for name in names]
-    return [f"checkpoint {status.path}: {status.detail}" for status in checked if status.state == "wrong digest"]
