@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from registry import cache_dir
+from registry import cache_dir, digests
 from registry.atomic import write_text
 from registry.card import Card, Checkpoint
+from registry.checkpoint_kind import wrong_content
 from registry.download import download
 from registry.errors import WeightsError
 
@@ -25,45 +24,52 @@ MIRROR = "BENCH_WEIGHTS_MIRROR"
 
 @dataclass(frozen=True)
 class Status:
-    """What `check` found.
+    """Result of `check`.
 
     Attributes:
         name: the backbone.
-        path: where its file stands, or would stand.
+        path: its file, there or not.
         state: ``"unverified"`` where neither the card nor an earlier download knows a digest.
         detail: one sentence for the user.
     """
 
     name: str
     path: Path
-    state: Literal["ok", "missing", "wrong digest", "unverified"]
+    state: Literal["ok", "missing", "unreadable", "not a checkpoint", "wrong digest", "unverified"]
     detail: str
+
+    @property
+    def usable(self) -> bool:
+        """True for a file that may be loaded."""
+        return self.state in ("ok", "unverified")
 
 
 def path(card: Card, folder: Path | None = None) -> Path:
-    """Path of a backbone's official file once it is fetched.
+    """Return the path of a backbone's official file once it is fetched.
 
     Raises:
         WeightsError: a backbone without official weights.
+        CacheDirError: no folder is given, and there is none for the cache.
     """
     return (cache_dir.weights() if folder is None else Path(folder)) / _checkpoint(card).filename
 
 
 def fetch(card: Card, folder: Path | None = None, progress: bool = True) -> Path:
-    """The verified official file, downloaded if it isn't there.
+    """Return the verified official file, downloaded if it isn't there.
 
-    A download that broke off is continued. Where the authors publish no digest, the first download is trusted
-    and its sha256 is written to a side file, to which later ones are held. The environment variable
-    ``BENCH_WEIGHTS_MIRROR`` replaces everything of the URL but the file's name.
+    A download that broke off is continued. Where the authors publish no digest, the first download is trusted, unless
+    it can't be a checkpoint, and its sha256 is written to a side file, with which later ones are compared. The
+    environment variable ``BENCH_WEIGHTS_MIRROR`` replaces everything of the URL but the file's name.
 
     Args:
         card: of a backbone.
-        folder: where files are kept; `cache_dir.weights()` by default.
+        folder: the folder of the files; `cache_dir.weights()` by default.
         progress: draw a progress bar on the terminal.
 
     Raises:
-        WeightsError: no official weights, a broken download, or a file that is not the official one; that
-            file is kept aside under a name that ends in ``.rejected``.
+        WeightsError: no official weights, a broken download, or a file that is not the official one; that file is
+            kept aside under a name that ends in ``.rejected``.
+        CacheDirError: no folder is given, and there is none for the cache.
     """
     import pooch
 
@@ -79,27 +85,44 @@ def fetch(card: Card, folder: Path | None = None, progress: bool = True) -> Path
     else:
         _verify(checkpoint, target, target)
     if _expected(checkpoint, target) is None:
-        write_text(_side_file(target), f"{digest(target)}  {target.name}\n")
+        write_text(_side_file(target), f"{digests.compute(target, 'sha256')}  {target.name}\n")
     return target
 
 
 def check(card: Card, folder: Path | None = None) -> Status:
     """Tell whether a backbone's file is there and is the official one; changes nothing.
 
-    A process reads a file once, and again when it has changed.
+    A file is read once, and again when it has changed (see `digests.of`).
+
+    Raises:
+        WeightsError: a backbone without official weights.
+        CacheDirError: no folder is given, and there is none for the cache.
     """
-    checkpoint, target = _checkpoint(card), path(card, folder)
+    target = path(card, folder)
+    try:
+        return _status(card, _checkpoint(card), target)
+    except OSError as error:
+        return Status(card.name, target, "unreadable", f"{error.strerror or error}; mend its permissions or its disk")
+
+
+def _status(card: Card, checkpoint: Checkpoint, target: Path) -> Status:
+    fetch_command = f"run `bench weights fetch {card.name}`"
+    if not target.exists():
+        return Status(card.name, target, "missing", fetch_command)
     if not target.is_file():
-        return Status(card.name, target, "missing", f"run `bench weights fetch {card.name}`")
-    expected = _expected(checkpoint, target)
+        return Status(card.name, target, "not a checkpoint", f"is a folder; move it away and {fetch_command}")
+    expected, wrong = _expected(checkpoint, target), wrong_content(target, checkpoint.member)
     if expected is None:
-        return Status(card.name, target, "unverified", f"no digest is published; sha256 {digest(target)}")
+        if wrong:
+            return Status(card.name, target, "not a checkpoint", f"{wrong}; move it away and {fetch_command}")
+        return Status(card.name, target, "unverified", f"no digest is published; sha256 {digests.of(target)}")
     source = "as published" if checkpoint.sha256 or checkpoint.git_blob_sha1 else "as at the first download"
-    found = _unless_known(expected.measure, target)
+    found = digests.of(target, expected.kind)
     if found == expected.value:
         return Status(card.name, target, "ok", f"{expected.kind} {source}")
-    size = f"{target.stat().st_size:,} bytes, {expected.kind} {found} instead of {expected.value}"
-    return Status(card.name, target, "wrong digest", f"{size}; move it away and run `bench weights fetch {card.name}`")
+    detail = f"{target.stat().st_size:,} bytes, {expected.kind} {found} instead of {expected.value}"
+    detail += f"; the file {wrong}" if wrong else ""
+    return Status(card.name, target, "wrong digest", f"{detail}; move it away and {fetch_command}")
 
 
 def load(sam: Sam, entry: Backbone, path: Path, candidates: Iterable[Backbone] = ()) -> None:
@@ -130,48 +153,10 @@ def load(sam: Sam, entry: Backbone, path: Path, candidates: Iterable[Backbone] =
     sam.load_state_dict(given)
 
 
-def digest(path: Path) -> str:
-    """sha256 of a file, in hexadecimal digits. A process reads a file once, and again when it has changed."""
-    return _unless_known(_sha256, Path(path))
-
-
-def git_blob_sha1(path: Path) -> str:
-    """The sha1 under which git stores a file, in hexadecimal digits; read as rarely as by `digest`."""
-    return _unless_known(_blob_sha1, Path(path))
-
-
-def _unless_known(measure: Callable[[Path], str], file: Path) -> str:
-    found = file.stat()
-    # With the time of any change of the inode: a modification time that was copied deceives nobody.
-    version = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    return _measured(measure, file, version)
-
-
-@lru_cache(maxsize=64)
-def _measured(measure: Callable[[Path], str], file: Path, version: tuple[int, ...]) -> str:
-    """Runs that share a process share a checkpoint, which may be gigabytes on a slow file system."""
-    return measure(file)
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
-def _blob_sha1(file: Path) -> str:
-    with file.open("rb") as opened:
-        # Not a signature: it is what the repository vouches with.
-        blob = hashlib.sha1(b"blob %d\0" % file.stat().st_size, usedforsecurity=False)
-        while chunk := opened.read(1 << 20):
-            blob.update(chunk)
-    return blob.hexdigest()
-
-
 @dataclass(frozen=True)
 class _Digest:
-    kind: str
+    kind: digests.Kind
     value: str
-    measure: Callable[[Path], str]
 
 
 def _checkpoint(card: Card) -> Checkpoint:
@@ -191,36 +176,43 @@ def _side_file(target: Path) -> Path:
 
 def _expected(checkpoint: Checkpoint, target: Path) -> _Digest | None:
     if checkpoint.sha256:
-        return _Digest("sha256", checkpoint.sha256, _sha256)
+        return _Digest("sha256", checkpoint.sha256)
     if checkpoint.git_blob_sha1:
-        return _Digest("git blob sha1", checkpoint.git_blob_sha1, _blob_sha1)
+        return _Digest("git blob sha1", checkpoint.git_blob_sha1)
     side = _side_file(target)
-    return _Digest("sha256", side.read_text().split()[0], _sha256) if side.exists() else None
+    words = side.read_text(encoding="utf-8").split() if side.exists() else []
+    return _Digest("sha256", words[0]) if words else None
 
 
 def _downloader(checkpoint: Checkpoint, target: Path, progress: bool) -> Callable[[str, str, object], None]:
-    """A pooch downloader that resumes, and verifies before pooch moves the file to its place."""
+    """Return a pooch downloader that resumes, and verifies before pooch moves the file to its place."""
 
     def fill(url: str, output_file: str, _pooch: object) -> None:
         part = target.with_name(f"{target.name}.part")
         download(url, part, progress=progress)
-        _verify(checkpoint, part, target)
+        _verify(checkpoint, part, target, url)
         part.replace(output_file)
 
     return fill
 
 
-def _verify(checkpoint: Checkpoint, file: Path, target: Path) -> None:
-    """Refuse a file whose digest is wrong, and keep it aside. Its bytes are read, whatever was read before."""
-    expected = _expected(checkpoint, target)
-    found = expected.measure(file) if expected else None
-    if expected is None or found == expected.value:
+def _verify(checkpoint: Checkpoint, file: Path, target: Path, url: str | None = None) -> None:
+    """Refuse a file that is not the official one, and keep it aside. Its bytes are read, whatever was read before."""
+    expected, wrong = _expected(checkpoint, target), wrong_content(file, checkpoint.member)
+    reasons = [f"it {wrong}"] if wrong else []
+    if expected:
+        found = digests.compute(file, expected.kind)
+        if found == expected.value:
+            return
+        length = f" of {checkpoint.size_bytes:,}" if checkpoint.size_bytes else ""
+        size = f"{file.stat().st_size:,}{length} bytes"
+        reasons.append(f"its {expected.kind} is {found}, not {expected.value} ({size}: truncated, or another file)")
+    if not reasons:
         return
-    rejected, size = target.with_name(f"{target.name}.rejected"), file.stat().st_size
+    rejected = target.with_name(f"{target.name}.rejected")
     file.replace(rejected)
-    length = f" of {checkpoint.size_bytes:,}" if checkpoint.size_bytes else ""
+    source = f" If {url} does not give the file, download it in a browser, or set {MIRROR}." if wrong and url else ""
     raise WeightsError(
-        f"{target.name} was refused: its {expected.kind} is {found}, not {expected.value} ({size:,}{length} "
-        f"bytes: truncated, or another file). It is kept aside as {rejected}; run the same again to download "
-        "it anew."
+        f"{target.name} was refused: {'; '.join(reasons)}. It is kept aside as {rejected}; run the same again to "
+        f"download it anew.{source}"
     )

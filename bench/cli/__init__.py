@@ -68,19 +68,20 @@ def run(
     """
     from bench.submission import prepare, preview
 
-    prepared = prepare.prepare(
-        grid,
-        assignments=overrides or (),
-        only=only or (),
-        data=data,
-        weights_folder=weights,
-        results=results,
-        cluster=cluster.value,
-        device=device.value,
-        profile=profile,
-        ahead=dry_run,
-        plugins=plugins or (),
-    )
+    with console().status("checking images and checkpoints"):
+        prepared = prepare.prepare(
+            grid,
+            assignments=overrides or (),
+            only=only or (),
+            data=data,
+            weights_folder=weights,
+            results=results,
+            cluster=cluster.value,
+            device=device.value,
+            profile=profile,
+            ahead=dry_run,
+            plugins=plugins or (),
+        )
     if dry_run:
         raise typer.Exit(preview.dry_run(prepared, console=console()))
     raise typer.Exit(prepare.run(prepared, console=console(), workers=workers, detach=detach))
@@ -104,18 +105,19 @@ def plan(
     """
     from bench.submission import prepare, preview
 
-    prepared = prepare.prepare(
-        grid,
-        assignments=overrides or (),
-        only=only or (),
-        data=data,
-        weights_folder=weights,
-        results=results,
-        device=device.value,
-        profile=profile,
-        ahead=True,
-        plugins=plugins or (),
-    )
+    with console().status("checking images and checkpoints"):
+        prepared = prepare.prepare(
+            grid,
+            assignments=overrides or (),
+            only=only or (),
+            data=data,
+            weights_folder=weights,
+            results=results,
+            device=device.value,
+            profile=profile,
+            ahead=True,
+            plugins=plugins or (),
+        )
     preview.show_costs(prepared, console=console())
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from registry.sam import Sam
     from registry.weights import Status
 
-MARKS = {"ok": "green", "missing": "yellow", "unverified": "yellow", "wrong digest": "red"}
+MARKS = {"ok": "green", "missing": "yellow", "unverified": "yellow"}
 
 
 def listing(kind: str) -> Table:
@@ -147,7 +147,7 @@ def weights_report(statuses: Iterable[Status]) -> Table:
     for status in statuses:
         table.add_row(
             status.name,
-            f"[{MARKS.get(status.state, 'white')}]{status.state}[/]",
+            f"[{MARKS.get(status.state, 'red')}]{status.state}[/]",
             escape(str(status.path)),
             escape(status.detail),
         )

@@ -96,6 +96,7 @@ def weights_check(backbones: Backbones = None, weights: Weights = None, plugins:
     from registry import weights as checkpoints
 
     plugin_files.load(plugins or ())
-    statuses = [checkpoints.check(card, weights) for card in catalog.cards_with_checkpoint(backbones or ())]
+    with console().status("reading checkpoints"):
+        statuses = [checkpoints.check(card, weights) for card in catalog.cards_with_checkpoint(backbones or ())]
     console().print(catalog.weights_report(statuses))
-    raise typer.Exit(1 if any(status.state in ("missing", "wrong digest") for status in statuses) else 0)
+    raise typer.Exit(1 if not all(status.usable for status in statuses) else 0)

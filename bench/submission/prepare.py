@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import ClusterError, PlanError
-from bench.grid import CLASSICAL, Grid, Run
+from bench.grid import Grid, Run
 from bench.planning import fresh_process, overrides, plan, selection
 from bench.planning.plan import Plan
 from bench.results import plans, record
@@ -17,12 +17,11 @@ from bench.results.plans import SavedPlan
 from bench.results.record import RunRecord
 from bench.slurm import nodes
 from bench.slurm.profile import load_profile, profile_for_device
-from bench.submission import images
+from bench.submission import checkpoints, images
 from bench.submission.executor import Executor, check_detachable, choose_executor
 from bench.submission.images import DatasetImages
 from bench.submission.results_folder import check_writable
 from bench.worker import provenance
-from registry import backbones, weights
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -108,7 +107,9 @@ def prepare(
         raise PlanError([*problems, *error.problems]) from None
     problems += fresh_process.problems(plan.names_used(grid), planned.plugins)
     problems += _fold_problems(grid, dataset)
-    (absent if ahead else problems).extend(_missing_weights(planned.runs, weights_folder))
+    unusable = checkpoints.problems(planned.runs, weights_folder)
+    (absent if ahead else problems).extend(unusable.absent)
+    problems += unusable.wrong
     executor, executor_problems = _executor(cluster, profile, device)
     problems += executor_problems
     if problems:
@@ -222,20 +223,6 @@ def _grid(
     except PlanError as error:
         problems += error.problems
     return grid, problems
-
-
-def _missing_weights(runs: Sequence[Run], folder: Path | None) -> list[str]:
-    needed = dict.fromkeys(r.backbone for r in runs if r.weights == "official" and r.backbone != CLASSICAL)
-    missing = [name for name in needed if not weights.path(backbones.card(name), folder).is_file()]
-    if not missing:
-        return []
-    titles = ", ".join(
-        f"{name} ({checkpoint.filename})" for name in missing if (checkpoint := backbones.card(name).checkpoint)
-    )
-    return [
-        f"no checkpoint for {titles} in {weights.path(backbones.card(missing[0]), folder).parent}; "
-        f"run `bench weights fetch {' '.join(missing)}`, pass --weights DIR, or --set weights=random."
-    ]
 
 
 def _has_gpu() -> bool:

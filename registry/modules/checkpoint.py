@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from registry.card import Card
+from registry.checkpoint_kind import is_pickle, wrong_content
 from registry.contract import Backbone
 from registry.errors import WeightsError
 
@@ -25,23 +26,30 @@ def read(path: Path, card: Card) -> dict[str, Tensor]:
 
     Raises:
         WeightsError: no file, a file that torch can't read or that holds code, or no tensors in it.
+        OSError: the file can't be opened.
     """
     path = Path(path)
     if not path.is_file():
         found = "is a folder" if path.is_dir() else "does not exist"
         raise WeightsError(f"{path} {found}; give the file, or fetch it with `bench weights fetch {card.name}`.")
+    with path.open("rb"):  # a denied permission is no damage
+        pass
     try:
         file = _open(path, card)
         # Mapped, a file that another run of this node read already costs no copy, and a large one no memory of its own.
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=_can_be_mapped(file))
-    except pickle.UnpicklingError as error:
-        if _CODE.search(str(error)):
+    except Exception as error:  # whatever damaged bytes lead the reader into
+        if wrong := wrong_content(path, card.checkpoint.member if card.checkpoint else None):
+            raise WeightsError(
+                f"{path} {wrong}. Fetch the official file with `bench weights fetch {card.name}`."
+            ) from error
+        # "Unsupported operand" is said of noise too.
+        holds_pickle = isinstance(error, pickle.UnpicklingError) and (zipfile.is_zipfile(path) or is_pickle(path))
+        if holds_pickle and _CODE.search(str(error)):
             raise WeightsError(
                 f"{path} was refused: it holds code, or objects that only code can rebuild. "
                 f"Nothing was executed. Fetch the official file with `bench weights fetch {card.name}`."
             ) from error
-        raise _unreadable(path, card, error) from error
-    except Exception as error:  # whatever damaged bytes lead the reader into
         raise _unreadable(path, card, error) from error
     nested = card.checkpoint.nested_key if card.checkpoint else None
     if nested and isinstance(content, Mapping) and isinstance(content.get(nested), Mapping):

