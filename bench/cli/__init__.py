@@ -68,20 +68,24 @@ def run(
     """
     from bench.submission import prepare, preview
 
-    with console().status("checking images and checkpoints"):
-        prepared = prepare.prepare(
-            grid,
-            assignments=overrides or (),
-            only=only or (),
-            data=data,
-            weights_folder=weights,
-            results=results,
-            cluster=cluster.value,
-            device=device.value,
-            profile=profile,
-            ahead=dry_run,
-            plugins=plugins or (),
-        )
+    try:
+        with console().status("checking images and checkpoints"):
+            prepared = prepare.prepare(
+                grid,
+                assignments=overrides or (),
+                only=only or (),
+                data=data,
+                weights_folder=weights,
+                results=results,
+                cluster=cluster.value,
+                device=device.value,
+                profile=profile,
+                ahead=dry_run,
+                plugins=plugins or (),
+            )
+    except KeyboardInterrupt:
+        console().print("Stopped: nothing was started.")
+        raise typer.Exit(130) from None
     if dry_run:
         raise typer.Exit(preview.dry_run(prepared, console=console()))
     raise typer.Exit(prepare.run(prepared, console=console(), workers=workers, detach=detach))
@@ -177,6 +181,8 @@ def main() -> None:
 
 def _file_error(error: OSError) -> str:
     """Return an error of the file system in words, with what to do."""
+    if isinstance(error, FileNotFoundError) and error.filename is None:  # of getcwd
+        return "the current folder was removed: change to another one, or give absolute paths (--results DIR)."
     text = f"{names.shown(error.filename)}: {error.strerror}." if error.filename else f"{error.strerror}."
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return text + " What is done is kept: make room, and give the same command again."

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.grid import Run
@@ -31,6 +32,7 @@ def start_workers(
     """
     import submitit
 
+    _leave_removed_folder(settings.results)
     # A folder of its own: local job numbers are process numbers, which are used again. Without %j in it, since
     # submitit's local controller makes the folder before it knows the number.
     folder = settings.results / "jobs" / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:6]}"
@@ -55,6 +57,14 @@ def start_workers(
             ]
     finally:
         signal.signal(signal.SIGINT, previous)
+
+
+def _leave_removed_folder(results: Path) -> None:
+    """Change to the results folder if the current one was removed: no process can load MKL there, and all would die."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        os.chdir(results)
 
 
 def stop(jobs: Sequence[Any], again_s: float = 1.0) -> None:

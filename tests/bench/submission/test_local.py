@@ -15,7 +15,6 @@ from bench.submission import follow, local
 from bench.worker import code
 from bench.worker.settings import WorkerSettings
 
-ENVIRONMENT = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONSAFEPATH")}
 WAIT_WHILE_DECODING = """
 import sys, threading
 from bench import cli
@@ -30,6 +29,12 @@ cli.main()
 """
 
 
+def _environment() -> dict[str, str]:
+    """Variables under which the code of this test process is found, in any folder."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
+    return {**kept, "PYTHONPATH": str(Path(code.__file__).resolve().parents[2])}
+
+
 def words(grid: Path, data: Path, results: Path, cluster: str) -> list[str]:
     places = ["--grid", str(grid), "--data", str(data), "--results", str(results)]
     return ["run", *places, "--only", "backbone=classical", "--only", "fold=1", "--cluster", cluster, "--device", "cpu"]
@@ -42,9 +47,7 @@ def test_workers_started_in_a_folder_of_decoys_run_the_code_that_started_them(tm
     (decoy / "torch.py").write_text("raise SystemExit('the wrong torch')\n")
     # -P, as the installed `bench` does: the current folder is not on the path of the command itself.
     command = [sys.executable, "-P", "-m", "bench.cli", *words(tiny_grid, tiny_data, results, "local")]
-    if (source := str(Path(code.__file__).resolve().parents[2])) not in sys.path:
-        ENVIRONMENT["PYTHONPATH"] = source
-    done = subprocess.run(command, cwd=decoy, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=decoy, env=_environment(), capture_output=True, text=True, check=False)
     assert "1 of 1 runs are done, 0 failed" in done.stdout, done.stdout + done.stderr
     (left,) = record.read_all(results)
     recorded = (left.provenance or {})["code"]
@@ -54,7 +57,7 @@ def test_workers_started_in_a_folder_of_decoys_run_the_code_that_started_them(tm
 
 def test_ctrl_c_while_nothing_has_to_be_saved_is_acknowledged_and_ends_the_command(tmp_path, tiny_grid, tiny_data):
     command = [sys.executable, "-c", WAIT_WHILE_DECODING, *words(tiny_grid, tiny_data, tmp_path / "results", "inline")]
-    with subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, env=_environment(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         while process.stdout.readline() != "decoding\n":
             assert process.poll() is None
@@ -91,3 +94,12 @@ def test_local_workers_are_signalled_when_the_command_is_interrupted(tmp_path, m
 def test_every_local_worker_gets_a_gpu_that_the_user_may_use(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert local.visible_gpus() == ["2", "3"]
+
+
+def test_workers_of_a_command_whose_current_folder_was_removed_still_work(tmp_path, tiny_grid, tiny_data):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    script = "import os, sys; from bench import cli; os.rmdir(os.getcwd()); cli.main()"
+    command = [sys.executable, "-c", script, *words(tiny_grid, tiny_data, tmp_path / "results", "local")]
+    done = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False)
+    assert "1 of 1 runs are done, 0 failed" in done.stdout, done.stdout + done.stderr
