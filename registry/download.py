@@ -32,8 +32,8 @@ def download(url: str, part: Path, *, progress: bool = True) -> None:
     """
     import requests
 
-    part.parent.mkdir(parents=True, exist_ok=True)
     try:
+        part.parent.mkdir(parents=True, exist_ok=True)
         with _locked(part) as file:
             if not _continue(url, file, progress=progress):
                 file.truncate(0)
@@ -46,7 +46,10 @@ def download(url: str, part: Path, *, progress: bool = True) -> None:
         )
         raise WeightsError(f"the download of {url} broke off: {error}.{kept}") from error
     except OSError as error:
-        raise WeightsError(f"{part} could not be written: {error}. Make room, then run the same again.") from error
+        raise WeightsError(
+            f"{part} could not be written: {error.strerror or error}. Make room or mend the permissions of its folder "
+            "and run the same again, or name another folder with --weights."
+        ) from error
 
 
 def _continue(url: str, file: IO[bytes], *, progress: bool) -> bool:

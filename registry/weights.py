@@ -81,7 +81,13 @@ def fetch(card: Card, folder: Path | None = None, progress: bool = True) -> Path
             registry={target.name: None},  # pooch deletes what fails its digest; `_verify` keeps it aside
             urls={target.name: _url(checkpoint)},
         )
-        store.fetch(target.name, downloader=_downloader(checkpoint, target, progress))
+        try:
+            store.fetch(target.name, downloader=_downloader(checkpoint, target, progress))
+        except OSError as error:
+            raise WeightsError(
+                f"{target} could not be written: {error.strerror or error}. Mend the permissions of its folder, or name "
+                "another folder with --weights."
+            ) from error
     else:
         _verify(checkpoint, target, target)
     if _expected(checkpoint, target) is None:

@@ -216,6 +216,12 @@ def test_an_http_error_and_a_refused_connection_are_reported(
     assert not (tmp_path / FILE).exists()
 
 
+def test_a_folder_that_cannot_be_made_is_reported(mirror: Mirror, tmp_path: Path) -> None:
+    (tmp_path / "occupied").write_text("")
+    with pytest.raises(WeightsError, match=r"model\.pt could not be written: .* or name another folder with --weights"):
+        weights.fetch(CARD, tmp_path / "occupied" / "folder", progress=False)
+
+
 def test_a_second_download_of_the_same_file_is_refused(mirror: Mirror, tmp_path: Path) -> None:
     import fcntl
 
