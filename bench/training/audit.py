@@ -71,20 +71,14 @@ def audit(
         AuditError: a mismatch; the text lists the names of the parameters under what is wrong with them.
     """
     trainable, device = _trainable(sam), sam.pixel_mean.device
-    images, targets = batch.images.to(device), batch.targets.to(device)
-
-    def loss_of(index: int) -> Tensor:
-        start = index % len(images)
-        single = slice(start, start + 1)  # so that the audit needs no more memory than training
-        return loss(images[single], targets[single])
-
+    batch = Batch(batch.images.to(device), batch.targets.to(device))
     with _left_unchanged(sam, trainable):
-        receiving = _receiving(sam, trainable, loss_of, max(PASSES, len(images)), autocast, seed)
+        receiving = _receiving(sam, trainable, batch, loss, autocast, seed)
         in_optimizer, foreign = _optimizer_content(sam, optimizer)
         reference = fresh().to(device)
         _raise(_mismatches(sam, reference, receiving, in_optimizer, foreign))
         sam.eval()
-        difference = _roundtrip(sam, reference, strategy, images[:1], autocast)
+        difference = _roundtrip(sam, reference, strategy, batch.images[:1], autocast)
     return {
         "n_asked": len(trainable),
         "n_received": len(receiving),
@@ -118,18 +112,13 @@ def _left_unchanged(sam: Sam, trainable: Mapping[str, nn.Parameter]) -> Iterator
 
 
 def _receiving(
-    sam: Sam,
-    trainable: Mapping[str, nn.Parameter],
-    loss_of: Callable[[int], Tensor],
-    passes: int,
-    autocast: Autocast,
-    seed: int,
+    sam: Sam, trainable: Mapping[str, nn.Parameter], batch: Batch, loss: Loss, autocast: Autocast, seed: int
 ) -> set[str]:
     """Names of the parameters that receive a gradient in at least one of several backward passes."""
     generator = torch.Generator().manual_seed(seed)
     receiving: set[str] = set()
     # A single pass is enough, but for an image without nuclei, or stochastic depth that leaves out a block.
-    for index in range(passes):
+    for index in range(max(PASSES, len(batch.images))):
         if len(receiving) == len(trainable):
             break
         with torch.no_grad():
@@ -137,8 +126,10 @@ def _receiving(
                 noise = torch.randn(parameter.shape, generator=generator) * NOISE
                 parameter.add_(noise.to(parameter))
         sam.zero_grad()
+        start = index % len(batch.images)
+        single = slice(start, start + 1)  # so that the audit needs no more memory than training
         with autocast():
-            value = loss_of(index)
+            value = loss(batch.images[single], batch.targets[single])
         value.backward()
         receiving |= {name for name, p in sam.named_parameters() if p.grad is not None and bool(p.grad.any())}
     sam.zero_grad()

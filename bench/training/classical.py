@@ -1,4 +1,4 @@
-"""The classical pipeline: nuclei segmented without learning anything. A reference row in every table."""
+"""Classical pipeline: segmentation without learning, a reference row in every table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skimage.filters import gaussian, threshold_otsu
 from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
 
-# Fixed, and coarse on purpose: tuned on the images it is scored on, the row would no longer be a reference.
+# Fixed and coarse on purpose: tuned on the images that it is scored on, it would no longer be a reference.
 STAIN_SIGMA_PX = 1.0
 MIN_AREA_PX = 30
 DISTANCE_SIGMA_PX = 1.0
@@ -48,7 +48,7 @@ def segment(image: UInt8[np.ndarray, "h w 3"]) -> Int[np.ndarray, "h w"]:
 
 def _foreground(haematoxylin: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     smooth = gaussian(haematoxylin, STAIN_SIGMA_PX)
-    # Rounding leaves traces of contrast on a flat image, which Otsu would cut in two.
+    # Rounding leaves traces of contrast on a flat image, which Otsu's method would still threshold.
     if np.ptp(smooth) < 1e-6:
         return np.zeros(smooth.shape, bool)
     filled = ndimage.binary_fill_holes(smooth > threshold_otsu(smooth))

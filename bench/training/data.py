@@ -1,4 +1,4 @@
-"""Images and labels of a fold → training batches. Every sample is a pure function of (seed, epoch, position)."""
+"""Decoded images, and training batches of them. Every sample is a pure function of (seed, epoch, position)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Image:
-    """A decoded sample: RGB uint8 (h, w, 3) and its int32 label map (h, w)."""
+    """A decoded image of a dataset: RGB uint8 (h, w, 3) and its int32 label map (h, w)."""
 
     stem: str
     organ: str
@@ -31,14 +31,21 @@ class Image:
 
 @dataclass(frozen=True)
 class Batch:
-    """What one optimiser step sees: inputs (b, 3, s, s) in [0, 1] and the head's targets (b, c, s/2, s/2)."""
+    """Inputs of one optimiser step (b, 3, s, s) in [0, 1], and the head's targets (b, c, s/2, s/2)."""
 
     images: Float[Tensor, "b 3 s s"]
     targets: Float[Tensor, "b c t t"]
 
 
 def load(dataset: Dataset, samples: Sequence[Sample]) -> dict[str, Image]:
-    """Decode samples, by stem. Raises `DataError` that names every file that can't be used."""
+    """Decode samples.
+
+    Returns:
+        Images by stem, in the order of the samples.
+
+    Raises:
+        DataError: files that can't be used; the first five are named.
+    """
     images, problems = {}, []
     for sample in samples:
         try:
@@ -60,7 +67,7 @@ def stain_jitter(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Scale and shift the haematoxylin, eosin and residual stains (HED augmentation; Tellez et al. 2018).
 
-    In optical density the whole change is one 3 × 3 matrix and one offset, so no stain image is ever made.
+    In optical density the change is a 3 × 3 matrix and an offset, so no stain image is computed.
     """
     from skimage.color import hed_from_rgb, rgb_from_hed
 
@@ -109,7 +116,7 @@ def training_sample(
 
 
 def plain_batch(image: Image, *, image_size: int) -> Batch:
-    """One whole image without augmentation, and no targets (one channel of zeros)."""
+    """Return a batch of a whole image without augmentation, with zeros (one channel) for targets."""
     import torch
 
     inputs, label_map = training_sample(
@@ -125,7 +132,7 @@ def plain_batch(image: Image, *, image_size: int) -> Batch:
 
 
 def epoch_order(images: Sequence[Image], *, seed: int, epoch: int, image_size: int, scale: float | None) -> list[int]:
-    """Indices of the images in the order of one epoch; an image that fills n inputs stands there n times."""
+    """Return the indices of the images in the order of an epoch; an image that fills n inputs occurs n times."""
     counts = [tiling.tiles_per_image(*image.label_map.shape, image_size=image_size, scale=scale) for image in images]
     indices = np.repeat(np.arange(len(images)), counts)
     return [int(i) for i in np.random.default_rng([seed, epoch, 0]).permutation(indices)]
@@ -146,21 +153,21 @@ def batches(
     scale_jitter: float,
     workers: int = 0,
 ) -> Iterator[Batch]:
-    """Batches from `first_step` (optimiser steps since the start) to the end of training.
+    """Yield the batches of a training from `first_step` (optimiser steps since its start) to its end.
 
     Args:
         images: the training images.
         targets: the head's targets of a label map.
-        workers: processes that prepare samples; changes nothing but speed.
+        workers: processes that prepare samples; they change nothing but speed.
     """
     import torch
     from torch.utils.data import DataLoader
 
-    plan: list[list[tuple[int, int, int]]] = []
+    keys: list[list[tuple[int, int, int]]] = []  # of each batch: epoch, position and image of its samples
     for epoch in range(epochs):
         order = epoch_order(images, seed=seed, epoch=epoch, image_size=image_size, scale=scale)
-        keyed = [(epoch, position, index) for position, index in enumerate(order)]
-        plan += [keyed[i : i + batch_size] for i in range(0, len(keyed), batch_size)]
+        samples = [(epoch, position, index) for position, index in enumerate(order)]
+        keys += [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
 
     class Samples(torch.utils.data.Dataset[tuple["Tensor", "Tensor"]]):
         def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
@@ -178,23 +185,23 @@ def batches(
 
     loader = DataLoader(
         Samples(),
-        batch_sampler=plan[first_step:],
+        batch_sampler=keys[first_step:],
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="fork" if workers else None,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=_ignore_signals,
         generator=torch.Generator(),  # its own: the global one must not depend on how often training was resumed
     )
-    for inputs, wanted in loader:
-        yield Batch(inputs, wanted)
+    for batch in loader:
+        yield Batch(*batch)
 
 
-def _leave_signals_to_the_parent(_: int) -> None:
+def _ignore_signals(_: int) -> None:
     # A signal to the process group must not kill the workers before the parent has saved its state.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 
 
 def steps_per_epoch(images: Sequence[Image], *, batch_size: int, image_size: int, scale: float | None) -> int:
-    """Optimiser steps in one epoch."""
+    """Return the number of optimiser steps in an epoch."""
     return -(-len(epoch_order(images, seed=0, epoch=0, image_size=image_size, scale=scale)) // batch_size)

@@ -107,8 +107,7 @@ def fit(
         step_loss = _step(optimizer, trained, batch, loss, state, settings, reset_peak)
         progress(_numbers(state, settings, step_loss, first_step, time.monotonic() - resumed))
         if settings.validates_after(state.step):
-            _check_weights(trained, state.step)
-            if _judge(state, validate(), settings):
+            if _judge(state, _validated(validate, trained, state.step), settings):
                 best = _copy_to_cpu(trained)
             enter_training()
         interrupted = should_stop()
@@ -205,13 +204,19 @@ def _judge(state: State, scores: Mapping[str, float], settings: LoopSettings) ->
     return is_best
 
 
-def _check_weights(trained: Mapping[str, Tensor], step: int) -> None:
-    """Raise `DivergedError` if the last step has made a parameter infinite or NaN, which no later loss would show."""
+def _validated(
+    validate: Callable[[], Mapping[str, float]], trained: Mapping[str, Tensor], step: int
+) -> dict[str, float]:
+    """Return the scores after a step; NaN and infinity, which the loss of no later step may show, are divergence."""
     import torch
 
     for name, p in trained.items():
         if not bool(torch.isfinite(p).all()):
             raise DivergedError(f"{name} is not finite after step {step}; try a smaller train.lr.")
+    try:
+        return dict(validate())
+    except DivergedError as error:
+        raise DivergedError(f"after step {step}, {error}") from error
 
 
 def _numbers(

@@ -1,4 +1,4 @@
-"""From image pixels to model-input pixels and back: scale, padding and tiles. Pure arithmetic and resampling."""
+"""Scale, padding and tiles between an image and the model's square inputs: pure arithmetic and resampling."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def scale_for(height: int, width: int, *, image_size: int, scale: float | None) -> float:
-    """Input pixels per image pixel: `scale` itself, or what fits the longer side into one input (SAM's way)."""
+    """Return input pixels per image pixel: `scale`, or if None (as in SAM) so that the longer side fits one input."""
     return image_size / max(height, width) if scale is None else scale
 
 
 def tile_starts(length: int, size: int, overlap: int) -> list[int]:
-    """First pixels of evenly spaced tiles of `size` that cover `length` and overlap by at least `overlap`."""
+    """Return the first pixels of evenly spaced tiles of `size` that cover `length`, with at least this overlap."""
     if length <= size:
         return [0]
     count = math.ceil((length - overlap) / (size - overlap))
@@ -26,13 +26,13 @@ def tile_starts(length: int, size: int, overlap: int) -> list[int]:
 
 
 def tiles_per_image(height: int, width: int, *, image_size: int, scale: float | None) -> int:
-    """How many inputs without overlap an image fills; what one epoch draws from it."""
+    """Return the number of inputs without overlap that an image fills: its samples in an epoch."""
     factor = scale_for(height, width, image_size=image_size, scale=scale) / image_size
     return max(1, round(height * factor)) * max(1, round(width * factor))
 
 
 def resize(images: Float[Tensor, "b c h w"], height: int, width: int) -> Float[Tensor, "b c height width"]:
-    """Bilinear resampling, antialiased where it shrinks."""
+    """Resample bilinearly, antialiased where it shrinks."""
     import torch.nn.functional as F
 
     if images.shape[-2:] == (height, width):
@@ -42,7 +42,7 @@ def resize(images: Float[Tensor, "b c h w"], height: int, width: int) -> Float[T
 
 
 def to_tensor(image: UInt8[np.ndarray, "h w 3"]) -> Float[Tensor, "1 3 h w"]:
-    """RGB float32 in [0, 1]."""
+    """Convert to RGB float32 in [0, 1]."""
     import torch
 
     return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255

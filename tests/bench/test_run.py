@@ -1,0 +1,142 @@
+"""One run in this process: blocks of its record, divergence, shared devices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from bench.errors import AuditError, DivergedError
+from bench.grid import CLASSICAL, Run, TrainSettings
+from bench.run import execute
+from bench.training import data, fit, measure
+from bench.training.context import RunContext
+from registry import datasets
+
+TRAIN = {**vars(TrainSettings(epochs=2, batch_size=2, warmup_steps=0, lr=1e-3))}
+RUN = Run(
+    backbone="sam_nano",
+    strategy="decoder_only",
+    head="distance",
+    dataset="synthetic",
+    dataset_digest="0" * 16,
+    fold=1,
+    n_splits=2,
+    fold_seed=19,
+    validation_fraction=0.34,
+    seed=0,
+    weights="random",
+    image_size=64,
+    scale=None,
+    options={},
+    train=TRAIN,
+)
+
+
+@pytest.fixture(scope="module")
+def images(tiny_data: Path) -> dict[str, data.Image]:
+    dataset = datasets.get("synthetic")
+    return data.load(dataset, dataset.samples(tiny_data))
+
+
+def test_phases_come_in_order_and_training_reports_every_step(images, tmp_path):
+    phases: list[str] = []
+    execute(RUN, images, RunContext(tmp_path), progress=lambda phase, values=None: phases.append(phase))
+    assert list(dict.fromkeys(phases)) == [
+        "preparing",
+        "training",
+        "choosing post-processing",
+        "evaluating",
+        "measuring",
+        "recording",
+    ]
+    assert (phases.count("training"), phases.count("evaluating")) == (2, 3)
+
+
+def test_history_of_a_record_holds_the_mean_loss_of_every_epoch(images, tmp_path):
+    losses: list[tuple[int, float]] = []
+
+    def progress(phase: str, values: Any = None) -> None:
+        if phase == "training":
+            losses.append((values["epoch"], values["loss"]))
+
+    run = replace(RUN, train={**TRAIN, "batch_size": 1})
+    record = execute(run, images, RunContext(tmp_path), progress=progress)
+    assert record.cost is not None
+    for entry in record.cost["history"]:
+        of_epoch = [loss for epoch, loss in losses if epoch == entry["epoch"]]
+        assert len(of_epoch) == 2 and of_epoch[0] != of_epoch[1]
+        assert entry["mean_loss"] == sum(of_epoch) / 2
+        assert "loss" not in entry
+
+
+@pytest.mark.parametrize("name", ["decoder_only", "zero_shot", CLASSICAL])
+def test_timings_of_a_shared_device_are_missing(images, tmp_path, name):
+    run = replace(RUN, strategy=name, train=TRAIN if name == "decoder_only" else {})
+    run = replace(run, backbone=CLASSICAL) if name == CLASSICAL else run
+    alone = execute(run, images, RunContext(tmp_path / "alone")).cost
+    shared = execute(run, images, RunContext(tmp_path / "shared", is_shared=True)).cost
+    assert alone is not None and shared is not None
+    timings = {key for key in alone if key.endswith(("_seconds", "_latency_ms", "_per_s"))}
+    assert {"evaluate_seconds", "postprocessing_latency_ms"} <= timings
+    assert ("train_seconds" in timings) == (name == "decoder_only")
+    assert {key: shared[key] for key in timings} == dict.fromkeys(timings)
+    assert {key for key in timings if alone[key] is None} <= {"gpu_seconds"}
+    rest = alone.keys() - timings - {"train_peak_bytes", "inference_peak_bytes"}
+    assert {key: shared[key] for key in rest} == {key: alone[key] for key in rest}
+
+
+@pytest.mark.parametrize("rate", [1e20, 1e36])
+def test_training_with_a_huge_learning_rate_diverges_with_step_and_advice(images, tmp_path, rate):
+    run = replace(RUN, train={**TRAIN, "lr": rate, "clip_norm": 1e30, "batch_size": 1})
+    with pytest.raises(DivergedError) as raised:
+        execute(run, images, RunContext(tmp_path))
+    assert "at step 2; try a smaller train.lr." in str(raised.value)
+    assert not list(tmp_path.rglob("scores.parquet"))
+
+
+def test_last_step_that_makes_the_logits_infinite_is_divergence_and_no_score_of_zero(images, tmp_path):
+    """No later loss shows it, because there is no later step."""
+    run = replace(RUN, train={**TRAIN, "lr": 1e20, "clip_norm": 1e30, "epochs": 1})
+    with pytest.raises(DivergedError, match=r"after step 1, .* not finite; try a smaller train\.lr\."):
+        execute(run, images, RunContext(tmp_path))
+
+
+@pytest.mark.parametrize("strategy", ["zero_shot", "decoder_only"])
+def test_weights_with_nan_are_named_before_the_audit(images, tmp_path, monkeypatch, strategy):
+    build = fit.build
+
+    def with_nan(run: Run, context: RunContext) -> Any:
+        sam = build(run, context)
+        with torch.no_grad():
+            sam.get_parameter("mask_decoder.iou_token.weight")[0, 0] = float("nan")
+        return sam
+
+    monkeypatch.setattr(fit, "build", with_nan)
+    run = replace(RUN, strategy=strategy, train=TRAIN if strategy == "decoder_only" else {})
+    with pytest.raises(AuditError, match=r"NaN or infinite values: 1 of 256 in mask_decoder\.iou_token\.weight"):
+        execute(run, images, RunContext(tmp_path))
+
+
+def test_images_with_long_and_undecodable_names_leave_all_outputs(images, tmp_path):
+    renamed = {}
+    for number, image in enumerate(images.values()):
+        stem = f"{number}" + ("\udce9" if number % 2 else "x") * (240 if number % 2 else 244)
+        renamed[stem] = replace(image, stem=stem, group=stem, organ="c\udcf4lon")
+    run = replace(RUN, backbone=CLASSICAL, strategy=CLASSICAL, train={})
+    record = execute(run, renamed, RunContext(tmp_path))
+    assert record.scores is not None and record.scores["n_images"] == 3
+    rows = pd.read_parquet(tmp_path / "runs" / run.id / "scores.parquet")
+    assert set(rows["organ"]) == {r"c\xf4lon"} and len(set(rows["stem"])) == 3
+    assert len(list((tmp_path / "runs" / run.id / "predictions").iterdir())) == 6
+
+
+def test_gpu_seconds_are_of_training_and_evaluation_on_a_gpu_alone():
+    cost = {"memory_kind": "cuda", "train_seconds": 3000.0, "evaluate_seconds": 60.0}
+    assert measure.gpu_seconds(cost) == 3060.0
+    assert measure.gpu_seconds({"memory_kind": "cuda", "evaluate_seconds": 60.0}) == 60.0
+    assert measure.gpu_seconds({**cost, "memory_kind": "rss"}) is None
