@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from registry import cache_dir, digests
-from registry.atomic import write_text
+from registry import cache_dir, digests, expected_digest
 from registry.card import Card, Checkpoint
 from registry.checkpoint_kind import wrong_content
 from registry.download import download
@@ -85,13 +84,13 @@ def fetch(card: Card, folder: Path | None = None, progress: bool = True) -> Path
             store.fetch(target.name, downloader=_downloader(checkpoint, target, progress))
         except OSError as error:
             raise WeightsError(
-                f"{target} could not be written: {error.strerror or error}. Mend the permissions of its folder, or name "
-                "another folder with --weights."
+                f"{target} could not be written: {error.strerror or error}. Mend the permissions of its folder, or "
+                "name another folder with --weights."
             ) from error
     else:
         _verify(checkpoint, target, target)
-    if _expected(checkpoint, target) is None:
-        write_text(_side_file(target), f"{digests.compute(target, 'sha256')}  {target.name}\n")
+    if expected_digest.find(checkpoint, target) is None:
+        expected_digest.trust(target)
     return target
 
 
@@ -117,15 +116,14 @@ def _status(card: Card, checkpoint: Checkpoint, target: Path) -> Status:
         return Status(card.name, target, "missing", fetch_command)
     if not target.is_file():
         return Status(card.name, target, "not a checkpoint", f"is a folder; move it away and {fetch_command}")
-    expected, wrong = _expected(checkpoint, target), wrong_content(target, checkpoint.member)
+    expected, wrong = expected_digest.find(checkpoint, target), wrong_content(target, checkpoint.member)
     if expected is None:
         if wrong:
             return Status(card.name, target, "not a checkpoint", f"{wrong}; move it away and {fetch_command}")
         return Status(card.name, target, "unverified", f"no digest is published; sha256 {digests.of(target)}")
-    source = "as published" if checkpoint.sha256 or checkpoint.git_blob_sha1 else "as at the first download"
     found = digests.of(target, expected.kind)
     if found == expected.value:
-        return Status(card.name, target, "ok", f"{expected.kind} {source}")
+        return Status(card.name, target, "ok", f"{expected.kind} {expected.source}")
     detail = f"{target.stat().st_size:,} bytes, {expected.kind} {found} instead of {expected.value}"
     detail += f"; the file {wrong}" if wrong else ""
     return Status(card.name, target, "wrong digest", f"{detail}; move it away and {fetch_command}")
@@ -159,12 +157,6 @@ def load(sam: Sam, entry: Backbone, path: Path, candidates: Iterable[Backbone] =
     sam.load_state_dict(given)
 
 
-@dataclass(frozen=True)
-class _Digest:
-    kind: digests.Kind
-    value: str
-
-
 def _checkpoint(card: Card) -> Checkpoint:
     if card.checkpoint is None:
         raise WeightsError(f"{card.name} has no official weights; run it with --set weights=random.")
@@ -174,20 +166,6 @@ def _checkpoint(card: Card) -> Checkpoint:
 def _url(checkpoint: Checkpoint) -> str:
     mirror = os.environ.get(MIRROR)
     return f"{mirror.rstrip('/')}/{checkpoint.filename}" if mirror else checkpoint.url
-
-
-def _side_file(target: Path) -> Path:
-    return target.with_name(f"{target.name}.sha256")
-
-
-def _expected(checkpoint: Checkpoint, target: Path) -> _Digest | None:
-    if checkpoint.sha256:
-        return _Digest("sha256", checkpoint.sha256)
-    if checkpoint.git_blob_sha1:
-        return _Digest("git blob sha1", checkpoint.git_blob_sha1)
-    side = _side_file(target)
-    words = side.read_text(encoding="utf-8").split() if side.exists() else []
-    return _Digest("sha256", words[0]) if words else None
 
 
 def _downloader(checkpoint: Checkpoint, target: Path, progress: bool) -> Callable[[str, str, object], None]:
@@ -204,7 +182,7 @@ def _downloader(checkpoint: Checkpoint, target: Path, progress: bool) -> Callabl
 
 def _verify(checkpoint: Checkpoint, file: Path, target: Path, url: str | None = None) -> None:
     """Refuse a file that is not the official one, and keep it aside. Its bytes are read, whatever was read before."""
-    expected, wrong = _expected(checkpoint, target), wrong_content(file, checkpoint.member)
+    expected, wrong = expected_digest.find(checkpoint, target), wrong_content(file, checkpoint.member)
     reasons = [f"it {wrong}"] if wrong else []
     if expected:
         found = digests.compute(file, expected.kind)
