@@ -38,7 +38,7 @@ HISTORY = (
                 "history": [
                     {
                         "epoch": n,
-                        "loss": 3 / n,
+                        "mean_loss": 3 / n,
                         "dice": 0.8,
                         "aji": 0.6,
                         "pq": 0.5,

@@ -175,4 +175,5 @@ def line(entry: Entry) -> str:
     if entry.status != "ok":
         return f"{entry.status:<6} {name}: {entry.reason}"
     scores = f"PQ {entry.pq or 0:.3f}  AJI {entry.aji or 0:.3f}  Dice {entry.dice or 0:.3f}"
-    return f"{entry.status:<6} {name}: {scores}  ({duration(entry.seconds or 0)})"
+    spent = "" if entry.seconds is None else f"  ({duration(entry.seconds)})"  # not measured on a shared device
+    return f"{entry.status:<6} {name}: {scores}{spent}"

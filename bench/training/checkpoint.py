@@ -81,6 +81,8 @@ def save(
             with temporary.open("wb") as file:
                 torch.save(content, file)
         except RuntimeError as error:  # torch raises it when a write fails
+            if isinstance(error.__context__, OSError):  # the system's own reason: full disk, quota, file size
+                raise error.__context__ from error
             # Measured here, where the temporary file still takes its room.
             if shutil.disk_usage(path.parent).free < 2**20:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error

@@ -117,6 +117,13 @@ def test_elsewhere_each_finished_run_is_one_line(tmp_path, runs, view):
     assert told == "[1/4] ok     sam_nano full fold 2: PQ 0.500  AJI 0.250  Dice 0.750  (65 s)\n"
 
 
+def test_finished_run_on_a_shared_device_is_shown_without_a_duration(tmp_path, runs, view):
+    finish(tmp_path, runs[3], cost={"train_seconds": None, "evaluate_seconds": None})
+    with live.shown(view):
+        pass
+    assert view.console.file.getvalue().endswith("fold 2: PQ 0.500  AJI 0.250  Dice 0.750\n")
+
+
 def test_progress_is_written_at_most_once_a_second_but_at_every_phase(tmp_path):
     report, seen = ProgressWriter(tmp_path), []
     for step in range(100):

@@ -93,6 +93,20 @@ def test_state_that_does_not_fit_the_disk_is_a_full_disk_and_leaves_the_earlier_
     assert (tmp_path / "state.pt").read_bytes() == before
 
 
+def test_error_of_the_system_behind_a_failed_write_is_raised(tmp_path, monkeypatch):
+    def over_quota(content: object, file: object) -> None:
+        try:
+            raise OSError(errno.EDQUOT, "Disk quota exceeded")
+        except OSError:
+            write_some_and_fail(content, file)
+
+    monkeypatch.setattr(torch, "save", over_quota)
+    with pytest.raises(OSError, match="Disk quota exceeded") as raised:
+        save(tmp_path / "state.pt", State())
+    assert raised.value.errno == errno.EDQUOT
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_other_errors_of_a_write_are_not_called_a_full_disk(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", write_some_and_fail)
     monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda _: SimpleNamespace(free=2**30))
