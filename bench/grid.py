@@ -216,8 +216,8 @@ def digest(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 
-def cell_id(run: Mapping[str, Any]) -> str:
-    """Return the id that the folds of one row have in common: the digest of a run without its fold."""
+def row_id(run: Mapping[str, Any]) -> str:
+    """Return the id of the row of the leaderboard that a run belongs to: the digest of a run without its fold."""
     return digest({key: value for key, value in identity(run).items() if key != "fold"})
 
 

@@ -21,10 +21,10 @@ class CostAxis:
     Attributes:
         left: left limit.
         right: right limit.
-        ticks: where ticks stand.
-        labels: what they say.
-        zero: where the value 0 is drawn; None where no value is 0.
-        gap: where the break is marked; None without one.
+        ticks: positions of the ticks.
+        labels: their texts.
+        zero: position at which the value 0 is drawn; None where no value is 0.
+        gap: position of the mark of the break; None without a break.
     """
 
     left: float
@@ -35,11 +35,11 @@ class CostAxis:
     gap: float | None = None
 
     def place(self, values: pd.Series) -> pd.Series:
-        """Where the values are drawn: as they are, but for 0."""
+        """Return the positions at which values are drawn: the values, but for 0."""
         return values if self.zero is None else values.where(values > 0, self.zero)
 
-    def dress(self, panel: Axes, label: str) -> None:
-        """Give a panel this axis.
+    def apply_to(self, panel: Axes, label: str) -> None:
+        """Set the horizontal axis of a panel.
 
         A symmetric-log scale was refused: it would give most of the width to the stretch between 0 and the
         smallest strategy, where nothing lies.
@@ -67,7 +67,7 @@ class CostAxis:
 
 
 def cost_axis(values: pd.Series) -> CostAxis:
-    """An axis that holds all `values` (≥ 0) with room on both sides."""
+    """Return an axis for `values` (≥ 0) with room on both sides."""
     positive = values[values > 0]
     low, high = (float(positive.min()), float(positive.max())) if len(positive) else (1.0, 10.0)
     decades = max(math.log10(high / low), 0.5)

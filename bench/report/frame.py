@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError, RecordError
-from bench.grid import CLASSICAL, cell_id
+from bench.grid import CLASSICAL, row_id
 from bench.report.fold_stats import FoldStats
 from bench.results.record import SCORES_FILENAME, RunRecord, folder
 
@@ -104,7 +104,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
     root = data.get("root")
     return {
         "id": record.id,
-        "cell": cell_id(run),
+        "cell": row_id(run),
         "status": record.status,
         "reason": record.reason,
         **{name: run.get(name) for name in RUN_KEYS},

@@ -33,7 +33,7 @@ GREY, DARK, PALE = "0.45", "0.2", "0.72"
 
 
 @dataclass(frozen=True)
-class Looks:
+class Appearance:
     """Colour of each strategy and marker of each backbone, the same in all figures of one call."""
 
     colours: dict[str, Any]
@@ -62,21 +62,21 @@ def pareto(sections: Sequence[Section], path_stem: Path, *, x: str = "parameters
     drawable = [section for section in sections if len(_points(section, x))]
     if not drawable:
         raise BenchError(f"no record has both scores and {x}; finish at least one run with `bench run` first.")
-    looks, paths = _looks(sections), []
+    appearance, paths = _appearance(sections), []
     for section in drawable:
-        figure = draw(section, x=x, looks=looks)
+        figure = draw(section, x=x, appearance=appearance)
         protocol = f"{section.n_splits}-folds-{section.fold_seed}"
         name = f"{path_stem.name}_{section.dataset}_{section.dataset_digest}_{protocol}"
         paths += [save(figure, path_stem.with_name(f"{name}.{suffix}")) for suffix in ("png", "svg")]
     return paths
 
 
-def draw(section: Section, *, x: str = "parameters", looks: Looks | None = None) -> Figure:
-    """The figure of one section: three panels with the same cost axis, and the legends below."""
+def draw(section: Section, *, x: str = "parameters", appearance: Appearance | None = None) -> Figure:
+    """Return the figure of one section: three panels with the same cost axis, and the legends below."""
     seaborn = load_seaborn()
     from matplotlib.figure import Figure
 
-    looks = looks or _looks([section])
+    appearance = appearance or _appearance([section])
     points = _points(section, x)
     axis = cost_axis(points["x"])
     with report_style():
@@ -84,14 +84,14 @@ def draw(section: Section, *, x: str = "parameters", looks: Looks | None = None)
         panels = figure.subplots(1, 3)
         figure.subplots_adjust(left=0.03, right=0.885, top=0.89, bottom=0.275, wspace=0.68)
         for panel, (score, title) in zip(panels, SCORES.items(), strict=True):
-            _draw_points(panel, points, score, axis, looks)
-            _name_twins(panel, section, points, score, axis)
+            _draw_points(panel, points, score, axis, appearance)
+            _label_duplicates(panel, section, points, score, axis)
             _draw_front(panel, points, score, axis)
             _draw_references(panel, section, score)
-            axis.dress(panel, COSTS[x][2])
+            axis.apply_to(panel, COSTS[x][2])
             panel.set_title(f"{title}, %", loc="left", fontsize=9)
             seaborn.despine(ax=panel)
-        _draw_legends(figure, section, points, looks)
+        _draw_legends(figure, section, points, appearance)
         weights = " · RANDOM WEIGHTS" if (points["weights"] == "random").any() else ""
         figure.suptitle(f"{section.title}{weights}", x=0.03, ha="left", fontsize=10, weight="bold")
         caption = "\n".join(_captions(section, points, x))
@@ -100,37 +100,37 @@ def draw(section: Section, *, x: str = "parameters", looks: Looks | None = None)
 
 
 def front(points: pd.DataFrame, score: str) -> pd.DataFrame:
-    """Complete rows that none of the same or a lower cost beats on mean `score`, by rising cost ``x``."""
+    """Return the complete rows that no row of the same or a lower cost beats on mean `score`, by rising cost ``x``."""
     ordered = points[points["complete"]].sort_values(["x", f"{score}_mean"], ascending=[True, False])
     best = ordered[f"{score}_mean"].cummax().shift(fill_value=-math.inf)
     return ordered[ordered[f"{score}_mean"] > best]
 
 
 def _points(section: Section, x: str) -> pd.DataFrame:
-    """Rows with scores and this cost; ``x`` is the cost in the axis's unit. The classical row is a line."""
+    """Return rows with scores and this cost; ``x`` is the cost in the axis's unit. The classical row is a line."""
     column, factor, _ = COSTS[x]
     rows = section.rows.assign(x=section.rows[column] * factor)
     return rows[(rows["backbone"] != CLASSICAL) & rows["x"].notna() & (rows["n_ok"] > 0)]
 
 
-def _looks(sections: Sequence[Section]) -> Looks:
+def _appearance(sections: Sequence[Section]) -> Appearance:
     rows = pd.concat([section.rows for section in sections])
     models = rows[rows["backbone"] != CLASSICAL]
     strategies, backbones = sorted(set(models["strategy"])), sorted(set(models["backbone"]))
     palette = load_seaborn().color_palette("colorblind" if len(strategies) <= 10 else "husl", len(strategies))
     markers = [MARKERS[place % len(MARKERS)] for place in range(len(backbones))]
-    return Looks(dict(zip(strategies, palette, strict=True)), dict(zip(backbones, markers, strict=True)))
+    return Appearance(dict(zip(strategies, palette, strict=True)), dict(zip(backbones, markers, strict=True)))
 
 
-def _draw_points(panel: Axes, points: pd.DataFrame, score: str, axis: CostAxis, looks: Looks) -> None:
+def _draw_points(panel: Axes, points: pd.DataFrame, score: str, axis: CostAxis, appearance: Appearance) -> None:
     for (_, row), place in zip(points.iterrows(), axis.place(points["x"]), strict=True):
-        colour, hollow = looks.colours[row["strategy"]], not row["complete"]
+        colour, hollow = appearance.colours[row["strategy"]], not row["complete"]
         sd = row[f"{score}_sd"]
         panel.errorbar(
             place,
             100 * row[f"{score}_mean"],
             yerr=None if pd.isna(sd) else 100 * sd,
-            fmt=looks.markers[row["backbone"]],
+            fmt=appearance.markers[row["backbone"]],
             markersize=6.5,
             color=colour,
             elinewidth=0.9,
@@ -142,10 +142,10 @@ def _draw_points(panel: Axes, points: pd.DataFrame, score: str, axis: CostAxis, 
         )
 
 
-def _name_twins(panel: Axes, section: Section, points: pd.DataFrame, score: str, axis: CostAxis) -> None:
+def _label_duplicates(panel: Axes, section: Section, points: pd.DataFrame, score: str, axis: CostAxis) -> None:
     """Write the settings beside points that share backbone and strategy, and so colour and marker."""
-    twins = points[points.duplicated(["backbone", "strategy"], keep=False)]
-    for (_, row), place in zip(twins.iterrows(), axis.place(twins["x"]), strict=True):
+    duplicates = points[points.duplicated(["backbone", "strategy"], keep=False)]
+    for (_, row), place in zip(duplicates.iterrows(), axis.place(duplicates["x"]), strict=True):
         text = ", ".join(row_settings(row, section.settings))
         spot = (place, 100 * row[f"{score}_mean"])
         # Towards the middle: the right margin belongs to the names of the reference lines.
@@ -169,7 +169,7 @@ def _shown_published(section: Section) -> pd.DataFrame:
 
 
 def _draw_references(panel: Axes, section: Section, score: str) -> None:
-    """Comparable published rows as thin lines, the classical row dashed; both labelled at the right."""
+    """Draw comparable published rows as thin lines, the classical row dashed; label both at the right."""
     published = _shown_published(section)
     published = published[published[score].notna()]
     classical = section.rows[(section.rows["backbone"] == CLASSICAL) & section.rows["complete"]]
@@ -195,7 +195,7 @@ def _draw_references(panel: Axes, section: Section, score: str) -> None:
 
 
 def spread(values: Sequence[float], *, gap: float, top: float) -> list[float]:
-    """Sorted values moved apart until neighbours differ by `gap`; none ends above `top`."""
+    """Return sorted values moved apart until neighbours differ by `gap`; none ends above `top`."""
     up, down = list(values), list(values)
     for place in range(1, len(values)):
         up[place] = max(up[place], up[place - 1] + gap)
@@ -208,15 +208,15 @@ def spread(values: Sequence[float], *, gap: float, top: float) -> list[float]:
     return middle
 
 
-def _draw_legends(figure: Figure, section: Section, points: pd.DataFrame, looks: Looks) -> None:
+def _draw_legends(figure: Figure, section: Section, points: pd.DataFrame, appearance: Appearance) -> None:
     from matplotlib.lines import Line2D
 
     def mark(label: str, **style: Any) -> Line2D:
         return Line2D([], [], label=label, **{"linestyle": "none", "markersize": 6.5, **style})
 
     strategies, backbones = sorted(set(points["strategy"])), sorted(set(points["backbone"]))
-    colours = [mark(name, marker="o", color=looks.colours[name]) for name in strategies]
-    markers = [mark(name, marker=looks.markers[name], color="0.35") for name in backbones]
+    colours = [mark(name, marker="o", color=appearance.colours[name]) for name in strategies]
+    markers = [mark(name, marker=appearance.markers[name], color="0.35") for name in backbones]
     others = [mark("Pareto front", linestyle="solid", color=DARK)]
     if section.classical_pq is not None:
         others.append(mark("classical pipeline", linestyle="dashed", color=DARK))

@@ -26,7 +26,7 @@ DECODER = 4_058_340
 
 
 def run(backbone: str = "mobile_sam", strategy: str = "lora_qv", fold: int = 1, **changes: Any) -> dict[str, Any]:
-    """A run's block; `changes` override single keys."""
+    """Return the block `run` of a record; `changes` override single keys."""
     untrained = strategy in ("zero_shot", CLASSICAL)
     return {
         "backbone": backbone,
@@ -48,7 +48,7 @@ def run(backbone: str = "mobile_sam", strategy: str = "lora_qv", fold: int = 1, 
 
 
 def record(
-    asked: Mapping[str, Any],
+    settings: Mapping[str, Any],
     dice: float = 0.8,
     aji: float = 0.6,
     pq: float = 0.5,
@@ -59,12 +59,12 @@ def record(
     reason: str | None = None,
     verified: str | None = None,
 ) -> RunRecord:
-    """A record of `asked`; one that is not ok has neither scores nor cost."""
+    """Return a record of a run with these settings; without status "ok" it has neither scores nor cost."""
     data = {"n_images": 665 if official else 19, "n_organs": 31, "official": official, "root": "/data/images"}
     data |= {"verified": verified} if verified else {}
     if status != "ok":
         return RunRecord(
-            id=digest(asked), status=status, reason=reason, run=asked, provenance={"dataset": data, "gpu": None}
+            id=digest(settings), status=status, reason=reason, run=settings, provenance={"dataset": data, "gpu": None}
         )
     scores = {
         "dice": dice,
@@ -86,20 +86,20 @@ def record(
         "validation": {"pq": pq, "aji": aji},
     }
     provenance = {"commit": "c0ffee", "dirty": False, "gpu": "NVIDIA A100", "dataset": data}
-    cost = default_cost(asked) if cost is None else cost
-    return RunRecord(id=digest(asked), status="ok", run=asked, scores=scores, cost=cost, provenance=provenance)
+    cost = default_cost(settings) if cost is None else cost
+    return RunRecord(id=digest(settings), status="ok", run=settings, scores=scores, cost=cost, provenance=provenance)
 
 
-def default_cost(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run of this backbone and strategy might cost."""
-    if asked["backbone"] == CLASSICAL:
+def default_cost(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return plausible costs of a run of this backbone and strategy."""
+    if settings["backbone"] == CLASSICAL:
         latency = {"postprocessing_latency_ms": {"median": 230.0, "p95": 250.0}}
         return {"parameters_total": 0, "parameters_trainable": 0, "device": "cpu", **latency}
-    encoder = ENCODERS[asked["backbone"]]
+    encoder = ENCODERS[settings["backbone"]]
     added = {"lora_qv": encoder // 400, "lora_all_linear": encoder // 120, "adapter": encoder // 12}
-    trainable = DECODER + added.get(asked["strategy"], 0)
-    trainable = {"zero_shot": 0, "full": DECODER + encoder}.get(asked["strategy"], trainable)
-    training = None if asked["strategy"] == "zero_shot" else 4 * 2**30 + trainable * 40 + encoder * 300
+    trainable = DECODER + added.get(settings["strategy"], 0)
+    trainable = {"zero_shot": 0, "full": DECODER + encoder}.get(settings["strategy"], trainable)
+    training = None if settings["strategy"] == "zero_shot" else 4 * 2**30 + trainable * 40 + encoder * 300
     return {
         "parameters_total": encoder + 6_220 + DECODER,
         "parameters_trainable": trainable,
@@ -124,13 +124,13 @@ def default_cost(asked: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def many(cells: int = 2_000, folds: int = 5) -> Iterator[RunRecord]:
-    """Records of a large study, of the size that a training of 60 epochs leaves.
+def many(rows: int = 2_000, folds: int = 5) -> Iterator[RunRecord]:
+    """Yield records of a large study, of the size that a training of 60 epochs leaves.
 
-    Every 40th run failed, every 97th was never finished and is left out. Scores differ between cells and folds.
+    Every 40th run failed, every 97th was never finished and is left out. Scores differ between rows and folds.
 
     Args:
-        cells: rows of the leaderboard: 7 backbones × 7 strategies × seeds.
+        rows: of the leaderboard: 7 backbones × 7 strategies × seeds.
         folds: runs of each.
     """
     trained = ("lora_qv", "lora_all_linear", "adapter", "full", "decoder", "zero_shot", "bitfit")
@@ -149,18 +149,18 @@ def many(cells: int = 2_000, folds: int = 5) -> Iterator[RunRecord]:
         "cuda": "12.6",
     }
     number = 0
-    for cell in range(cells):
-        backbone, strategy = list(ENCODERS)[cell % 7], trained[cell // 7 % 7]
+    for row in range(rows):
+        backbone, strategy = list(ENCODERS)[row % 7], trained[row // 7 % 7]
         for fold in range(1, folds + 1):
             number += 1
             if number % 97 == 0:
                 continue
-            asked = run(backbone, strategy, fold, n_splits=folds, seed=cell // 49)
-            pq = round(0.3 + (cell * 37 % 1000) / 4000 + fold / 1000, 4)
+            settings = run(backbone, strategy, fold, n_splits=folds, seed=row // 49)
+            pq = round(0.3 + (row * 37 % 1000) / 4000 + fold / 1000, 4)
             if number % 40 == 0:
-                one = record(asked, status="failed", reason=f"diverged: the loss became nan at step {number}.")
+                one = record(settings, status="failed", reason=f"diverged: the loss became nan at step {number}.")
             else:
-                one = record(asked, dice=pq + 0.25, aji=pq + 0.1, pq=pq)
+                one = record(settings, dice=pq + 0.25, aji=pq + 0.1, pq=pq)
                 history = [] if strategy == "zero_shot" else _history(pq)
                 one = replace(
                     one,
@@ -174,15 +174,15 @@ def many(cells: int = 2_000, folds: int = 5) -> Iterator[RunRecord]:
 def _history(pq: float) -> list[dict[str, float]]:
     names = ("dice", "aji", "pq", "sq", "dq", "f1", "precision", "recall")
     return [
-        {"epoch": epoch, "loss": 3 / epoch, **{name: pq * (1 - 1 / (epoch + 7 + i)) for i, name in enumerate(names)}}
+        {"epoch": epoch, "mean_loss": 3 / epoch, **{name: pq * (1 - 1 / (epoch + 7 + i)) for i, name in enumerate(names)}}
         for epoch in range(1, 61)
     ]
 
 
-def write_many(results: Path, cells: int = 2_000, folds: int = 5) -> list[str]:
-    """Write `many` below a results folder, as `bench.results.record.write` would but without syncing; returns the ids."""
+def write_many(results: Path, rows: int = 2_000, folds: int = 5) -> list[str]:
+    """Write `many` below a results folder, as `bench.results.record.write` does, without syncing; return ids."""
     ids = []
-    for one in many(cells, folds):
+    for one in many(rows, folds):
         path = folder(results, one.id) / FILENAME
         path.parent.mkdir(parents=True)
         values = asdict(one)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from bench import grid
-from bench.grid import Run, Settings, TrainSettings, cell_id, identity, neutral, neutral_values
+from bench.grid import Run, Settings, TrainSettings, identity, neutral, neutral_values, row_id
 from bench.planning import overrides, plan
 from registry import strategies
 from registry.errors import StrategyError
@@ -112,10 +112,10 @@ def test_a_new_field_of_run_at_its_neutral_value_leaves_ids_and_rows(monkeypatch
     assert neutral_run.as_dict()["stains"] == ("H", "E")
     read_back = json.loads(json.dumps(neutral_run.as_dict()))  # the tuple is a list there
     assert later(**read_back).id == before.id
-    assert cell_id(read_back) == cell_id(values)
+    assert row_id(read_back) == row_id(values)
     changed = later(**values, stains=("H",))
     assert changed.id != before.id
-    assert cell_id(changed.as_dict()) != cell_id(values)
+    assert row_id(changed.as_dict()) != row_id(values)
 
 
 def register(name: str, apply: Any, **arguments: Any) -> None:
@@ -136,7 +136,7 @@ def test_a_new_option_of_a_strategy_at_its_neutral_value_leaves_the_id(stores: N
     after = lora_run(strategy="growing")
     assert after.id == before.id
     assert after.as_dict()["options"] == {"rank": 4, "dropout": 0.0}
-    assert cell_id(after.as_dict()) == cell_id(before.as_dict())
+    assert row_id(after.as_dict()) == row_id(before.as_dict())
     changed = lora_run(Settings(weights="random", strategy={"dropout": 0.1}), "growing")
     assert changed.id != before.id
     zero = lora_run(Settings(weights="random", strategy={"dropout": 0}), "growing")  # 0 is allowed: it is neutral

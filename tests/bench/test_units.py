@@ -17,7 +17,7 @@ def test_durations_have_one_unit_or_two(seconds, text):
 @pytest.mark.parametrize(
     ("value", "text"), [(0.001, "1 min"), (0.2, "12 min"), (2.5, "2.5 h"), (3.0, "3 h"), (80.4, "80 h")]
 )
-def test_hours_are_rounded_as_estimates_deserve(value, text):
+def test_estimated_hours_are_rounded(value, text):
     assert units.hours(value) == text
 
 
@@ -26,8 +26,10 @@ def test_parameter_counts_have_one_decimal(count, text):
     assert units.millions(count) == text
 
 
-@pytest.mark.parametrize(("count", "text"), [(0, "0"), (147_456, "147 k"), (4_058_340, "4.06 M")])
-def test_three_digits_of_a_count_are_significant(count, text):
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0"), (147_456, "147 k"), (4_058_340, "4.06 M"), (999_600, "1000 k"), (1_012e6, "1012 M")]
+)
+def test_parameter_counts_with_three_digits_have_no_exponent(count, text):
     assert units.significant(count) == text
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from bench.errors import PlanError
-from bench.grid import FoldSettings, Grid, Settings, TrainSettings, cell_id
+from bench.grid import FoldSettings, Grid, Settings, TrainSettings, row_id
 from bench.planning import overrides, plan
 
 DIGEST = "d" * 16
@@ -75,7 +75,7 @@ def test_another_dataset_is_another_question():
 def test_the_folds_of_a_cell_share_its_id():
     runs = [r for r in plan.make(grid(), DIGEST).runs if r.strategy == "lora_qv"]
     assert [r.fold for r in runs] == [1, 2]
-    assert len({cell_id(r.as_dict()) for r in runs}) == 1
+    assert len({row_id(r.as_dict()) for r in runs}) == 1
 
 
 def test_the_strategys_own_learning_rate_is_resolved_in_the_plan():

@@ -10,7 +10,7 @@ import pytest
 from fabricated import record, run
 
 from bench.errors import RecordError
-from bench.grid import CLASSICAL, cell_id
+from bench.grid import CLASSICAL, row_id
 from bench.report.frame import SCORES, leaderboard_frame, organ_frame, record_frame
 
 
@@ -97,7 +97,7 @@ def test_leaderboard_mean_and_sd_over_folds() -> None:
 
 def test_folds_of_the_same_settings_make_one_row() -> None:
     one, other = run(fold=1), run(fold=2)
-    assert cell_id(one) == cell_id(other)
+    assert row_id(one) == row_id(other)
     records = [record(one), record(other), record(run(fold=1, options={"rank": 8}))]
     board = leaderboard_frame(record_frame(records))
     assert sorted(board["strategy.rank"]) == [4, 8]
@@ -148,7 +148,7 @@ def test_rows_stand_in_the_order_of_their_first_records_whatever_lies_between() 
     ]
     board = leaderboard_frame(record_frame(records))
     assert board["seed"].tolist() == [1, 2, 3]
-    assert board["cell"].tolist() == [cell_id(records[place].run) for place in (0, 1, 4)]
+    assert board["cell"].tolist() == [row_id(records[place].run) for place in (0, 1, 4)]
     assert board[["n_ok", "n_failed", "n_skipped"]].to_numpy().tolist() == [[2, 0, 0], [1, 1, 0], [0, 0, 1]]
     assert board["pq_mean"].fillna(-1).tolist() == pytest.approx([0.3, 0.6, -1])
     assert board["pq_sd"].fillna(-1).tolist() == pytest.approx([0.02**0.5, -1, -1])

@@ -209,7 +209,7 @@ def test_the_history_of_what_we_write_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_study_is_summarised_as_its_records_say(tmp_path: Path) -> None:
-    ids = write_many(tmp_path, cells=20)
+    ids = write_many(tmp_path, rows=20)
     summary = Index(tmp_path)
     assert [entry.id for entry in summary.refresh()] == sorted(ids)
     for one in bench.results.record.read_all(tmp_path):
