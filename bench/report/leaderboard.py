@@ -23,8 +23,7 @@ def blocks(sections: Sequence[Section]) -> list[Block]:
     """Return the rows of each section, and the published rows: beside those that share their ranks, or at the end."""
     parts = []
     for section in sections:
-        columns, caption = _without_constants(section, _run_columns(section))
-        parts.append(Block(section.title, columns, _notes(section), caption))
+        parts.append(Block(section.title, _run_columns(section), _notes(section), _caption(section)))
         if section.shares_ranks:
             parts.append(_published_block(section))
     if sections and not any(section.shares_ranks for section in sections):
@@ -80,26 +79,28 @@ def csv(sections: Sequence[Section]) -> str:
 
 
 def _run_columns(section: Section) -> list[Column]:
+    """Return the columns by which rows are compared; `_caption` has what is the same in all."""
     rows = [row for _, row in section.rows.iterrows()]
 
     def names(title: str, text: Callable[[pd.Series], str]) -> Column:
         return Column(title, [text(row) for row in rows], right=False)
 
-    def numbers(title: str, text: Callable[[pd.Series], str], drop: int, bold: frozenset[int] = frozenset()) -> Column:
-        return _with_narrow(Column(title, [text(row) for row in rows], drop, bold=bold))
+    def numbers(title: str, text: Callable[[pd.Series], str], drop: int) -> Column:
+        return _with_narrow(Column(title, [text(row) for row in rows], drop))
 
     columns = [
         Column("#", [_rank(row) for row in rows]),
         names("backbone", lambda row: row["backbone"]),
         names("strategy", lambda row: _unless_classical(row, row["strategy"])),
     ]
-    columns += [names(name, lambda row, name=name: setting(row, name)) for name in section.settings]
-    if (section.rows["weights"] == "random").any():
+    columns += [Column(name, [setting(row, name) for row in rows], right=False) for name in section.settings]
+    if {"random"} < set(_weights(section)):
         columns.append(names("weights", lambda row: _unless_classical(row, row["weights"])))
     for drop, (name, title) in enumerate(HEADLINE.items()):
         best = _best(section, section.rows, section.rows[f"{name}_mean"], name)
-        columns.append(numbers(title, lambda row, name=name: _mean_sd(row, name), drop, best))
-    columns.append(Column("folds", [_folds(row) for row in rows]))
+        columns.append(_with_narrow(Column(title, [_mean_sd(row, name) for row in rows], drop, bold=best)))
+    if not section.rows["complete"].all():
+        columns.append(Column("folds", [_folds(row) for row in rows]))
     others = [
         numbers("trainable", lambda row: _count(row["parameters_trainable"]), 3),
         numbers("parameters", lambda row: _count(row["parameters_total"]), 6),
@@ -120,20 +121,19 @@ def _with_narrow(column: Column) -> Column:
     return replace(column, narrow=replace(column, title=title, cells=cells))
 
 
-def _without_constants(section: Section, columns: list[Column]) -> tuple[list[Column], str]:
-    """Move weights and folds that are the same in all rows into a line above the table.
+def _caption(section: Section) -> str:
+    """Return a line with the weights and folds that are the same in all rows, and so have no column."""
+    constants = []
+    if set(_weights(section)) == {"random"}:
+        constants.append("weights random")
+    if section.rows["complete"].all():
+        constants.append(f"folds {section.n_splits}/{section.n_splits}")
+    return f"The same in all rows: {', '.join(constants)}." if constants else ""
 
-    Names, settings, scores and costs stay, because rows are compared by them; and so do folds where some are missing,
-    because these rows are marked.
-    """
-    constants: list[Column] = []
-    for column in columns:
-        marked = column.title == "folds" and not section.rows["complete"].all()
-        if column.title in ("weights", "folds") and not marked and len(set(column.cells) - {NONE}) == 1:
-            constants.append(column)
-    texts = [f"{column.title} {max(set(column.cells) - {NONE})}" for column in constants]
-    caption = f"The same in all rows: {', '.join(texts)}." if texts else ""
-    return [column for column in columns if column not in constants], caption
+
+def _weights(section: Section) -> pd.Series:
+    """Return the weights of the rows that have any."""
+    return section.rows.loc[section.rows["backbone"] != CLASSICAL, "weights"]
 
 
 def _published_block(section: Section) -> Block:
