@@ -34,7 +34,6 @@ class Prepared:
     Attributes:
         plan: the runs and what is skipped.
         images: of the dataset.
-        done: runs that have an ``ok`` record already.
         index: of all records in the results folder.
         absent: what is still to be fetched, a sentence each; only of plans made ahead.
         results: the results folder.
@@ -47,7 +46,6 @@ class Prepared:
 
     plan: Plan
     images: DatasetImages
-    done: tuple[Run, ...]
     index: Index
     absent: tuple[str, ...]
     results: Path
@@ -58,10 +56,16 @@ class Prepared:
     profile: str
 
     @property
+    def done(self) -> tuple[Run, ...]:
+        """Runs that have an ``ok`` record already."""
+        done = self.index.done()
+        return tuple(run for run in self.plan.runs if run.id in done)
+
+    @property
     def pending(self) -> tuple[Run, ...]:
         """Runs to be done."""
-        finished = {run.id for run in self.done}
-        return tuple(run for run in self.plan.runs if run.id not in finished)
+        done = self.index.done()
+        return tuple(run for run in self.plan.runs if run.id not in done)
 
 
 def prepare(
@@ -99,30 +103,19 @@ def prepare(
     """
     grid, problems = _grid(grid_name, assignments, only, plugins)
     dataset = images.find(grid.settings.dataset, data, ahead=ahead)
-    problems += dataset.problems
-    absent = list(dataset.absent)
-    try:
-        planned = plan.make(grid, dataset.digest)
-    except PlanError as error:
-        raise PlanError([*problems, *error.problems]) from None
-    problems += fresh_process.problems(plan.names_used(grid), planned.plugins)
-    problems += _fold_problems(grid, dataset)
+    planned = _plan(grid, dataset, problems)
     unusable = checkpoints.problems(planned.runs, weights_folder)
-    (absent if ahead else problems).extend(unusable.absent)
-    problems += unusable.wrong
     executor, executor_problems = _executor(cluster, profile, device)
-    problems += executor_problems
+    problems += [*unusable.wrong, *executor_problems, *(() if ahead else unusable.absent)]
     if problems:
         raise PlanError(problems)
     index = Index(results)
     index.refresh()
-    done = index.done()
     return Prepared(
         plan=planned,
         images=dataset,
-        done=tuple(run for run in planned.runs if run.id in done),
         index=index,
-        absent=tuple(absent),
+        absent=(*dataset.absent, *unusable.absent) if ahead else (),
         results=results,
         weights_folder=weights_folder,
         executor=executor,
@@ -198,6 +191,18 @@ def _executor(cluster: str | None, profile_name: str, device: str) -> tuple[Exec
         unservable = nodes.problems(profile_for_device(profile, device), nodes.read())
         problems += [f"profile {profile_name}: {sentence}" for sentence in unservable]
     return executor, problems
+
+
+def _plan(grid: Grid, dataset: DatasetImages, problems: list[str]) -> Plan:
+    """Expand the grid, and add to `problems` what is wrong with its images, folds and plug-ins."""
+    problems += dataset.problems
+    try:
+        planned = plan.make(grid, dataset.digest)
+    except PlanError as error:
+        raise PlanError([*problems, *error.problems]) from None
+    problems += fresh_process.problems(plan.names_used(grid), planned.plugins)
+    problems += _fold_problems(grid, dataset)
+    return planned
 
 
 def _fold_problems(grid: Grid, dataset: DatasetImages) -> list[str]:
