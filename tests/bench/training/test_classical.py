@@ -32,7 +32,7 @@ def test_a_blank_image_has_no_nuclei(colour: tuple[int, int, int]) -> None:
     assert not label_map.any()
 
 
-def test_separate_discs_are_found_where_they_are() -> None:
+def test_separate_discs_are_segmented_in_place() -> None:
     label_map = segment(painted((30, 40, 12), (90, 80, 15)))
     assert label_map.max() == 2
     assert {label_map[40, 30], label_map[80, 90]} == {1, 2}
@@ -46,7 +46,7 @@ def test_touching_discs_are_split() -> None:
     assert label_map[64, 45] != label_map[64, 73]
 
 
-def test_specks_go_and_holes_are_filled() -> None:
+def test_specks_are_removed_and_holes_filled() -> None:
     image = painted((64, 64, 20), (15, 15, 2))
     image[62:67, 62:67] = (240, 220, 232)
     label_map = segment(image)
@@ -55,14 +55,14 @@ def test_specks_go_and_holes_are_filled() -> None:
     assert label_map[15, 15] == 0
 
 
-def test_what_is_no_rgb_image_is_refused() -> None:
+def test_array_that_is_no_rgb_image_is_refused() -> None:
     with pytest.raises(ValueError, match=r"given float64 of shape \(8, 8, 3\); it takes uint8 RGB"):
         segment(np.zeros((8, 8, 3)))
     with pytest.raises(ValueError, match=r"given uint8 of shape \(8, 8\); it takes uint8 RGB"):
         segment(np.zeros((8, 8), np.uint8))
 
 
-def test_it_reaches_the_known_scores_on_real_images() -> None:
+def test_real_images_get_the_known_scores() -> None:
     if not REAL.is_dir():
         pytest.skip(f"the real images are not here ({REAL})")
     scores = []

@@ -27,7 +27,7 @@ def foreground_agreement(inputs: torch.Tensor, label_map: np.ndarray) -> float:
     return float((dark == (label_map > 0)).mean())
 
 
-def test_a_whole_image_becomes_one_padded_square_and_half_sized_labels():
+def test_whole_image_becomes_a_padded_square_with_labels_of_half_its_size():
     inputs, label_map = sample()
     assert inputs.shape == (3, 64, 64) and inputs.dtype == torch.float32
     assert inputs.min() >= 0 and inputs.max() <= 1
@@ -38,13 +38,13 @@ def test_a_whole_image_becomes_one_padded_square_and_half_sized_labels():
 
 
 @pytest.mark.parametrize(("scale", "expected"), [(None, 1.0), (1.0, 1.0), (0.5, 0.5), (0.75, 0.75)])
-def test_training_sees_the_magnification_that_evaluation_sees(scale, expected):
+def test_training_has_the_magnification_of_evaluation(scale, expected):
     _, label_map = sample(scale=scale, image_size=64)
     width_of_nucleus = np.flatnonzero((label_map == 300).any(0)).size * 2  # 20 px in the image
     assert width_of_nucleus == pytest.approx(20 * expected, abs=4)
 
 
-def test_scale_augmentation_goes_both_ways():
+def test_scale_augmentation_enlarges_and_shrinks():
     widths = [np.flatnonzero((sample(seed, augment=True, scale=0.5)[1] == 300).any(0)).size for seed in range(60)]
     seen = [w for w in widths if w]
     assert min(seen) < 5 and max(seen) > 5
@@ -58,7 +58,7 @@ def test_augmentation_moves_image_and_labels_together(seed, scale):
     assert foreground_agreement(inputs, label_map) > 0.93
 
 
-def test_a_sample_is_a_function_of_its_key():
+def test_sample_is_a_function_of_its_key():
     first, second = sample(3, augment=True), sample(3, augment=True)
     assert torch.equal(first[0], second[0]) and np.array_equal(first[1], second[1])
     assert not torch.equal(first[0], sample(4, augment=True)[0])
@@ -80,7 +80,7 @@ def test_every_epoch_has_another_order_of_the_same_images():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_continue_where_training_stopped(workers):
+def test_batches_of_a_resumed_training_are_the_remaining_ones(workers):
     images = [image(stem=s) for s in "abcde"]
     arguments = {
         "epochs": 2,
@@ -101,11 +101,11 @@ def test_batches_continue_where_training_stopped(workers):
     assert data.steps_per_epoch(images, batch_size=2, image_size=64, scale=None) == 3
     rest = list(data.batches(images, targets, first_step=2, workers=workers, **arguments))
     assert len(rest) == 4
-    for expected, found in zip(whole[2:], rest, strict=True):
-        assert torch.equal(expected.images, found.images) and torch.equal(expected.targets, found.targets)
+    for expected, batch in zip(whole[2:], rest, strict=True):
+        assert torch.equal(expected.images, batch.images) and torch.equal(expected.targets, batch.targets)
 
 
-def test_every_image_that_can_not_be_used_is_named_at_once(tmp_path):
+def test_all_images_that_can_not_be_used_are_named_at_once(tmp_path):
     from registry import datasets
     from registry.datasets import synthetic
     from registry.errors import DataError

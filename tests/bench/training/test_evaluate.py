@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from bench.errors import DivergedError
 from bench.training import evaluate
 
 
 class Oracle(torch.nn.Module):
-    """Answers a quarter-resolution copy of the green channel as every token's logits."""
+    """Model whose logits, for every token, are the green channel at a quarter of the resolution."""
 
     def __init__(self, image_size: int) -> None:
         super().__init__()
@@ -31,7 +32,7 @@ class Oracle(torch.nn.Module):
 
 @dataclass
 class Threshold:
-    """A head whose label map is 'above the threshold', for hand-made expectations."""
+    """Head with a single nucleus: all pixels above the threshold."""
 
     defaults: Mapping[str, float] = field(default_factory=lambda: {"above": 0.9, "unused": 1.0})
     search: Mapping[str, tuple[float, ...]] = field(default_factory=lambda: {"above": (0.5, 0.9), "unused": (1.0, 2.0)})
@@ -49,13 +50,13 @@ def picture(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("scale", "tiles"), [(None, 1), (1.0, 4), (2.0, 12)])
-def test_logits_come_back_at_the_images_own_resolution(scale, tiles):
+def test_logits_have_the_images_own_resolution(scale, tiles):
     oracle = Oracle(64)
     logits = evaluate.raw_prediction(oracle, Threshold(), picture(96, 80), scale=scale, autocast=nullcontext)
     assert logits.shape == (3, 96, 80) and oracle.seen == tiles
-    found = logits[0].numpy() > 0
+    predicted = logits[0].numpy() > 0
     true = picture(96, 80)[..., 1] > 0
-    assert (found != true).mean() < 0.03
+    assert (predicted != true).mean() < 0.03
 
 
 def test_tiles_are_blended_without_seams():
@@ -64,12 +65,22 @@ def test_tiles_are_blended_without_seams():
     assert float(logits.max() - logits.min()) < 1e-4
 
 
+def test_logits_that_are_not_finite_are_refused():
+    class Overflowing(Oracle):
+        def decode(self, images):
+            logits, iou = super().decode(images)
+            return logits * torch.inf, iou
+
+    with pytest.raises(DivergedError, match=r"logits that are not finite; try a smaller train\.lr\.$"):
+        evaluate.raw_prediction(Overflowing(64), Threshold(), picture(64, 64), scale=None, autocast=nullcontext)
+
+
 def test_post_processing_is_chosen_by_the_mean_score():
     true = np.zeros((4, 4), np.int32)
     true[:2] = 1
     raw = np.where(true, 0.7, 0.0)[None]
     chosen, scores = evaluate.choose_parameters([raw, raw], [true, true], Threshold())
-    assert chosen == {"above": 0.5, "unused": 1.0}  # nothing is changed that helps nothing
+    assert chosen == {"above": 0.5, "unused": 1.0}  # without effect, so the default stays
     assert scores["pq"] == 1.0
 
 
@@ -81,12 +92,14 @@ class Picture:
     label_map: np.ndarray
 
 
-def test_images_are_scored_one_by_one_and_averaged_without_weights():
+def test_every_image_is_scored_and_has_the_same_weight_in_the_mean():
     full = np.ones((4, 4), np.int32)
     half = np.zeros((4, 4), np.int32)
     half[:2] = 5
     images = [Picture("a", "liver", full, full), Picture("b", "brain", half, full)]
-    rows, predictions = evaluate.score_images(images, lambda pixels: pixels, fold=2)
+    numbers: list[Mapping[str, int]] = []
+    rows, predictions = evaluate.score_images(images, lambda pixels: pixels, fold=2, progress=numbers.append)
+    assert numbers == [{"image": 1, "images": 2}, {"image": 2, "images": 2}]
     assert [(r["stem"], r["organ"], r["fold"]) for r in rows] == [("a", "liver", 2), ("b", "brain", 2)]
     assert rows[0]["dice"] == 1.0 and rows[1]["dice"] == pytest.approx(2 * 8 / 24)
     assert predictions["b"] is half

@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 class Affine(torch.nn.Module):
-    """One matrix product of known cost per call."""
+    """Model of matrix products, whose cost is known."""
 
     image_size = 8
 
@@ -35,7 +35,7 @@ def test_flops_count_multiply_and_add():
     assert cost["throughput_images_per_s"] > 0
 
 
-def test_a_prompting_heads_decoder_is_all_that_is_not_the_encoder():
+def test_decoder_of_a_prompting_head_is_everything_beyond_the_encoder():
     model = Affine()
     cost = measure.inference(
         model,
@@ -47,17 +47,27 @@ def test_a_prompting_heads_decoder_is_all_that_is_not_the_encoder():
 
 def test_slow_calls_are_repeated_three_times():
     calls = []
-    found = measure.latency_ms(lambda: calls.append(1), device=CPU, warmup=2, repeats=20, limit_s=0.0)
-    assert found["repeats"] == 3
+    latency = measure.latency_ms(lambda: calls.append(1), device=CPU, warmup=2, repeats=20, limit_s=0.0)
+    assert latency["repeats"] == 3
 
 
-def test_peak_memory_sees_what_was_freed_again():
+def test_peak_memory_includes_memory_that_was_freed_again():
     measure.reset_peak(CPU)
     before = measure.peak_bytes(CPU)
     block = torch.ones(64 * 2**20, dtype=torch.uint8)
     del block
     after = measure.peak_bytes(CPU)
     if before is None or after is None:
-        pytest.skip("this system does not tell a process's peak memory")
+        pytest.skip("this system does not report a process's peak memory")
     assert after - before > 32 * 2**20
     assert measure.memory_kind(CPU) == "rss"
+
+
+def test_costs_without_timings_keep_everything_else_and_add_nothing():
+    cost = {"parameters_total": 7, "train_seconds": 3.0, "encoder_latency_ms": {"median": 1.0}, "flops": None}
+    assert measure.without_timings(cost) == {
+        "parameters_total": 7,
+        "train_seconds": None,
+        "encoder_latency_ms": None,
+        "flops": None,
+    }

@@ -22,14 +22,14 @@ def test_tiles_cover_the_image_evenly(length, size, overlap, starts):
     assert tiling.tile_starts(length, size, overlap) == starts
 
 
-def test_tiles_overlap_by_at_least_what_is_asked():
+def test_tiles_overlap_by_at_least_the_given_overlap():
     for length in range(257, 1500, 7):
         starts = tiling.tile_starts(length, 256, 64)
         assert starts[0] == 0 and starts[-1] == length - 256
         assert max(b - a for a, b in pairwise(starts)) <= 256 - 64
 
 
-def test_an_epoch_draws_as_many_inputs_as_an_image_fills():
+def test_epoch_has_as_many_samples_of_an_image_as_it_fills_inputs():
     assert tiling.tiles_per_image(512, 512, image_size=1024, scale=None) == 1
     assert tiling.tiles_per_image(512, 512, image_size=256, scale=1.0) == 4
     assert tiling.tiles_per_image(256, 320, image_size=256, scale=1.0) == 1
