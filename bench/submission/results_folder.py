@@ -6,14 +6,17 @@ import tempfile
 from pathlib import Path
 
 from bench.errors import BenchError
+from registry import names
 
 
 def check_writable(results: Path) -> None:
-    """Refuse a results folder that can't be written to, or that SLURM would not find by its name.
+    """Refuse a results folder that can't be written to, or whose name SLURM or a library would not find.
 
     Raises:
         BenchError: with what to do.
     """
+    if problem := names.name_problem(str(results)):
+        raise BenchError(f"the results folder {names.shown(results)} {problem} Or choose another with --results DIR.")
     if "%" in str(results):
         raise BenchError(
             f"the results folder {results} has a % in its path, which SLURM and submitit replace in the names of log "

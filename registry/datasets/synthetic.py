@@ -15,7 +15,7 @@ from registry import layout, pairs, pixels
 from registry.contract import CheckReport, LabelMap, Sample
 from registry.datasets import register
 from registry.errors import DataError
-from registry.names import shown
+from registry.names import name_problem, shown
 from registry.release import Release
 from registry.whole_folder import filling, require_empty
 
@@ -86,6 +86,8 @@ def write(
     """
     root = Path(root)
     _require_valid(n_images, image_size, organs, seed, nuclei)
+    if reason := name_problem(str(root)):
+        raise DataError(f"no synthetic dataset can be made in {shown(root)}: the folder {reason}")
     require_empty(root)
     try:
         with filling(root) as temporary:
