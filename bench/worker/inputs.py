@@ -1,4 +1,4 @@
-"""What a run is made from: the dataset's images and the checkpoint, refused if they are not what was planned."""
+"""Inputs of a run: the dataset's images and the checkpoint, refused if they are not those that were planned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def images(run: Run, folder: Path) -> dict[str, Image]:
-    """The dataset's images by stem; decoded once for all runs of a job.
+    """Decode the dataset's images, by stem; once for all runs of a job.
 
     Raises:
         DataError: they are unreadable, or no longer those that the plan was made for.
@@ -24,10 +24,10 @@ def images(run: Run, folder: Path) -> dict[str, Image]:
 
     dataset = datasets.get(run.dataset)
     samples = dataset.samples(folder)
-    found = datasets.fingerprint(samples)[: len(run.dataset_digest)]
-    if found != run.dataset_digest:
+    fingerprint = datasets.fingerprint(samples)[: len(run.dataset_digest)]
+    if fingerprint != run.dataset_digest:
         raise DataError(
-            f"the images in {folder} have changed: their fingerprint is {found}, and the plan was made for "
+            f"the images in {folder} have changed: their fingerprint is {fingerprint}, and the plan was made for "
             f"{run.dataset_digest}. Run the same command again to plan anew."
         )
     return data.load(dataset, samples)
@@ -36,34 +36,50 @@ def images(run: Run, folder: Path) -> dict[str, Image]:
 def provenance(
     run: Run, images: Mapping[str, Image], *, data_folder: Path, weights_folder: Path | None
 ) -> dict[str, Any]:
-    """Where data and weights come from; the checkpoint's digest is verified before it is loaded.
+    """Origin of data and weights; the checkpoint's digest is verified before it is loaded.
+
+    Returns:
+        ``dataset`` (folder, numbers, whether it is the official release, and how that was verified),
+        ``folds_digest``, ``checkpoint`` (path) and ``checkpoint_digest``.
 
     Raises:
         WeightsError: the checkpoint is missing, or is not the official one.
     """
     from bench import folds
-    from registry import backbones, weights
-    from registry.datasets import nuinsseg
 
     groups = {stem: image.group for stem, image in images.items()}
     assigned = folds.assign(list(images), n_splits=run.n_splits, seed=run.fold_seed, groups=groups)
-    organs = {image.organ for image in images.values()}
-    found: dict[str, Any] = {
+    path, digest = _checkpoint(run, weights_folder)
+    return {
         "dataset": {
             "root": str(data_folder),
             "n_images": len(images),
-            "n_organs": len(organs),
-            "official": nuinsseg.is_official(images.values()),
+            "n_organs": len({image.organ for image in images.values()}),
+            **_verification(run.dataset, images),
         },
         "folds_digest": folds.assignment_digest(assigned, images.values()),
-        "checkpoint": None,
-        "checkpoint_digest": None,
+        "checkpoint": path,
+        "checkpoint_digest": digest,
     }
-    if run.weights == "official" and run.backbone != CLASSICAL:
-        status = weights.check(backbones.card(run.backbone), weights_folder)
-        if status.state in ("missing", "wrong digest"):
-            raise WeightsError(f"checkpoint of {run.backbone}: {status.state}: {status.detail}")
-        card = backbones.card(run.backbone).checkpoint
-        published = card.sha256 if card and status.state == "ok" else None  # just compared: no need to read it twice
-        found |= {"checkpoint": str(status.path), "checkpoint_digest": published or weights.digest(status.path)}
-    return found
+
+
+def _verification(dataset: str, images: Mapping[str, Image]) -> dict[str, Any]:
+    from registry import datasets
+
+    verification = datasets.verify(dataset, images.values())
+    return {"official": verification.official, "verified": verification.detail or None}
+
+
+def _checkpoint(run: Run, folder: Path | None) -> tuple[str | None, str | None]:
+    """Path and digest of the official file; None for random weights."""
+    if run.weights != "official" or run.backbone == CLASSICAL:
+        return None, None
+    from registry import backbones, digests, weights
+
+    card = backbones.card(run.backbone)
+    status = weights.check(card, folder)
+    if not status.usable:
+        raise WeightsError(f"checkpoint of {run.backbone}: {status.state}: {status.detail}")
+    # A published digest was just compared: no need to read the file twice.
+    published = card.checkpoint.sha256 if card.checkpoint and status.state == "ok" else None
+    return str(status.path), published or digests.of(status.path)

@@ -15,24 +15,27 @@ import pytest
 from bench.results import progress, record, run_lock, submissions
 from bench.submission import prepare
 from bench.worker import worker
+from bench.worker.settings import WorkerSettings
 
 WORKER = """
 import sys
 from pathlib import Path
-from bench import launch, run
-from bench.record import RunRecord
-from bench.work import Places, work
+from bench import run
+from bench.results.record import RunRecord
+from bench.submission import prepare
+from bench.worker.settings import WorkerSettings
+from bench.worker.worker import work
 
 log, grid, data, results = sys.argv[1:]
 
-def execute(one, images, place, **_):
+def execute(one, images, context, **_):
     with open(log, "a") as file:
         file.write(one.id + "\\n")
     return RunRecord(id=one.id, status="ok", run=one.as_dict(), scores={})
 
 run.execute = execute
-prepared = launch.prepare(grid, data=Path(data), weights_folder=None, results=Path(results))
-work(prepared.plan.runs, Places(Path(results), Path(data), device="cpu"))
+prepared = prepare.prepare(grid, data=Path(data), weights_folder=None, results=Path(results))
+work(prepared.plan.runs, WorkerSettings(Path(results), Path(data), device="cpu"))
 """
 
 
@@ -64,7 +67,7 @@ def trained_bytes(results: Path) -> dict[str, bytes]:
     return {path.parts[-3]: path.read_bytes() for path in results.glob("runs/*/trained/trained.safetensors")}
 
 
-def test_two_at_once_do_no_run_twice(tmp_path, tiny_grid, tiny_data):
+def test_three_workers_at_once_do_no_run_twice(tmp_path, tiny_grid, tiny_data):
     log, results = tmp_path / "log", tmp_path / "results"
     arguments = ["-c", WORKER, str(log), str(tiny_grid), str(tiny_data), str(results)]
     for process in [start(arguments) for _ in range(3)]:
@@ -109,7 +112,7 @@ def test_a_killed_run_leaves_no_record_and_resumes_bit_equal(tmp_path, tiny_grid
 @pytest.mark.parametrize(
     ("cluster", "number"), [("inline", signal.SIGINT), ("local", signal.SIGINT), ("local", signal.SIGTERM)]
 )
-def test_stopping_saves_the_state_and_says_how_to_go_on(tmp_path, tiny_grid, tiny_data, cluster, number):
+def test_a_signal_saves_the_state_and_the_message_says_how_to_continue(tmp_path, tiny_grid, tiny_data, cluster, number):
     flags = ["--only", "strategy=decoder_only", "--set", "train.epochs=500", "--set", "train.patience=0"]
     process = bench(tmp_path, tiny_grid, tiny_data, "--cluster", cluster, *flags)
     folder = when_training(process, tmp_path, epoch=2)
@@ -133,7 +136,7 @@ def test_a_killed_worker_is_replaced(tmp_path, tiny_grid, tiny_data):
     assert "4 of 4 runs are done, 0 failed" in output
 
 
-def test_a_run_that_always_dies_is_recorded_and_the_others_go_on(tmp_path, tiny_grid, tiny_data):
+def test_a_run_whose_process_always_dies_is_recorded_as_lost_and_the_others_are_done(tmp_path, tiny_grid, tiny_data):
     prepared = prepare.prepare(
         str(tiny_grid), only=["strategy=decoder_only"], data=tiny_data, weights_folder=None, results=tmp_path
     )
@@ -167,37 +170,37 @@ def first_cancelled(tmp_path, tiny_grid, tiny_data):
     return first, second
 
 
-def test_a_run_that_is_wanted_again_while_its_job_works_is_done_by_it(
+def test_a_cancelled_run_that_is_retried_while_its_job_works_is_done_by_that_job(
     tmp_path, first_cancelled, tiny_data, monkeypatch
 ):
     first, second = first_cancelled
-    attempt = worker._attempt
+    attempt = worker.attempt
 
-    def wanting(run, *arguments):
-        submissions.write_cancelled(tmp_path, [])  # `bench retry`, while the job is at its other run
-        return attempt(run, *arguments)
+    def attempt_and_retry(run, *arguments, **options):
+        submissions.write_cancelled(tmp_path, [])  # `bench retry`, while the job does its other run
+        return attempt(run, *arguments, **options)
 
-    monkeypatch.setattr(worker, "_attempt", wanting)
-    worked = worker.work(first_cancelled, worker.WorkerSettings(tmp_path, tiny_data, device="cpu"))
-    assert worked.done == {first.id: "ok", second.id: "ok"}
+    monkeypatch.setattr(worker, "attempt", attempt_and_retry)
+    result = worker.work(first_cancelled, WorkerSettings(tmp_path, tiny_data, device="cpu"))
+    assert result.statuses == {first.id: "ok", second.id: "ok"}
 
 
-def test_a_run_that_somebody_else_took_meanwhile_is_theirs(tmp_path, first_cancelled, tiny_data, monkeypatch):
+def test_a_run_that_another_process_locked_meanwhile_is_left_to_it(tmp_path, first_cancelled, tiny_data, monkeypatch):
     first, second = first_cancelled
-    attempt = worker._attempt
+    attempt = worker.attempt
 
-    def taking(run, *arguments):
+    def attempt_and_lock(run, *arguments, **options):
         submissions.write_cancelled(tmp_path, [])
         assert run_lock.acquire(record.folder(tmp_path, first.id)) is not None
-        return attempt(run, *arguments)
+        return attempt(run, *arguments, **options)
 
-    monkeypatch.setattr(worker, "_attempt", taking)
-    worked = worker.work(first_cancelled, worker.WorkerSettings(tmp_path, tiny_data, device="cpu"))
-    assert worked.done == {second.id: "ok"}
+    monkeypatch.setattr(worker, "attempt", attempt_and_lock)
+    result = worker.work(first_cancelled, WorkerSettings(tmp_path, tiny_data, device="cpu"))
+    assert result.statuses == {second.id: "ok"}
 
 
-def test_cancelled_runs_are_left_alone(tmp_path, first_cancelled, tiny_data):
+def test_cancelled_runs_are_not_begun(tmp_path, first_cancelled, tiny_data):
     first, second = first_cancelled
-    worked = worker.work(first_cancelled, worker.WorkerSettings(tmp_path, tiny_data, device="cpu"))
-    assert worked.done == {first.id: "cancelled", second.id: "ok"}
+    result = worker.work(first_cancelled, WorkerSettings(tmp_path, tiny_data, device="cpu"))
+    assert result.statuses == {first.id: "cancelled", second.id: "ok"}
     assert record.read(tmp_path, first.id) is None

@@ -1,0 +1,93 @@
+"""Records of attempts: kinds of failures, earlier attempts, and errors of the environment that are tried again."""
+
+from __future__ import annotations
+
+import errno
+from dataclasses import replace
+
+import pytest
+
+from bench.errors import AuditError, DivergedError
+from bench.results import record, retry
+from bench.results.retry import Limits
+from bench.submission import prepare
+from bench.worker import worker
+from bench.worker.attempt import failure_of
+from bench.worker.settings import WorkerSettings
+from registry.errors import DataError, StrategyError, UnknownNameError, WeightsError
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "reason"),
+    [
+        (DivergedError("the loss became nan at step 3"), "diverged", "diverged: the loss became nan at step 3"),
+        (MemoryError(), "out_of_memory", "out of memory: MemoryError"),
+        (RuntimeError("CUDA error: out of memory"), "out_of_memory", "out of memory: CUDA error: out of memory"),
+        (
+            OSError(errno.ESTALE, "Stale file handle"),
+            "lost",
+            "lost: the file system failed: [Errno 116] Stale file handle",
+        ),
+        (OSError(errno.ENOSPC, "No space left"), "environment", "environment: OSError: [Errno 28] No space left"),
+        (PermissionError(13, "no"), "environment", "environment: PermissionError: [Errno 13] no"),
+        (WeightsError("checkpoint of x: missing"), "environment", "environment: checkpoint of x: missing"),
+        (DataError("/data does not exist"), "environment", "environment: /data does not exist"),
+        (ImportError("no module my_sam"), "environment", "environment: ImportError: no module my_sam"),
+        (UnknownNameError("backbone", "x", ()), "environment", "environment: unknown backbone 'x'. Known: none."),
+        (AuditError("the audit failed"), "error", "the audit failed"),
+        (StrategyError("rank 0 is not possible"), "error", "rank 0 is not possible"),
+        (KeyError("x"), "error", "KeyError: 'x'"),
+    ],
+)
+def test_each_error_has_a_kind(error, kind, reason):
+    failure = failure_of(error)
+    assert (failure.kind, failure.reason) == (kind, reason)
+
+
+@pytest.fixture
+def one_run(tmp_path, tiny_grid, tiny_data):
+    prepared = prepare.prepare(
+        str(tiny_grid), only=["strategy=zero_shot", "fold=1"], data=tiny_data, weights_folder=None, results=tmp_path
+    )
+    return prepared.plan.runs[-1]
+
+
+def test_a_checkpoint_that_a_node_lacks_fails_as_environment_and_the_next_command_tries_again(
+    tmp_path, one_run, tiny_data
+):
+    run = replace(one_run, backbone="mobile_sam", weights="official")
+    settings = WorkerSettings(tmp_path, tiny_data, weights=tmp_path / "nothing", device="cpu")
+    assert worker.work([run], settings).statuses == {run.id: "failed"}
+    failed = record.read(tmp_path, run.id)
+    assert failed is not None and failed.failures == ("environment",)
+    assert failed.reason.startswith("environment: checkpoint of mobile_sam: missing")
+    assert worker.work([run], settings).statuses == {}  # not by the same command
+    ignored = retry.count_ignored(failed.failures)
+    assert ignored == 1 and retry.is_due(failed, run, limits=Limits(), ignored_failures=ignored)
+    assert worker.work([run], settings, ignored_failures={run.id: ignored}).statuses == {run.id: "failed"}
+    again = record.read(tmp_path, run.id)
+    assert again is not None and [attempt["failure"] for attempt in again.attempts] == [{"kind": "environment"}]
+
+
+def test_a_bug_is_final(tmp_path, one_run, tiny_data, monkeypatch):
+    from bench import run as run_module
+
+    def execute(*_, **__):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(run_module, "execute", execute)
+    worker.work([one_run], WorkerSettings(tmp_path, tiny_data, device="cpu"))
+    failed = record.read(tmp_path, one_run.id)
+    assert failed is not None and failed.failures == ("error",)
+    assert "ZeroDivisionError: division by zero" in str(failed.traceback)
+    assert retry.count_ignored(failed.failures) == 0
+
+
+def test_a_name_that_a_plug_in_did_not_register_on_the_node_is_an_error_of_the_environment(
+    tmp_path, one_run, tiny_data
+):
+    run = replace(one_run, backbone="sam_of_a_plug_in")
+    worker.work([run], WorkerSettings(tmp_path, tiny_data, device="cpu"))
+    failed = record.read(tmp_path, run.id)
+    assert failed is not None and failed.failures == ("environment",)
+    assert "unknown backbone 'sam_of_a_plug_in'" in failed.reason
