@@ -37,7 +37,7 @@ PROFILE = """\
 gpus = 1
 memory_gb_per_gpu = 4
 """
-LIMIT_S = 180.0
+LIMIT_S = 600.0  # a busy machine takes minutes for what an idle one does in seconds
 
 
 def wait_until(what: str, condition: Callable[[], Any], explain: Callable[[], str], limit_s: float = LIMIT_S) -> Any:

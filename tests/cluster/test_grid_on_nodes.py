@@ -20,7 +20,7 @@ def test_the_quick_grid_spreads_over_both_nodes(cluster, study):
         "--device",
         "cpu",
     )
-    output = one.finish(command, limit_s=900)
+    output = one.finish(command, limit_s=1800)
     assert "26 runs on SLURM; 0 done already" in output
     assert "26 of 26 runs are done, 0 failed" in output
     records = one.records().values()
