@@ -1,4 +1,4 @@
-"""The exceptions a user may meet: each text says what was given, what is allowed, and what to do."""
+"""Exceptions for users: each text says what was given, what is allowed, and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class BenchError(Exception):
 
 
 class PlanError(BenchError):
-    """Everything that is wrong with a plan, at once."""
+    """Problems of a plan, all at once."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -19,7 +19,7 @@ class PlanError(BenchError):
 
 
 class FoldError(BenchError, ValueError):
-    """Images that can't be assigned to folds as asked."""
+    """Images that can't be assigned to the folds that are wanted."""
 
 
 class RecordError(BenchError):
@@ -27,19 +27,19 @@ class RecordError(BenchError):
 
 
 class AuditError(BenchError):
-    """What asks for a gradient, what receives one and what the optimiser holds are not the same."""
+    """Mismatch of the parameters that require a gradient, receive one, and are held by the optimiser."""
 
 
 class DivergedError(BenchError):
-    """The loss is no longer finite."""
+    """Loss or gradients that are no longer finite."""
 
 
 class ClusterError(BenchError):
-    """Jobs can't be submitted."""
+    """Jobs that can't be submitted."""
 
 
 class InterruptedRunError(BenchError):
-    """A run that was asked to stop; its state is saved and the next `bench run` continues it."""
+    """Run that stopped on a signal; its state is saved, and the next `bench run` continues it."""
 
 
 class SavedPlanError(BenchError):
@@ -47,7 +47,7 @@ class SavedPlanError(BenchError):
 
 
 class LedgerError(BenchError):
-    """The ledger of submitted jobs can't be read, or can't be had."""
+    """Ledger of submitted jobs that can't be read or locked."""
 
 
 class PluginError(BenchError):

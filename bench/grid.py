@@ -33,7 +33,7 @@ def neutral_values(settings: type) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class FoldSettings:
-    """How the images are split.
+    """Settings of the split into folds.
 
     Attributes:
         n_splits: number of folds.
@@ -48,7 +48,7 @@ class FoldSettings:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How a run trains.
+    """Settings of training.
 
     Attributes:
         epochs: passes over the training images at most.
@@ -81,7 +81,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """What `--set KEY=VALUE` reaches, by these names.
+    """Settings that `--set KEY=VALUE` changes, by these names.
 
     Attributes:
         dataset: a registered dataset.
@@ -91,8 +91,8 @@ class Settings:
         scale: input pixels per image pixel; larger images are cut into overlapping tiles, smaller ones padded.
             None fits each whole image into one input.
         seed: of initialisation, data order and augmentation.
-        folds: how the images are split.
-        train: how a run trains.
+        folds: see `FoldSettings`.
+        train: see `TrainSettings`.
         strategy: options of the strategies, e.g. ``{"rank": 8}``; each takes those that it has.
     """
 
@@ -150,7 +150,7 @@ class Run:
 
     Attributes:
         dataset_digest: fingerprint of images, labels and groups, so that two folders never pass for one dataset.
-        validation_fraction: see `FoldSettings`; None where nothing is chosen.
+        validation_fraction: as in `FoldSettings`; None where nothing is chosen on validation images.
         options: the strategy's options, all that it has.
         train: the training settings as plain values; empty for a strategy that trains nothing.
         neutral_options: neutral values of the options that have one, as the strategy declared them when the run was

@@ -1,4 +1,4 @@
-"""Does everything work here? Every strategy on two light backbones, synthetic images, random weights.
+"""Check of an installation: every strategy on two light backbones, synthetic images, random weights.
 
 Command:   bench run --grid quick
 Jobs:      2 backbones × 6 strategies × 2 folds: 24 runs, and the classical pipeline on both folds.

@@ -1,4 +1,4 @@
-"""Folds: the official assignment, groups, the inner split and the manifest."""
+"""Folds: the official assignment, groups, the inner split and the file of the assignment."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_groups_stay_together_as_mapping_or_sequence() -> None:
         (["a", "b"], {"groups": {"a": "x"}}, "1 images have no group, the first is 'b'."),
     ],
 )
-def test_what_can_not_be_assigned(names: list[str], options: dict, text: str) -> None:
+def test_names_that_can_not_be_assigned_are_refused(names: list[str], options: dict, text: str) -> None:
     with pytest.raises(FoldError) as caught:
         folds.assign(names, **options)
     assert str(caught.value) == text
@@ -126,7 +126,7 @@ def test_inner_split_that_is_impossible() -> None:
         folds.inner_split(["a", "b"], seed=0, fraction=1.0)
 
 
-def test_manifest_is_what_its_digest_says(tmp_path: Path) -> None:
+def test_the_file_of_an_assignment_has_its_digest(tmp_path: Path) -> None:
     here = Path()
     samples = [Sample("b", "human brain, left", here, here, "g"), Sample("a", "human bladder", here, here, "a")]
     path = tmp_path / "results" / "folds.csv"

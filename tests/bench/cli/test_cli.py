@@ -1,4 +1,4 @@
-"""The command line as its users meet it: real processes for what matters, exit codes, and the text of errors."""
+"""Command line in real processes: exit codes, output, and the text of errors."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ def bench(*arguments: object, **environment: str) -> subprocess.CompletedProcess
     )
 
 
-def test_help_teaches():
+def test_help_names_every_command_and_the_first_steps():
     done = bench("--help")
     assert done.returncode == 0
-    for verb in ("run", "table", "plot", "list", "show", "data", "weights"):
+    for verb in ("run", "plan", "status", "table", "plot", "list", "show", "data", "weights"):
         assert f" {verb} " in done.stdout
-    assert "bench run --grid quick" in done.stdout
+    for step in ("bench run --grid quick", "bench table", "bench weights fetch", "bench plan --grid default"):
+        assert step in done.stdout
     assert "\x1b[" not in done.stdout
 
 
-def test_a_bad_plan_is_told_whole_with_exit_code_2(tmp_path):
+def test_all_problems_of_a_plan_are_printed_with_exit_code_2(tmp_path):
     done = bench(
         "run",
         "--grid",
@@ -50,7 +51,7 @@ def test_a_bad_plan_is_told_whole_with_exit_code_2(tmp_path):
     assert not (tmp_path / "r").exists()
 
 
-def test_unknown_options_are_refused():
+def test_an_unknown_option_is_refused_with_the_nearest_match():
     done = bench("run", "--grdi", "quick")
     assert done.returncode == 2 and "--grid" in done.stderr
 
@@ -66,7 +67,7 @@ def test_unknown_options_are_refused():
         ("settings", "passes over the training images at most"),
     ],
 )
-def test_list(kind, expected):
+def test_list_of_each_kind(kind, expected):
     done = bench("list", kind)
     assert done.returncode == 0 and expected in done.stdout
 
@@ -94,18 +95,18 @@ def test_data_synth_then_check(tmp_path):
     assert broken.returncode == 1 and label.stem in broken.stdout
 
 
-def test_weights_check_tells_what_is_missing(tmp_path):
+def test_weights_check_names_a_missing_file_and_the_command(tmp_path):
     done = bench("weights", "check", "mobile_sam", "--weights", tmp_path)
     assert done.returncode == 1
     assert "missing" in done.stdout and "bench weights fetch mobile_sam" in done.stdout
 
 
-def test_tables_of_nothing_say_what_to_do(tmp_path):
+def test_a_table_without_records_names_the_command_to_run(tmp_path):
     done = bench("table", "--results", tmp_path)
     assert done.returncode == 2 and "bench run" in done.stderr
 
 
-def test_a_results_folder_of_failures_alone_still_makes_a_table(tmp_path):
+def test_a_results_folder_of_failures_alone_makes_a_table(tmp_path):
     from fabricated import record as fabricate
     from fabricated import run
 
@@ -119,7 +120,7 @@ def test_a_results_folder_of_failures_alone_still_makes_a_table(tmp_path):
     assert (tmp_path / "t.csv").read_text().startswith("kind,rank")
 
 
-def test_a_gpu_that_is_not_there_is_a_problem_of_the_plan(tmp_path):
+def test_cuda_without_a_gpu_is_a_problem_of_the_plan(tmp_path):
     import torch
 
     if torch.cuda.is_available():
@@ -130,7 +131,7 @@ def test_a_gpu_that_is_not_there_is_a_problem_of_the_plan(tmp_path):
     assert done.returncode == 2 and "--device cuda: no GPU is usable here" in done.stderr
 
 
-def test_a_mistyped_results_folder_is_noticed(tmp_path):
+def test_a_results_folder_without_runs_is_refused_by_each_command(tmp_path):
     done = bench("status", "--results", tmp_path / "reslts")
     assert done.returncode == 2 and "there is no folder" in done.stderr
     done = bench("retry", "--results", tmp_path)

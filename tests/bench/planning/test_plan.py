@@ -1,3 +1,5 @@
+"""Grids → runs with ids, impossible pairs, and every problem of a plan at once."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -49,7 +51,7 @@ def test_ids_are_unique_and_stable():
     assert all(len(run.id) == 12 for run in runs)
 
 
-def test_what_a_strategy_does_not_have_does_not_change_its_id():
+def test_an_option_leaves_the_ids_of_strategies_without_it():
     by_rank = [
         {r.strategy: r.id for r in plan.make(grid(settings=settings), DIGEST).runs}
         for settings in (overrides.apply(grid().settings, [f"strategy.rank={rank}"]) for rank in (4, 8))
@@ -57,17 +59,17 @@ def test_what_a_strategy_does_not_have_does_not_change_its_id():
     assert by_rank[0]["zero_shot"] == by_rank[1]["zero_shot"]
     assert by_rank[0]["lora_qv"] != by_rank[1]["lora_qv"]
     default = {r.strategy: r.id for r in plan.make(grid(), DIGEST).runs}
-    assert by_rank[0]["lora_qv"] == default["lora_qv"]  # rank 4 is the default: the same question
+    assert by_rank[0]["lora_qv"] == default["lora_qv"]  # rank 4 is the default
 
 
-def test_training_settings_do_not_change_what_is_not_trained():
+def test_training_settings_leave_the_ids_of_untrained_runs():
     longer = overrides.apply(grid().settings, ["train.epochs=7"])
     ids = [{r.strategy: r.id for r in plan.make(grid(settings=s), DIGEST).runs} for s in (grid().settings, longer)]
     assert ids[0]["zero_shot"] == ids[1]["zero_shot"]
     assert ids[0]["lora_qv"] != ids[1]["lora_qv"]
 
 
-def test_another_dataset_is_another_question():
+def test_another_dataset_digest_gives_another_id():
     one, other = (plan.make(grid(), digest).runs[0].id for digest in ("a" * 16, "b" * 16))
     assert one != other
 
@@ -78,7 +80,7 @@ def test_the_folds_of_a_cell_share_its_id():
     assert len({row_id(r.as_dict()) for r in runs}) == 1
 
 
-def test_the_strategys_own_learning_rate_is_resolved_in_the_plan():
+def test_runs_hold_the_learning_rate_of_their_strategy():
     run = next(r for r in plan.make(grid(), DIGEST).runs if r.strategy == "lora_qv")
     assert run.train["lr"] == 1e-3
     run = next(
@@ -98,7 +100,7 @@ def test_impossible_pairs_are_skipped_with_a_reason():
     assert "can't be trained" in prompting.skipped[0][1]
 
 
-def test_set_reaches_every_documented_key():
+def test_set_changes_every_documented_key():
     changed = overrides.apply(
         Settings(),
         [
@@ -152,7 +154,7 @@ def test_set_reaches_every_documented_key():
         ("epochs", "--set 'epochs' has no '='; write KEY=VALUE"),
     ],
 )
-def test_bad_settings_are_named_with_the_nearest_match(assignment, message):
+def test_a_bad_setting_is_named_with_the_nearest_match(assignment, message):
     with pytest.raises(PlanError, match=message.replace("?", r"\?") if "ofical" in message else message):
         overrides.apply(Settings(), [assignment])
 
@@ -185,7 +187,7 @@ def test_all_problems_are_reported_at_once():
         assert expected in text
 
 
-def test_a_grid_of_ones_own_is_read_from_its_file(tmp_path):
+def test_a_grid_is_read_from_a_file(tmp_path):
     path = tmp_path / "mine.py"
     path.write_text(
         '"""My question."""\nfrom bench.grid import Grid\n'
@@ -201,7 +203,7 @@ def test_a_grid_of_ones_own_is_read_from_its_file(tmp_path):
         plan.load_grid("defualt")
 
 
-def test_what_a_grid_file_gets_wrong_is_told_too(tmp_path):
+def test_problems_of_a_grid_file_are_reported(tmp_path):
     with pytest.raises(PlanError) as caught:
         plan.make(
             grid(folds=(1, 7), settings=replace(grid().settings, strategy={"rnak": 8, "rank": 0}, scale=0.0)), DIGEST
