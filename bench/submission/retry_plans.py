@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import BenchError
+from bench.errors import BenchError, ClusterError
 from bench.grid import Run
 from bench.results import plans
 from bench.results.index import Index
 from bench.results.plans import SavedPlan
+from bench.slurm import nodes
+from bench.slurm.profile import load_profile, profile_for_device
 from bench.submission.execute_plan import execute
 from bench.submission.executor import check_detachable, choose_executor
 from bench.submission.results_folder import check_writable
@@ -47,9 +49,12 @@ def retry_plans(results: Path, *, console: Console, failed: bool, detach: bool, 
     index = Index(results)
     index.refresh()
     shares = [share for share in _shares(saved_plans, profile) if {run.id for run in share.runs} - index.done()]
+    for share in shares:
+        check_detachable(detach, choose_executor(share.kind))
+        if share.kind == "slurm":
+            _check_nodes(share)
     codes = []
     for number, share in enumerate(shares, start=1):
-        check_detachable(detach, choose_executor(share.kind))
         is_left_alone = number < len(shares) and share.kind == "slurm"
         code = execute(
             share,
@@ -66,6 +71,19 @@ def retry_plans(results: Path, *, console: Console, failed: bool, detach: bool, 
     if not codes:
         console.print("Nothing to retry: every planned run is done.", highlight=False)
     return max(codes, default=0)
+
+
+def _check_nodes(plan: SavedPlan) -> None:
+    """Refuse a profile that no node can serve: its jobs would wait for ever.
+
+    Raises:
+        ClusterError: with the keys to change.
+    """
+    profile = profile_for_device(load_profile(plan.profile), plan.device)
+    if problems := nodes.problems(profile, nodes.read()):
+        raise ClusterError(
+            f"profile {plan.profile}: {' '.join(problems)} Another profile is given with `bench retry --profile NAME`."
+        )
 
 
 def _shares(saved_plans: list[SavedPlan], profile: str | None) -> list[SavedPlan]:

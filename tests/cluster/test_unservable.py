@@ -30,5 +30,7 @@ def test_jobs_that_wait_for_ever_are_reported_once_and_can_be_cancelled(cluster,
     output = one.finish(command, expect=1)
     assert output.count(sentence) == 1 and "0 of 2 runs are done, 0 failed, 2 cancelled." in output
     (folder / "sinfo").unlink()
-    (one.folder / "dev.toml").write_text((one.folder / "dev.toml").read_text().replace(PROFILE, ""))
-    assert "2 of 2 runs are done, 0 failed." in one.do("retry", "--profile", str(one.folder / "dev.toml"))
+    assert "cpus_per_gpu = 8: no node of partition gpu has more than 2 CPUs" in one.do("retry", expect=2)
+    profile = one.folder / "dev.toml"
+    profile.write_text(profile.read_text().replace("cpus_per_gpu = 8", "cpus_per_gpu = 2"))
+    assert "2 of 2 runs are done, 0 failed." in one.do("retry", "--profile", str(profile))
