@@ -10,7 +10,9 @@ from rich.console import Console
 
 from bench.errors import BenchError
 from bench.report import leaderboard
-from bench.report.frame import baseline_frame, leaderboard_frame, organ_frame, record_frame
+from bench.report.baselines import baseline_frame
+from bench.report.frame import leaderboard_frame, record_frame
+from bench.report.organs import organ_frame
 from bench.report.output import STDOUT, write_text
 from bench.report.plot import pareto
 from bench.report.section import Section, sections

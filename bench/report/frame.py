@@ -6,7 +6,6 @@ that files written by `bench table --format csv` have had from the start.
 
 from __future__ import annotations
 
-import sysconfig
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.errors import BenchError, RecordError
 from bench.grid import CLASSICAL, row_id
 from bench.report.fold_stats import FoldStats
-from bench.results.record import SCORES_FILENAME, RunRecord, folder
+from bench.results.record import RunRecord
 
 IMAGE_SCORES = ("dice", "aji", "aji_plus", "pq", "sq", "dq", "f1", "precision", "recall")
 SCORES = (*IMAGE_SCORES, "pooled_pq", "weighted_pq")
@@ -59,22 +57,6 @@ NUMBERS = (
     *PEAK_COSTS,
     *LARGEST_COSTS,
     *SUMMED_COSTS,
-)
-BASELINE_COLUMNS = (
-    "model",
-    "parameters_millions",
-    "trainable_millions",
-    "parameters_verified",
-    "dice",
-    "aji",
-    "pq",
-    "pq_corrected",
-    "source",
-    "protocol",
-    "comparable",
-    "note",
-    "dataset",
-    "dataset_title",
 )
 
 
@@ -199,67 +181,3 @@ def _reasons(frame: pd.DataFrame, ids: pd.Index, n_expected: pd.Series) -> list[
         )
         for row, expected in zip(ids, n_expected, strict=True)
     ]
-
-
-def organ_frame(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the scores of each row of the leaderboard on each organ, over the test images of all folds that are ok.
-
-    Columns: cell, backbone, strategy, the section's keys, organ, n_images, n_true, one unweighted mean per score.
-    Images are pooled over folds, because an organ has too few in one fold for a mean of means.
-
-    Raises:
-        RecordError: a run that is ok, and whose per-image scores are gone.
-    """
-    parts = []
-    for _, run in frame[frame["status"] == "ok"].iterrows() if len(frame) else ():
-        path = folder(results, run["id"]) / SCORES_FILENAME
-        if not path.is_file():
-            raise RecordError(
-                f"{path} is missing, so there are no scores per organ; copy it beside its record, or "
-                "move the record away and run again."
-            )
-        names = ("cell", "backbone", "strategy", *SECTION_KEYS)
-        parts.append(pd.read_parquet(path).assign(**{name: run[name] for name in names}))
-    if not parts:
-        return pd.DataFrame()
-    images = pd.concat(parts, ignore_index=True)
-    keys = ["cell", "backbone", "strategy", *SECTION_KEYS, "organ"]
-    grouped = images.groupby(keys, sort=False)
-    table = grouped[[name for name in IMAGE_SCORES if name in images]].mean()
-    table.insert(0, "n_images", grouped.size())
-    table.insert(1, "n_true", grouped["n_true"].sum())
-    return table.reset_index()
-
-
-def baseline_frame(path: Path | None = None) -> pd.DataFrame:
-    """Return published scores in percent, as their sources give them; ``dataset`` is the registered name.
-
-    Args:
-        path: a file of the same columns; None takes ``results/baselines/nuinsseg.csv``.
-
-    Raises:
-        BenchError: no such file, a column is missing, or a row has no source.
-    """
-    path = path or _shipped_baselines()
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise BenchError(
-            f"the baselines {path} can't be read ({error}); give a CSV file, see results/baselines."
-        ) from error
-    missing = [name for name in BASELINE_COLUMNS if name not in table]
-    if missing:
-        raise BenchError(
-            f"the baselines {path} lack the columns {', '.join(missing)}; all are: {', '.join(BASELINE_COLUMNS)}."
-        )
-    unsourced = table.loc[table["source"].isna(), "model"].tolist()
-    if unsourced:
-        raise BenchError(f"the baselines {path} give no source for {', '.join(unsourced)}; add one or remove the row.")
-    return table
-
-
-def _shipped_baselines() -> Path:
-    """Return the path of the shipped file: in a checkout where it is edited, in a wheel where `data-files` puts it."""
-    name = Path("baselines") / "nuinsseg.csv"
-    checkout = Path(__file__).resolve().parents[2] / "results" / name
-    return checkout if checkout.is_file() else Path(sysconfig.get_path("data")) / "share" / "nuclei-bench" / name

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from bench.errors import BenchError
-from bench.report.frame import baseline_frame
+from bench.report.baselines import baseline_frame
 
 PUBLISHED = {
     "Shallow U-Net": (78.8, 50.5, 42.7),

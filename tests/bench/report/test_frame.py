@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 from fabricated import record, run
 
-from bench.errors import RecordError
 from bench.grid import CLASSICAL, row_id
-from bench.report.frame import SCORES, leaderboard_frame, organ_frame, record_frame
+from bench.report.frame import SCORES, leaderboard_frame, record_frame
 
 
 def test_scores_are_those_that_evaluation_writes():
@@ -180,23 +177,3 @@ def test_a_score_missing_in_one_fold_is_missing_in_the_mean() -> None:
     row = leaderboard_frame(record_frame([whole, part])).iloc[0]
     assert pd.isna(row["aji_plus_mean"])
     assert row["aji_mean"] == pytest.approx(0.6)
-
-
-def test_scores_of_an_organ_are_pooled_over_folds(tmp_path: Path) -> None:
-    records = [record(run(fold=fold, n_splits=2)) for fold in (1, 2)]
-    images = [[("a", "liver", 0.2, 10), ("b", "liver", 0.4, 20), ("c", "brain", 0.9, 5)], [("d", "liver", 0.9, 30)]]
-    for one, rows in zip(records, images, strict=True):
-        table = pd.DataFrame(rows, columns=["stem", "organ", "pq", "n_true"]).assign(dice=0.8, aji=0.6, fold=1)
-        target = tmp_path / "runs" / one.id
-        target.mkdir(parents=True)
-        table.to_parquet(target / "scores.parquet")
-    organs = organ_frame(tmp_path, record_frame(records)).set_index("organ")
-    assert organs.loc["liver", "pq"] == pytest.approx(0.5)  # (.2 + .4 + .9) / 3, not the mean of .3 and .9
-    assert organs.loc["liver", ["n_images", "n_true"]].tolist() == [3, 60]
-    assert organs.loc["brain", ["n_images", "n_true"]].tolist() == [1, 5]
-
-
-def test_missing_image_scores_are_named(tmp_path: Path) -> None:
-    one = record(run())
-    with pytest.raises(RecordError, match=rf"{one.id}.scores\.parquet is missing, .* copy it beside its record"):
-        organ_frame(tmp_path, record_frame([one]))

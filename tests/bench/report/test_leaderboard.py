@@ -13,7 +13,8 @@ from rich.console import Console
 from bench.columns import Column
 from bench.grid import CLASSICAL
 from bench.report import leaderboard
-from bench.report.frame import baseline_frame, leaderboard_frame, record_frame
+from bench.report.baselines import baseline_frame
+from bench.report.frame import leaderboard_frame, record_frame
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
 from bench.results.record import RunRecord

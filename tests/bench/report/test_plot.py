@@ -18,7 +18,8 @@ from bench.errors import BenchError
 from bench.grid import CLASSICAL
 from bench.report import canvas, plot
 from bench.report.axis import cost_axis
-from bench.report.frame import baseline_frame, leaderboard_frame, record_frame
+from bench.report.baselines import baseline_frame
+from bench.report.frame import leaderboard_frame, record_frame
 from bench.report.section import Section, sections
 from bench.results.record import RunRecord, write
 

@@ -9,7 +9,8 @@ import pytest
 from fabricated import record, run
 
 from bench.grid import CLASSICAL
-from bench.report.frame import baseline_frame, leaderboard_frame, record_frame
+from bench.report.baselines import baseline_frame
+from bench.report.frame import leaderboard_frame, record_frame
 from bench.report.section import Section, row_name, sections
 from bench.results.record import RunRecord
 from registry import datasets

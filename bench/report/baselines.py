@@ -1,0 +1,59 @@
+"""Published scores, which are shown beside the runs."""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+import pandas as pd
+
+from bench.errors import BenchError
+
+COLUMNS = (
+    "model",
+    "parameters_millions",
+    "trainable_millions",
+    "parameters_verified",
+    "dice",
+    "aji",
+    "pq",
+    "pq_corrected",
+    "source",
+    "protocol",
+    "comparable",
+    "note",
+    "dataset",
+    "dataset_title",
+)
+
+
+def baseline_frame(path: Path | None = None) -> pd.DataFrame:
+    """Return published scores in percent, as their sources give them; ``dataset`` is the registered name.
+
+    Args:
+        path: a file of the same columns; None takes ``results/baselines/nuinsseg.csv``.
+
+    Raises:
+        BenchError: no such file, a column is missing, or a row has no source.
+    """
+    path = path or _shipped_baselines()
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise BenchError(
+            f"the baselines {path} can't be read ({error}); give a CSV file, see results/baselines."
+        ) from error
+    missing = [name for name in COLUMNS if name not in table]
+    if missing:
+        raise BenchError(f"the baselines {path} lack the columns {', '.join(missing)}; all are: {', '.join(COLUMNS)}.")
+    unsourced = table.loc[table["source"].isna(), "model"].tolist()
+    if unsourced:
+        raise BenchError(f"the baselines {path} give no source for {', '.join(unsourced)}; add one or remove the row.")
+    return table
+
+
+def _shipped_baselines() -> Path:
+    """Return the path of the shipped file: in a checkout where it is edited, in a wheel where `data-files` puts it."""
+    name = Path("baselines") / "nuinsseg.csv"
+    checkout = Path(__file__).resolve().parents[2] / "results" / name
+    return checkout if checkout.is_file() else Path(sysconfig.get_path("data")) / "share" / "nuclei-bench" / name
