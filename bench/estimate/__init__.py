@@ -1,0 +1,1 @@
+"""Estimates: resources of planned runs, job arrays, and the page of `bench plan`."""

@@ -1,0 +1,1 @@
+"""Status: states of runs, and the pages that show them."""
