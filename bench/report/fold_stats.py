@@ -55,10 +55,17 @@ class FoldStats:
 
         return self._reduced(values, sd)
 
-    def sum(self, values: pd.Series) -> np.ndarray:
-        """Sum over the folds that have the value, NaN where none has; whole numbers stay whole."""
+    def sum(self, values: pd.Series, *, partial: bool = True) -> np.ndarray:
+        """Sum over folds; whole numbers stay whole.
+
+        Args:
+            values: one for each record.
+            partial: sum over the folds that have the value, NaN where none has it; False: NaN where a fold lacks it.
+        """
 
         def total(numbers: np.ndarray) -> np.ndarray:
+            if not partial:
+                return numbers.sum(axis=1)
             return np.where(np.isnan(numbers).all(axis=1), np.nan, np.nansum(numbers, axis=1))
 
         return _whole(self._reduced(values, total), values)

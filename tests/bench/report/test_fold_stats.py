@@ -37,6 +37,7 @@ def test_one_missing_fold_spoils_the_mean_but_not_the_sum() -> None:
         warnings.simplefilter("error")
         same(folds().mean(values), [NAN, 5.0, NAN, NAN])
         same(folds().sum(values), [1.0, 5.0, NAN, NAN])
+        same(folds().sum(values, partial=False), [NAN, 5.0, NAN, NAN])
         same(folds().max(values), [1.0, 5.0, NAN, NAN])
 
 

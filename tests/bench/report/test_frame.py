@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -90,6 +92,14 @@ def test_leaderboard_mean_and_sd_over_folds() -> None:
     assert row["gpu_seconds"] == 3 * 3060.0
     assert row["n_images"] == 3 * 133
     assert row["reasons"] == ()
+
+
+def test_seconds_are_missing_where_a_fold_was_not_timed() -> None:
+    timed, shared = record(run(fold=1, n_splits=2)), record(run(fold=2, n_splits=2))
+    shared = replace(shared, cost={**(shared.cost or {}), "gpu_seconds": None, "train_seconds": None})
+    row = leaderboard_frame(record_frame([timed, shared])).iloc[0]
+    assert row[["gpu_seconds", "train_seconds"]].isna().all()
+    assert row["evaluate_seconds"] == 120.0
 
 
 def test_folds_of_the_same_settings_make_one_row() -> None:
