@@ -1,4 +1,4 @@
-"""The verbs about runs in jobs: detach, follow, signal, cancel, retry."""
+"""Commands about runs in jobs: detach, follow, signal, cancel, retry."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def states(one) -> dict[str, int]:
     return json.loads(one.do("status", "--json", expect=None))["counts"]
 
 
-def test_runs_outlive_commands_and_end_when_they_are_told_to(cluster, study):
+def test_runs_outlive_commands_and_end_when_they_are_cancelled(cluster, study):
     one = study(cluster, profile=PROFILE, **GRID)
     output = one.finish(one.run("--detach"))
     (array,) = {job.partition("_")[0] for job in one.live_jobs()}
@@ -45,9 +45,9 @@ def test_runs_outlive_commands_and_end_when_they_are_told_to(cluster, study):
 
     # A signal that nobody's time limit sent: saved, and requeued through submitit. (`scancel --signal` would do, but
     # SLURM may deliver it a second time, to the next start, before that can listen.)
-    told_to_stop, told = next(iter(first.items()))
-    os.kill(told["pid"], signal.SIGTERM)
-    one.until("its second start", lambda: one.at_work().get(told_to_stop, {}).get("restarts", 0) >= 1)
+    signalled, progress = next(iter(first.items()))
+    os.kill(progress["pid"], signal.SIGTERM)
+    one.until("its second start", lambda: one.at_work().get(signalled, {}).get("restarts", 0) >= 1)
 
     output = one.do("cancel", "--all")
     assert (
@@ -64,6 +64,6 @@ def test_runs_outlive_commands_and_end_when_they_are_told_to(cluster, study):
     records = one.records()
     assert {found.status for found in records.values()} == {"ok"}
     assert all(found.attempts == [] for found in records.values())  # nothing was lost, nothing failed
-    log = (one.results / "runs" / told_to_stop / "log.txt").read_text()
+    log = (one.results / "runs" / signalled / "log.txt").read_text()
     assert "interrupted: asked to stop after step" in log and "restarts 1" in log
     assert states(one) == {"done": 4} and leftovers(one.results) == []

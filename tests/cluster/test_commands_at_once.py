@@ -1,4 +1,4 @@
-"""Several `bench run` of one grid, some of them killed: nothing is submitted twice, nothing done twice."""
+"""Several `bench run` of one grid, some of them killed: no run is submitted or done twice."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def done_once(one: Study) -> None:
     assert len(records) == RUNS and {found.status for found in records.values()} == {"ok"}, one.explain()
     assert all(found.attempts == [] for found in records.values())
     assert one.given() == dict.fromkeys(records, 1)
-    book = submissions.read(one.results)
-    assert book.open == ()
-    noted = {str(submission.job_of(task)) for submission in book.closed for task in range(len(submission.tasks))}
+    ledger = submissions.read(one.results)
+    assert ledger.open == ()
+    in_ledger = {str(submission.job_of(task)) for submission in ledger.closed for task in range(len(submission.tasks))}
     ours = {job.id for job in one.queue().values() if job.name.startswith("bench-")}
-    assert {str((found.provenance or {})["slurm_job_id"]) for found in records.values()} <= noted
-    assert noted == {job for job in ours if job.partition("_")[0] in {one.partition("_")[0] for one in noted}}
+    assert {str((found.provenance or {})["slurm_job_id"]) for found in records.values()} <= in_ledger
+    assert in_ledger == {job for job in ours if job.partition("_")[0] in {one.partition("_")[0] for one in in_ledger}}
     assert one.live_jobs() == [] and leftovers(one.results) == []
 
 
@@ -75,7 +75,7 @@ os.kill(os.getppid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("submits", [False, True], ids=["before sbatch", "before its answer"])
-def test_a_command_killed_while_it_submits_is_made_good_by_the_next(cluster, study, submits):
+def test_the_next_command_finishes_what_one_killed_while_submitting_began(cluster, study, submits):
     one = study(cluster, profile=PROFILE, **GRID)
     with wrapped(one, submits):
         command = one.run()

@@ -1,4 +1,4 @@
-"""What happens to jobs on a cluster, all of it to one grid: its weights are those without it, bit for bit."""
+"""Requeue, kill, time limit and node failure in one grid: its weights equal those of undisturbed runs, bit for bit."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PROFILE = "time_limit_min = 1\nsignal_delay_s = 10\nruns_per_job = 1\n"
 
 
 def caught(one: Study, command: Command, *but: str) -> tuple[str, dict[str, Any]]:
-    """The next run that has trained a little and is none of those; it is stopped where it is."""
-    run, told = one.until(
+    """Suspend the next run that has trained a little and is none of those in `but`."""
+    run, progress = one.until(
         "a run that trains", lambda: next((pair for pair in one.training(4).items() if pair[0] not in but), None)
     )
-    os.kill(told["pid"], signal.SIGSTOP)
-    return run, told
+    os.kill(progress["pid"], signal.SIGSTOP)
+    return run, progress
 
 
 def test_every_disturbance_leaves_the_weights_as_they_would_have_been(cluster, study):
@@ -29,13 +29,13 @@ def test_every_disturbance_leaves_the_weights_as_they_would_have_been(cluster, s
     command = one.run()
 
     # A requeue by hand, or by a preemption: SIGTERM, ten seconds to save, and the job starts anew.
-    requeued, told = caught(one, command)
-    os.kill(told["pid"], signal.SIGCONT)
-    one.ask("scontrol", "requeue", told["job"])
+    requeued, progress = caught(one, command)
+    os.kill(progress["pid"], signal.SIGCONT)
+    one.ask("scontrol", "requeue", progress["job"])
 
-    # A process that is killed without a word, as by a machine without memory.
-    killed, told = caught(one, command, requeued)
-    os.kill(told["pid"], signal.SIGKILL)
+    # A process that is killed, as by a machine without memory.
+    killed, progress = caught(one, command, requeued)
+    os.kill(progress["pid"], signal.SIGKILL)
     one.until("the lost attempt's record", lambda: killed in one.records())
     assert one.records()[killed].status == "failed"
 
@@ -45,11 +45,11 @@ def test_every_disturbance_leaves_the_weights_as_they_would_have_been(cluster, s
     orphans: dict[str, dict[str, Any]] = {}
 
     def orphaned_one() -> bool:
-        for run, told in one.training(4).items():
+        for run, progress in one.training(4).items():
             if not orphans and run not in (requeued, killed, limited):
-                os.kill(told["pid"], signal.SIGSTOP)
-                os.kill(cluster.pid(f"slurmd.{told['node']}"), signal.SIGKILL)
-                orphans[run] = told
+                os.kill(progress["pid"], signal.SIGSTOP)
+                os.kill(cluster.pid(f"slurmd.{progress['node']}"), signal.SIGKILL)
+                orphans[run] = progress
         return bool(orphans)
 
     one.until("the time limit", lambda: (orphaned_one(), "interrupted: " in log_of(one, limited))[1], of=command)

@@ -1,4 +1,4 @@
-"""Results on a disk that is full, or read-only: a clear sentence, nothing torn, and it goes on once there is room."""
+"""Results on a full or read-only disk: one sentence, no torn file, and work continues once there is room."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> Path:
-    """Take the last byte."""
+    """Fill the disk to its last byte."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (1 << 20, 1 << 12, 1):
@@ -46,7 +46,7 @@ def fill(disk: Path) -> Path:
     return filler
 
 
-def test_a_full_disk_is_told_before_anything_is_run(disk, cluster, study):
+def test_a_full_disk_is_refused_before_anything_is_run(disk, cluster, study):
     one = study(cluster, results=disk / "results", **GRID)
     filler = fill(disk)
     output = one.finish(one.run(cluster="inline"), expect=2)
@@ -60,7 +60,7 @@ def test_a_full_disk_is_told_before_anything_is_run(disk, cluster, study):
     assert "2 of 2 runs are done, 0 failed" in output
 
 
-def test_a_run_that_finds_no_room_fails_alone_and_is_done_once_there_is(disk, cluster, study):
+def test_a_run_without_room_fails_alone_and_is_done_once_there_is_room(disk, cluster, study):
     one = study(cluster, results=disk / "results", **GRID)
     output = one.finish(one.run(), expect=1)
     assert "failed sam_nano decoder_only fold 1: environment: OSError: [Errno 28] No space left on device" in output
@@ -74,8 +74,8 @@ def test_a_run_that_finds_no_room_fails_alone_and_is_done_once_there_is(disk, cl
     assert "environment: OSError: [Errno 28]" in one.do("status", expect=1)  # what only reads goes on working
     assert "environment: OSError: [Errno 28]" in one.do("table")
     for verb, flags in (("retry", ()), ("cancel", ("--all",))):
-        said = one.do(verb, *flags, expect=2)
-        assert said.startswith(refused)
+        output = one.do(verb, *flags, expect=2)
+        assert output.startswith(refused)
     assert one.records()[failed.id] == failed
 
     assert mount(disk, f"rw,{LARGE}").returncode == 0
@@ -90,11 +90,11 @@ def test_a_disk_without_room_for_the_record_ends_the_command_and_tears_nothing(d
     assert mount(disk, LARGE).returncode == 0
     one = study(cluster, results=disk / "results", **GRID)
     command = one.run(cluster="inline")
-    run, told = one.until("a run that trains", lambda: next(iter(one.training(2).items()), None))
-    os.kill(told["pid"], signal.SIGSTOP)
+    run, progress = one.until("a run that trains", lambda: next(iter(one.training(2).items()), None))
+    os.kill(progress["pid"], signal.SIGSTOP)
     (one.results / "runs" / run / "progress.json").unlink()  # its room would do for a short record
     filler = fill(disk)
-    os.kill(told["pid"], signal.SIGCONT)
+    os.kill(progress["pid"], signal.SIGCONT)
     output = one.finish(command, expect=1)
     assert "error: environment: OSError: [Errno 28] No space left on device" in output
     assert "Mend that, and give the same command again." in output

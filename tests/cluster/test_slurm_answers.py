@@ -1,4 +1,4 @@
-"""What `bench.slurm.client` makes of the words of a real SLURM."""
+"""Answers of a real SLURM, as `bench.slurm.client` reads them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def submitted(cluster, *words: str) -> str:
 
 def queue_with(cluster, condition) -> client.Queue:
     def look() -> client.Queue | None:
-        found = client.queue()
-        return found if found is not None and condition(found) else None
+        queue = client.queue()
+        return queue if queue is not None and condition(queue) else None
 
     return wait_until("such a queue", look, lambda: cluster.ask("squeue", "--states=all"), limit_s=60)
 
@@ -36,23 +36,23 @@ def live(queue: client.Queue, *job_ids: str) -> bool:
 
 def test_an_arrays_tasks_wait_run_and_end(on):
     array = submitted(on, "--array=0-3", "--job-name=bench-a|b")
-    found = queue_with(on, lambda queue: sum(job.state == "RUNNING" for job in queue.jobs.values()) == 2)
-    ours = {key: job for key, job in found.jobs.items() if key.startswith(f"{array}_")}
+    queue = queue_with(on, lambda queue: sum(job.state == "RUNNING" for job in queue.jobs.values()) == 2)
+    ours = {key: job for key, job in queue.jobs.items() if key.startswith(f"{array}_")}
     assert set(ours) == {f"{array}_{task}" for task in range(4)}
     assert {job.name for job in ours.values()} == {"bench-a|b"}
     assert {job.node for job in ours.values() if job.state == "RUNNING"} == {"node1", "node2"}
     assert all(0 <= (job.left_s or 0) <= 300 for job in ours.values())
     # Just submitted, a job waits without a reason.
     assert {job.reason for job in ours.values() if job.state == "PENDING"} <= {"Resources", "Priority", ""}
-    assert all(job.live for job in ours.values()) and found.named("bench-a|b") is not None
+    assert all(job.live for job in ours.values()) and queue.named("bench-a|b") is not None
     assert client.job_state(f"{array}_0") == "RUNNING" and client.job_state(f"{array}_3") == "PENDING"
     assert client.cancel([f"{array}_0", f"{array}_3"]) == []
-    found = queue_with(on, lambda queue: not live(queue, f"{array}_0", f"{array}_3"))
-    assert found.jobs[f"{array}_0"].state == "CANCELLED"  # it ran, so SLURM remembers it for some minutes
-    assert live(found, f"{array}_1")
+    queue = queue_with(on, lambda queue: not live(queue, f"{array}_0", f"{array}_3"))
+    assert queue.jobs[f"{array}_0"].state == "CANCELLED"  # it ran, so SLURM remembers it for some minutes
+    assert live(queue, f"{array}_1")
 
 
-def test_what_is_not_there_is_passed_over(on):
+def test_unknown_jobs_are_no_error(on):
     assert client.job_state("999999") is None
     assert client.cancel(["999999"]) == []  # scancel is silent about jobs that SLURM has forgotten
     assert "Invalid job id none" in " ".join(client.cancel(["none"]))
@@ -67,14 +67,14 @@ def test_an_index_above_the_largest_array_is_refused(on):
         submitted(on, "--hold", "--array=1001")
 
 
-def test_accounting_knows_how_jobs_ended(accounted, monkeypatch):
+def test_accounting_gives_final_states(accounted, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", accounted.env["SLURM_CONF"])
     array = submitted(accounted, "--array=0-1")
     queue_with(accounted, lambda queue: queue.jobs[f"{array}_0"].state == "RUNNING")
     assert client.final_states([f"{array}_0"]) in ({}, {f"{array}_0": "RUNNING"})
     assert client.cancel([f"{array}_0"]) == []
     wait_until(
-        "the accounting's word",
+        "the final state in accounting",
         lambda: client.final_states([f"{array}_0"]) == {f"{array}_0": "CANCELLED"},
         lambda: accounted.ask("sacct", "-X"),
     )
