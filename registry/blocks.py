@@ -1,4 +1,4 @@
-"""The transformer blocks that a card's `Targets` name, and the linear layers inside them."""
+"""Transformer blocks that a card's `Targets` name, and the modules and linear layers in them."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ if TYPE_CHECKING:
 
 
 def names(sam: Sam) -> tuple[str, ...]:
-    """Full names of all transformer blocks, in the order of the forward pass.
+    """Return the full names of all transformer blocks, in the order of the forward pass.
 
     Raises:
         StrategyError: the card's pattern matches no module.
     """
     pattern = sam.card.targets.blocks
-    found = tuple(name for name, _ in sam.named_modules() if re.fullmatch(pattern, name))
-    if not found:
+    matching = tuple(name for name, _ in sam.named_modules() if re.fullmatch(pattern, name))
+    if not matching:
         raise StrategyError(
             f"the blocks pattern {pattern!r} on the card of {sam.card.name!r} matches no module of it; "
             "correct Targets.blocks (full names from the model's root, as in named_modules())."
         )
-    return found
+    return matching
 
 
 def submodules(sam: Sam, path: str) -> dict[str, nn.Module]:
-    """The module at `path` below every block, by full name.
+    """Return the module at `path` below every block, by full name.
 
     Raises:
         StrategyError: a block has no such module.
     """
-    found: dict[str, nn.Module] = {}
+    modules: dict[str, nn.Module] = {}
     for block in names(sam):
         name = f"{block}.{path}"
         try:
-            found[name] = sam.get_submodule(name)
+            modules[name] = sam.get_submodule(name)
         except AttributeError as error:
             below = ", ".join(n for n, _ in sam.get_submodule(block).named_modules() if n)
             raise StrategyError(
                 f"{name!r}, which the card of {sam.card.name!r} names, does not exist; below the block are: {below}."
             ) from error
-    return found
+    return modules
 
 
 def linears(sam: Sam, path: str) -> dict[str, nn.Linear]:
-    """The linear layer at `path` below every block, by full name.
+    """Return the linear layer at `path` below every block, by full name.
 
     Raises:
         StrategyError: a block has no such module, or it is no `nn.Linear`.
     """
-    found: dict[str, nn.Linear] = {}
+    layers: dict[str, nn.Linear] = {}
     for name, module in submodules(sam, path).items():
         if not isinstance(module, nn.Linear):
             raise StrategyError(
                 f"{name!r} of {sam.card.name!r} is a {type(module).__name__}; this strategy attaches to "
                 "nn.Linear only. Correct the card's Targets, or choose another strategy."
             )
-        found[name] = module
-    return found
+        layers[name] = module
+    return layers

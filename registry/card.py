@@ -1,4 +1,4 @@
-"""Cards: what a backbone is, where its weights come from, and where adapters attach. Torch-free."""
+"""Card of a backbone: its size, the source of its weights, and the modules that adapters attach to. Torch-free."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Targets:
-    """Where a strategy attaches to an image encoder, in module names; no strategy knows a backbone's name.
+    """Names of the modules of an image encoder that strategies attach to, so that no strategy knows a backbone.
 
     Attributes:
         blocks: regular expression that matches the full name of every transformer block, from the Sam's root.
@@ -23,7 +23,7 @@ class Targets:
         qkv_layout: ``"contiguous"``: rows of qkv are q | k | v; ``"per_head"``: q, k, v of head 0, of head 1, ….
         head_dim: width of q, k and v in one head.
         default_prompt: parameters that stand for "no prompt"; trained together with the decoder.
-        inert: prefixes of parameter names that never reach the output (official left-overs); never trained.
+        inert: prefixes of parameters in the official file that the output does not depend on; never trained.
     """
 
     blocks: str
@@ -55,17 +55,17 @@ class Parameters:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The official file.
+    """Official file of a backbone's weights.
 
     Attributes:
-        url: where its authors publish it.
+        url: address at which its authors publish it.
         filename: its name on disk.
         sha256: hex digest of the file, or None.
-        git_blob_sha1: sha1 of ``b"blob <size>\\0" + content``, where only a git repository vouches for it.
-        size_bytes: its size, where known.
-        member: the file inside, where the download is a zip archive.
-        nested_key: the key under which the state dict stands, where it is nested.
-        unused_keys: tensors of the file that the model does not need, by full name.
+        git_blob_sha1: sha1 of ``b"blob <size>\\0" + content``, for a file that is published in a git repository only.
+        size_bytes: its size, or None.
+        member: name of the checkpoint in a download that is a zip archive.
+        nested_key: key of the state dict in a file that nests it.
+        unused_keys: full names of tensors in the file that the model does not need.
     """
 
     url: str
@@ -80,20 +80,20 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Card:
-    """What is known of a backbone without building it.
+    """Facts about a backbone that need no model.
 
     Attributes:
-        name: the name it is registered under.
-        title: the name people use.
-        parameters: counts at the native size, as its original has them.
+        name: registered name.
+        title: name in publications.
+        parameters: counts of the original at the native size.
         checkpoint: the official file; None for a backbone without pre-training.
         licence: SPDX identifier of the weights' licence.
         paper: citation with arXiv or DOI number.
-        repository: where the original code stands.
-        native_image_size: side in pixels of the square input it was trained on.
+        repository: address of the original code.
+        native_image_size: side in pixels of the square input of its training.
         pixel_mean: RGB mean subtracted from images in [0, 1].
         pixel_std: RGB standard deviation they are divided by.
-        targets: where adapters attach.
+        targets: modules that adapters attach to.
         note: one sentence a user should know.
     """
 

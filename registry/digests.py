@@ -35,12 +35,12 @@ def compute(file: Path, kind: Kind) -> str:
 def of(file: Path, kind: Kind = "sha256") -> str:
     """Return a file's digest in hexadecimal digits; its bytes are read once, and again when it has changed.
 
-    A file has changed if its path, inode, size, modification time or change time has; the last one can't be set, so a
-    copied modification time deceives nobody. Digests of files from 16 MiB are kept in the user's cache.
+    A file has changed if its path, inode, size, modification time or change time has. The change time can't be set, so
+    a file with a copied modification time is read again. Digests of files from 16 MiB are kept in the user's cache.
     """
     path = Path(os.path.realpath(file))
-    found = path.stat()
-    return _remembered(path, kind, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
+    status = path.stat()
+    return _remembered(path, kind, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
 
 
 @lru_cache(maxsize=64)

@@ -1,4 +1,4 @@
-"""One file over HTTP, continued where an earlier attempt broke off."""
+"""Download of one file over HTTP, continued where an earlier attempt broke off."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from requests import Response
     from rich.progress import Progress, TaskID
 
-CHUNK_BYTES = 1 << 16  # what a broken connection may cost
+CHUNK_BYTES = 1 << 16  # the most that a broken connection loses
 TIMEOUT_SECONDS = 30
 
 
 def download(url: str, part: Path, *, progress: bool = True) -> None:
-    """Download `url` to `part`, continuing the bytes that stand there already.
+    """Download `url` to `part`, after the bytes that it holds already.
 
     Args:
-        url: an HTTP address; servers that ignore ranges are read from the start.
-        part: the file to write; it stays where it is when the download breaks.
+        url: an HTTP address; a server that ignores ranges is read from the start.
+        part: the file to write; it is kept when the download breaks off.
         progress: draw a progress bar on the terminal.
 
     Raises:
-        WeightsError: no connection, an HTTP error, a broken connection, no space, or another process at it.
+        WeightsError: no connection, an HTTP error, a broken connection, no space, or another process that writes it.
     """
     import requests
 
@@ -53,21 +53,21 @@ def download(url: str, part: Path, *, progress: bool = True) -> None:
 
 
 def _continue(url: str, file: IO[bytes], *, progress: bool) -> bool:
-    """Append what is missing; False where the server denies that its file begins with what is on disk."""
+    """Append the missing bytes; returns False if the server says that its file is shorter than the one on disk."""
     import requests
 
-    have = file.seek(0, 2)
+    n_bytes = file.seek(0, 2)
     # Without identity, Content-Length would count compressed bytes.
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={n_bytes}-"} if n_bytes else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
-        if have and response.status_code == requests.codes.requested_range_not_satisfiable:
-            return _total(response) == have
+        if n_bytes and response.status_code == requests.codes.requested_range_not_satisfiable:
+            return _total(response) == n_bytes
         response.raise_for_status()
-        if have and response.status_code != requests.codes.partial_content:
-            have = 0
+        if n_bytes and response.status_code != requests.codes.partial_content:
+            n_bytes = 0
             file.truncate(0)
-        expected = have + int(response.headers.get("Content-Length", 0))
-        with _bar(url, have, expected, shown=progress) as (bar, task):
+        expected = n_bytes + int(response.headers.get("Content-Length", 0))
+        with _bar(url, n_bytes, expected, shown=progress) as (bar, task):
             for chunk in response.iter_content(CHUNK_BYTES):
                 file.write(chunk)
                 bar.update(task, advance=len(chunk))
@@ -77,8 +77,8 @@ def _continue(url: str, file: IO[bytes], *, progress: bool) -> bool:
 
 
 def _total(response: Response) -> int | None:
-    found = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
-    return int(found[1]) if found else None
+    match = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", ""))
+    return int(match[1]) if match else None
 
 
 @contextmanager
@@ -92,7 +92,7 @@ def _locked(part: Path) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _bar(url: str, have: int, expected: int, *, shown: bool) -> Iterator[tuple[Progress, TaskID]]:
+def _bar(url: str, completed: int, expected: int, *, shown: bool) -> Iterator[tuple[Progress, TaskID]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (
@@ -103,4 +103,4 @@ def _bar(url: str, have: int, expected: int, *, shown: bool) -> Iterator[tuple[P
         TimeRemainingColumn(),
     )
     with Progress(*columns, disable=not shown) as bar:
-        yield bar, bar.add_task(url.rsplit("/", 1)[-1], total=expected or None, completed=have)
+        yield bar, bar.add_task(url.rsplit("/", 1)[-1], total=expected or None, completed=completed)

@@ -1,4 +1,4 @@
-"""Errors a user of the registry may meet: each says what was given, what is allowed, and what to do."""
+"""Errors of the registry: each text says what was given, what is allowed, and what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class RegistryError(Exception):
-    """Base of all errors raised below `registry`; its text is meant for the user, without a traceback."""
+    """Base of all errors of `registry`; the command line prints its text without a traceback."""
 
 
 class UnknownNameError(RegistryError, KeyError):
@@ -50,7 +50,7 @@ class StrategyError(RegistryError):
 
 
 def unknown(kind: str, name: str, allowed: Iterable[str]) -> str:
-    """The sentence for an unknown name, with the nearest match and all that is allowed."""
+    """Return the sentence for an unknown name, with the nearest match and all allowed names."""
     allowed = tuple(allowed)
     near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
     guess = f" Did you mean {near[0]!r}?" if near else ""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def check_rank(rank: int, layers: Mapping[str, tuple[int, int]]) -> None:
-    """Refuse a rank that is no rank of these layers.
+    """Refuse a rank that these layers can't have.
 
     Args:
         rank: width of A's output.
@@ -50,5 +50,5 @@ def inject(sam: Sam, names: list[str], rank: int) -> None:
 
 
 def sides(layers: Mapping[str, nn.Linear]) -> dict[str, tuple[int, int]]:
-    """(inputs, outputs) of each layer."""
+    """Return (inputs, outputs) of each layer."""
     return {name: (layer.in_features, layer.out_features) for name, layer in layers.items()}

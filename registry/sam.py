@@ -1,4 +1,4 @@
-"""The one Segment Anything Model behind all backbones: image encoder, prompt encoder and mask decoder."""
+"""Segment Anything Model of all backbones: image encoder, prompt encoder and mask decoder."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class Sam(nn.Module):
     """A Segment Anything Model of any family (Kirillov et al. 2023, arXiv:2304.02643).
 
     Args:
-        card: what is known of the backbone; its mean and standard deviation normalise the images.
+        card: of the backbone; its mean and standard deviation normalise the images.
         image_size: side of the square input in pixels.
         image_encoder: normalised images to embeddings (b, 256, h/16, w/16).
-        prompt_encoder: segment_anything's `PromptEncoder`, or one that is called like it.
-        mask_decoder: segment_anything's `MaskDecoder`, or one of its layout.
+        prompt_encoder: segment_anything's `PromptEncoder`, or a module with its interface.
+        mask_decoder: segment_anything's `MaskDecoder`, or a module with its submodules.
     """
 
     pixel_mean: Tensor
@@ -45,7 +45,7 @@ class Sam(nn.Module):
         self.register_buffer("pixel_std", torch.tensor(card.pixel_std).view(1, 3, 1, 1), persistent=False)
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/16 w/16"]:
-        """Image embeddings of RGB images in [0, 1]; sides must be `image_size`.
+        """Return the embeddings of RGB images in [0, 1] whose sides are `image_size`.
 
         Raises:
             ValueError: images of another shape, or not floating point.
@@ -61,8 +61,8 @@ class Sam(nn.Module):
                 f"images are {images.dtype}; allowed is floating point in [0, 1]. Divide 8-bit images by 255."
             )
         normalised = (images - self.pixel_mean) / self.pixel_std
-        # Channels-last makes every convolution and patch embedding faster. Only the images: weights laid out so
-        # would no longer be contiguous, and safetensors refuses to save them.
+        # Channels-last makes every convolution and patch embedding faster. Only the images: such weights would not be
+        # contiguous, and safetensors refuses to save them.
         embeddings: Tensor = self.image_encoder(normalised.contiguous(memory_format=torch.channels_last))
         return embeddings
 
@@ -73,13 +73,13 @@ class Sam(nn.Module):
         labels: Int[Tensor, "n k"] | None = None,
         boxes: Float[Tensor, "n 4"] | None = None,
     ) -> tuple[Float[Tensor, "n 4 h/4 w/4"], Float[Tensor, "n 4"]]:
-        """Low-resolution logits and predicted IoU of all four mask tokens.
+        """Return low-resolution logits and predicted IoU of all four mask tokens.
 
         Without prompts every embedding is decoded once (n = b). With prompts, one embedding serves all n rows
         (b = 1), or each row has its own (b = n).
 
         Args:
-            embeddings: what `encode` returned.
+            embeddings: returned by `encode`.
             points: (x, y) in pixels of the model's input.
             labels: 1 foreground, 0 background, -1 padding; needed with, and only with, points.
             boxes: (x0, y0, x1, y1) in pixels of the model's input.
@@ -94,15 +94,15 @@ class Sam(nn.Module):
         # Coordinates of thousands of pixels and the sines of random frequencies need float32 mantissas.
         encoder: Any = self.prompt_encoder
         with torch.autocast(embeddings.device.type, enabled=False):
-            given = None if points is None else (points.float(), labels)
+            labelled_points = None if points is None else (points.float(), labels)
             corners = None if boxes is None else boxes.float()
-            sparse, dense = encoder(points=given, boxes=corners, masks=None)
+            sparse, dense = encoder(points=labelled_points, boxes=corners, masks=None)
             positions = encoder.get_dense_pe()
-        # Without mask prompts all rows of `dense` are the same; one of them keeps a single embedding single.
+        # Without mask prompts all rows of `dense` are the same; adding its first row keeps a single embedding single.
         return _predict(self.mask_decoder, embeddings + dense[:1], positions, sparse.expand(rows, -1, -1))
 
     def _check(self, embeddings: Tensor, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None) -> int:
-        """Number of rows to decode; raises where shapes do not fit."""
+        """Return the number of rows to decode; raises ValueError where shapes do not fit."""
         side = self.image_size // 16
         if embeddings.ndim != 4 or tuple(embeddings.shape[1:]) != (256, side, side):
             raise ValueError(
@@ -140,10 +140,10 @@ def _predict(
     positions: Float[Tensor, "1 256 h w"],
     sparse: Float[Tensor, "n k 256"],
 ) -> tuple[Float[Tensor, "n 4 4*h 4*w"], Float[Tensor, "n 4"]]:
-    """All mask tokens' masks, by the parts of segment_anything's `MaskDecoder`.
+    """Return the masks and IoU of all mask tokens, computed by the parts of segment_anything's `MaskDecoder`.
 
-    Its own `predict_masks` decodes every prompt on every image. Here rows are matched, and a single embedding
-    is broadcast: its copies would only differ after the first attention from image to tokens.
+    Its own `predict_masks` decodes every prompt on every image. Here prompts and images are matched by row, and a
+    single embedding is broadcast: copies of it would only differ after the first attention from image to tokens.
     """
     tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([tokens.expand(sparse.shape[0], -1, -1), sparse], dim=1)

@@ -1,4 +1,4 @@
-"""Which of a Sam's own parameters a strategy trains: exactly those that a prompt-less loss can reach."""
+"""Parameters of a Sam that a strategy trains: those that the loss of a forward pass without prompts depends on."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def freeze(sam: Sam) -> None:
 
 
 def train_decoder(sam: Sam, tokens: tuple[int, ...]) -> None:
-    """Unfreeze the mask decoder and the default prompt, less what gets no gradient.
+    """Unfreeze the mask decoder and the default prompt, but for parameters that get no gradient.
 
-    The IoU head and the hypernetworks of mask tokens that no head reads never reach the loss. The tokens
-    themselves do: all of them attend to one another in the decoder's transformer.
+    The loss does not depend on the IoU head, nor on the hypernetworks of mask tokens that no head reads. It depends on
+    all tokens: they attend to one another in the decoder's transformer.
 
     Args:
         sam: a frozen model; changed in place.
@@ -42,7 +42,7 @@ def train_decoder(sam: Sam, tokens: tuple[int, ...]) -> None:
 
 
 def train_encoder(sam: Sam) -> None:
-    """Unfreeze the image encoder, less the left-overs that the card calls inert."""
+    """Unfreeze the image encoder, but for the parameters that the card calls inert."""
     inert = sam.card.targets.inert
     for name, parameter in sam.image_encoder.named_parameters(prefix="image_encoder"):
         parameter.requires_grad_(not name.startswith(inert))

@@ -1,4 +1,4 @@
-"""The trained part of a model on disk: LoRA in PEFT's own format, all else that was trained beside it."""
+"""Trained part of a model on disk: LoRA in PEFT's own format, the other trained parameters in a second file."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ def save(sam: Sam, strategy: str, folder: str | Path) -> int:
         return 0
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    written = _write(
+    n_bytes = _write(
         folder / OTHERS, lambda path: save_file(_plain(others), path, metadata={MARK: json.dumps(mark, sort_keys=True)})
     )
     if lora:
         prefixed = {PEFT_PREFIX + name: tensor for name, tensor in _plain(lora).items()}
-        written += _write(folder / LORA_WEIGHTS, lambda path: save_file(prefixed, path, metadata={"format": "pt"}))
-        # The configuration comes last: where it stands, the weights do.
-        written += _write(folder / LORA_CONFIG, lambda path: _write_config(sam, path))
-    return written
+        n_bytes += _write(folder / LORA_WEIGHTS, lambda path: save_file(prefixed, path, metadata={"format": "pt"}))
+        # Last, so that a folder with a configuration has weights too.
+        n_bytes += _write(folder / LORA_CONFIG, lambda path: _write_config(sam, path))
+    return n_bytes
 
 
 def load(sam: Sam, folder: str | Path) -> None:
@@ -98,12 +98,12 @@ def load(sam: Sam, folder: str | Path) -> None:
         from peft import set_peft_model_state_dict
 
         set_peft_model_state_dict(sam, read_lora)
-    # Modules that cache what they derive from parameters (TinyViT's attention biases) forget it now.
+    # Clears what modules cache of their parameters, such as attention biases.
     sam.eval()
 
 
 def lora_state(sam: Sam) -> dict[str, Tensor]:
-    """LoRA's tensors by PEFT's names; empty without LoRA."""
+    """Return LoRA's tensors by PEFT's names; empty without LoRA."""
     if not hasattr(sam, "peft_config"):
         return {}
     from peft import get_peft_model_state_dict
@@ -112,7 +112,7 @@ def lora_state(sam: Sam) -> dict[str, Tensor]:
 
 
 def other_state(sam: Sam) -> dict[str, Tensor]:
-    """All trainable parameters besides LoRA, by their names in the model; they share its memory."""
+    """Return all trainable parameters but LoRA's, by their names in the model; they share its memory."""
     return {
         name: parameter.detach()
         for name, parameter in sam.named_parameters()
@@ -139,40 +139,40 @@ def _compare_marks(path: Path, sam: Sam) -> None:
         raise WeightsError(f"{path} can't be loaded: the model carries no strategy; apply the one it was saved with.")
     try:
         with safe_open(path, framework="pt") as file:
-            found = json.loads((file.metadata() or {}).get(MARK, "{}"))
+            saved = json.loads((file.metadata() or {}).get(MARK, "{}"))
     except (OSError, ValueError, SafetensorError) as error:
         raise WeightsError(f"{path} can't be read ({error}); train again, or restore the file.") from error
     for key, expected in _mark(sam, applied.name).items():
-        if found.get(key) != expected:
+        if saved.get(key) != expected:
             raise WeightsError(
-                f"{path} was saved with {key} {found.get(key)}, but the model has {expected}; "
+                f"{path} was saved with {key} {saved.get(key)}, but the model has {expected}; "
                 "build the model with the settings it was saved with."
             )
 
 
 def _compare_configs(path: Path, sam: Sam) -> None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        saved = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} can't be read ({error}); train again, or restore the file.") from error
     config = _lora_config(sam)
     for key in ("r", "lora_alpha"):
-        if found.get(key) != getattr(config, key):
+        if saved.get(key) != getattr(config, key):
             raise WeightsError(
-                f"{path} has {key} = {found.get(key)}, but the model's LoRA has {getattr(config, key)}; "
+                f"{path} has {key} = {saved.get(key)}, but the model's LoRA has {getattr(config, key)}; "
                 "apply the strategy with the rank it was saved with."
             )
 
 
-def _compare_tensors(expected: dict[str, Tensor], found: dict[str, Tensor], folder: Path) -> None:
+def _compare_tensors(expected: dict[str, Tensor], saved: dict[str, Tensor], folder: Path) -> None:
     shapes = [
-        f"{name} is {tuple(found[name].shape)}, not {tuple(expected[name].shape)}"
-        for name in sorted(expected.keys() & found.keys())
-        if found[name].shape != expected[name].shape
+        f"{name} is {tuple(saved[name].shape)}, not {tuple(expected[name].shape)}"
+        for name in sorted(expected.keys() & saved.keys())
+        if saved[name].shape != expected[name].shape
     ]
     groups = {
-        "missing": sorted(expected.keys() - found.keys()),
-        "unexpected": sorted(found.keys() - expected.keys()),
+        "missing": sorted(expected.keys() - saved.keys()),
+        "unexpected": sorted(saved.keys() - expected.keys()),
         "of another shape": shapes,
     }
     problems = [f"{group}: {', '.join(names)}" for group, names in groups.items() if names]
@@ -211,7 +211,7 @@ def _write_config(sam: Sam, path: Path) -> None:
 
 
 def _write(path: Path, write: Callable[[Path], None]) -> int:
-    """Let `write` write a file that is moved to `path` when it is whole; returns its bytes."""
+    """Write a file by `write` and move it to `path` when it is whole; returns its bytes."""
     with replacing(path) as temporary:
         write(temporary)
         return temporary.stat().st_size

@@ -121,10 +121,10 @@ def _status(card: Card, checkpoint: Checkpoint, target: Path) -> Status:
         if wrong:
             return Status(card.name, target, "not a checkpoint", f"{wrong}; move it away and {fetch_command}")
         return Status(card.name, target, "unverified", f"no digest is published; sha256 {digests.of(target)}")
-    found = digests.of(target, expected.kind)
-    if found == expected.value:
+    actual = digests.of(target, expected.kind)
+    if actual == expected.value:
         return Status(card.name, target, "ok", f"{expected.kind} {expected.source}")
-    detail = f"{target.stat().st_size:,} bytes, {expected.kind} {found} instead of {expected.value}"
+    detail = f"{target.stat().st_size:,} bytes, {expected.kind} {actual} instead of {expected.value}"
     detail += f"; the file {wrong}" if wrong else ""
     return Status(card.name, target, "wrong digest", f"{detail}; move it away and {fetch_command}")
 
@@ -145,16 +145,16 @@ def load(sam: Sam, entry: Backbone, path: Path, candidates: Iterable[Backbone] =
     from registry.modules.checkpoint import converted, mismatch, read, suggest
 
     official = read(path, entry.card)
-    given = converted(official, entry)
-    problem = mismatch(sam.state_dict(), given)
+    tensors = converted(official, entry)
+    problem = mismatch(sam.state_dict(), tensors)
     if problem:
         raise WeightsError(f"{path} does not fit {entry.card.name}: {problem}.{suggest(official, candidates)}")
-    if bad := finite.describe(given):
+    if bad := finite.describe(tensors):
         raise WeightsError(
             f"{path} holds {bad}. It is damaged, or was saved by a training that had diverged: fetch the official file "
             f"with `bench weights fetch {entry.card.name}`."
         )
-    sam.load_state_dict(given)
+    sam.load_state_dict(tensors)
 
 
 def _checkpoint(card: Card) -> Checkpoint:
@@ -185,12 +185,12 @@ def _verify(checkpoint: Checkpoint, file: Path, target: Path, url: str | None = 
     expected, wrong = expected_digest.find(checkpoint, target), wrong_content(file, checkpoint.member)
     reasons = [f"it {wrong}"] if wrong else []
     if expected:
-        found = digests.compute(file, expected.kind)
-        if found == expected.value:
+        actual = digests.compute(file, expected.kind)
+        if actual == expected.value:
             return
         length = f" of {checkpoint.size_bytes:,}" if checkpoint.size_bytes else ""
         size = f"{file.stat().st_size:,}{length} bytes"
-        reasons.append(f"its {expected.kind} is {found}, not {expected.value} ({size}: truncated, or another file)")
+        reasons.append(f"its {expected.kind} is {actual}, not {expected.value} ({size}: truncated, or another file)")
     if not reasons:
         return
     rejected = target.with_name(f"{target.name}.rejected")

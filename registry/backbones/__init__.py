@@ -29,17 +29,17 @@ def register(
 
 
 def names() -> tuple[str, ...]:
-    """All registered backbones."""
+    """Return the names of all registered backbones."""
     return _store.names()
 
 
 def get(name: str) -> Backbone:
-    """A backbone's card, builder and key conversion; raises `UnknownNameError`."""
+    """Return a backbone's card, builder and key conversion; raises `UnknownNameError`."""
     return _store.get(name)
 
 
 def card(name: str) -> Card:
-    """The card of a backbone; raises `UnknownNameError`."""
+    """Return the card of a backbone; raises `UnknownNameError`."""
     return get(name).card
 
 
@@ -57,7 +57,7 @@ def build(name: str, image_size: int | None = None, checkpoint: str | Path | Non
     Raises:
         UnknownNameError: no such backbone.
         ValueError: an image size that is no positive multiple of 64.
-        WeightsError: a file that is damaged, unsafe or of another model.
+        WeightsError: a file that is damaged, unsafe, of another model, or with values that are not finite.
     """
     entry = get(name)
     size = entry.card.native_image_size if image_size is None else image_size

@@ -76,7 +76,7 @@ _DECODER_NAMES = (
 
 
 def convert(official: Mapping[str, Any]) -> dict[str, Any]:
-    """Official names of the mask decoder to segment_anything's."""
+    """Rename the official tensors of the mask decoder to segment_anything's names."""
     return {_rename(key): tensor for key, tensor in official.items()}
 
 
@@ -89,13 +89,13 @@ def _rename(key: str) -> str:
 
 @register(TI, convert)
 def build_ti(image_size: int) -> Sam:
-    """12 blocks of width 192."""
+    """Build 12 blocks of width 192."""
     return _build(TI, image_size, width=192, heads=3)
 
 
 @register(S, convert)
 def build_s(image_size: int) -> Sam:
-    """12 blocks of width 384."""
+    """Build 12 blocks of width 384."""
     return _build(S, image_size, width=384, heads=6)
 
 

@@ -39,7 +39,7 @@ CARD = Card(
 
 @register(CARD)
 def build(image_size: int) -> Sam:
-    """A ViT of 4 blocks, width 128, the last one attending globally."""
+    """Build a ViT of 4 blocks of width 128, of which the last attends globally."""
     from registry.modules.decoder import mask_decoder, prompt_encoder
     from registry.modules.sam_vit import sam_vit
     from registry.sam import Sam

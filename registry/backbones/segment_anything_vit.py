@@ -1,4 +1,4 @@
-"""The original SAM with its ViT-B, ViT-L and ViT-H encoders."""
+"""SAM with its original encoders ViT-B, ViT-L and ViT-H."""
 
 from __future__ import annotations
 
@@ -65,19 +65,19 @@ VIT_H = _card(
 
 @register(VIT_B)
 def build_vit_b(image_size: int) -> Sam:
-    """12 blocks of width 768."""
+    """Build 12 blocks of width 768."""
     return _build(VIT_B, image_size, width=768, depth=12, heads=12, global_blocks=(2, 5, 8, 11))
 
 
 @register(VIT_L)
 def build_vit_l(image_size: int) -> Sam:
-    """24 blocks of width 1024."""
+    """Build 24 blocks of width 1024."""
     return _build(VIT_L, image_size, width=1024, depth=24, heads=16, global_blocks=(5, 11, 17, 23))
 
 
 @register(VIT_H)
 def build_vit_h(image_size: int) -> Sam:
-    """32 blocks of width 1280."""
+    """Build 32 blocks of width 1280."""
     return _build(VIT_H, image_size, width=1280, depth=32, heads=16, global_blocks=(7, 15, 23, 31))
 
 

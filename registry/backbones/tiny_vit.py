@@ -68,7 +68,7 @@ TINY_SAM = Card(
 
 
 def convert(official: Mapping[str, Any]) -> dict[str, Any]:
-    """Official names to timm's, where a downsampling opens a stage instead of closing the one before."""
+    """Rename the official tensors to timm's names, in which a downsampling opens a stage instead of closing one."""
     return {_rename(key): tensor for key, tensor in official.items()}
 
 
@@ -82,13 +82,13 @@ def _rename(key: str) -> str:
 
 @register(MOBILE_SAM, convert)
 def build_mobile_sam(image_size: int) -> Sam:
-    """TinyViT-5M with SAM's prompt encoder and mask decoder."""
+    """Build TinyViT-5M with SAM's prompt encoder and mask decoder."""
     return _build(MOBILE_SAM, image_size)
 
 
 @register(TINY_SAM, convert)
 def build_tiny_sam(image_size: int) -> Sam:
-    """The same architecture as MobileSAM, distilled in another way."""
+    """Build the architecture of MobileSAM; only the official weights differ."""
     return _build(TINY_SAM, image_size)
 
 

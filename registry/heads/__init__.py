@@ -15,10 +15,10 @@ def register(head: Head) -> Head:
 
 
 def names() -> tuple[str, ...]:
-    """All registered heads."""
+    """Return the names of all registered heads."""
     return _store.names()
 
 
 def get(name: str) -> Head:
-    """A head; raises `UnknownNameError`."""
+    """Return a head; raises `UnknownNameError`."""
     return _store.get(name)

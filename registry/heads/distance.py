@@ -1,4 +1,4 @@
-"""The default head: mask tokens 1–3 as foreground, interior distance and boundary; seeded watershed."""
+"""Default head: mask tokens 1–3 as foreground, interior distance and boundary; seeded watershed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Distance:
         foreground: probability above which a pixel belongs to a nucleus.
         seed: height of the smoothed distance, lowered by the boundary, above which a pixel is a seed.
         smoothing: σ of the Gaussian over the distance, as a share of the nuclear radius.
-        boundary: how much of the distance the boundary takes away: 0 ignores the boundary.
+        boundary: share of the distance that is subtracted at the boundary: 0 ignores the boundary.
         min_seed: smallest seed, as a share of a nucleus's area.
         min_area: smallest component of the foreground, as a share of a nucleus's area.
     """
@@ -55,16 +55,16 @@ class Distance:
     dense: bool = True
 
     def targets(self, label_map: LabelMap) -> Float[np.ndarray, "3 h w"]:
-        """Foreground, interior distance and inner boundary of a label map, float32 in [0, 1]."""
+        """Return foreground, interior distance and inner boundary of a label map, float32 in [0, 1]."""
         from registry.modules.instance_targets import inner_boundary, interior_distance
 
         return np.stack([label_map > 0, interior_distance(label_map), inner_boundary(label_map)]).astype(np.float32)
 
     def loss(self, logits: Float[Tensor, "b 3 h w"], targets: Float[Tensor, "b 3 h w"]) -> Float[Tensor, ""]:
-        """BCE + Dice on foreground and boundary, squared error on the distance; in float32.
+        """Return BCE + Dice on foreground and boundary plus squared error on the distance; in float32.
 
         Raises:
-            ValueError: shapes that differ, or other than three channels.
+            ValueError: shapes that differ, or a number of channels other than three.
         """
         import torch
 
@@ -84,7 +84,7 @@ class Distance:
             return per_image.mean()
 
     def instances(self, logits: Any, **parameters: float) -> LabelMap:
-        """Label map of one image's logits (3, h, w); see the class for the parameters.
+        """Return the label map of one image's logits (3, h, w); see the class for the parameters.
 
         Raises:
             ValueError: logits of another shape.

@@ -36,20 +36,20 @@ _SEARCH = MappingProxyType(
 
 @dataclass(frozen=True)
 class Everything:
-    """What SAM finds without training: it prompts the model itself and can't be trained.
+    """SAM's automatic masks: this head prompts the model itself and can't be trained.
 
     The steps and their defaults (32 points per side, predicted IoU 0.88, stability 0.95 at ±1 logit, box NMS
     0.7, the three multi-masks) are those of `SamAutomaticMaskGenerator` (facebookresearch/segment-anything),
-    without crop layers. Differences: stability and boxes are taken on the low-resolution logits, and masks
-    too large for a nucleus are dropped, for on tissue SAM likes to take the background.
+    without crop layers. Differences: stability and boxes are measured on the low-resolution logits, and masks too
+    large for a nucleus are dropped, because on tissue SAM often segments the background.
 
     Parameters of `instances`:
         iou: smallest predicted IoU.
         stability: smallest stability.
         max_area: largest mask, as a share of the image.
-        nms: of two boxes whose IoU is above this, the one of lower predicted IoU goes.
+        nms: of two boxes whose IoU is above this, the mask of lower predicted IoU is dropped.
         min_area: smallest mask, as a share of the image.
-        visible: a mask goes if better ones leave less than this share of it.
+        visible: a mask is dropped if better masks leave less than this share of it.
     """
 
     defaults: Mapping[str, float]
@@ -70,20 +70,20 @@ class Everything:
         points_per_batch: int = 64,
         limit: int = 1024,
     ) -> Candidates:
-        """All masks of one image that some choice of parameters may keep.
+        """Return all masks of one image that some choice of parameters may keep.
 
-        Memory is bounded: at most `limit` masks stay, each as uint8 in its own box at a quarter of the
-        input's resolution, after a filter at the loosest values of `search`. A batch of 64 points holds 64 ×
-        4 logits maps.
+        Memory is bounded: masks are filtered at the loosest values of `search`, and at most `limit` of them are kept,
+        each as uint8 in its bounding box at a quarter of the input's resolution. A batch of 64 points holds 64 × 4
+        logits maps.
 
         Args:
             sam: the model.
             image: RGB in [0, 1] on the model's device, padded to its input size on the right and below.
-            size: (h, w) in pixels of the label map to make; that of the valid part by default.
+            size: (h, w) of the label map in pixels; that of the valid part by default.
             valid: (h, w) of the part of `image` that is no padding; all of it by default.
             points_per_side: points along each side of the grid.
             points_per_batch: points decoded at once.
-            limit: largest number of masks kept, those of the best predicted IoU.
+            limit: largest number of masks; those of the best predicted IoU are kept.
         """
         import torch
 
@@ -119,30 +119,30 @@ class Everything:
         raise StrategyError(_UNTRAINABLE)
 
     def instances(self, logits: Any, **parameters: float) -> LabelMap:
-        """Label map of what `candidates` gave (in place of logits); see the class for the parameters.
+        """Return the label map of the masks that `candidates` returned; see the class for the parameters.
 
-        Where masks overlap, the one of higher predicted IoU wins.
+        A pixel of several masks belongs to the mask of the highest predicted IoU.
 
         Raises:
-            StrategyError: something else than candidates, or an unknown parameter.
+            StrategyError: logits instead of candidates, or an unknown parameter.
         """
         from registry.modules.mask_candidates import Candidates, paint, suppress
         from registry.modules.parameters import complete
 
         if not isinstance(logits, Candidates):
             raise StrategyError(
-                f"head 'everything' reads what its candidates() gave, not {type(logits).__name__}; "
-                "for logits of a trained model take the head 'distance' or 'watershed'."
+                f"head 'everything' reads masks of its candidates(), not {type(logits).__name__}; "
+                "for logits of a trained model use the head 'distance' or 'watershed'."
             )
-        p, found = complete(self.name, self.defaults, parameters), logits
+        p, masks = complete(self.name, self.defaults, parameters), logits
         good = np.flatnonzero(
-            (found.iou >= p["iou"])
-            & (found.stability >= p["stability"])
-            & (found.area >= p["min_area"])
-            & (found.area <= p["max_area"])
+            (masks.iou >= p["iou"])
+            & (masks.stability >= p["stability"])
+            & (masks.area >= p["min_area"])
+            & (masks.area <= p["max_area"])
         )
-        order = good[suppress(found.boxes[good], found.iou[good], p["nms"])]
-        return paint(found, order, visible=p["visible"])
+        order = good[suppress(masks.boxes[good], masks.iou[good], p["nms"])]
+        return paint(masks, order, visible=p["visible"])
 
 
 _UNTRAINABLE = (

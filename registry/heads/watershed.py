@@ -1,4 +1,4 @@
-"""One foreground map from SAM's single-mask token, split by a watershed on its distance transform."""
+"""Foreground map of SAM's single-mask token, split by a watershed on its distance transform."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ _SEARCH = MappingProxyType(
 
 @dataclass(frozen=True)
 class Watershed:
-    """Semantic segmentation first, instances by shape alone.
+    """Semantic segmentation, then instances by shape alone.
 
-    Lengths scale with the nuclear radius, which is estimated from the map itself: a fixed `min_distance` is
-    worse than connected components.
+    Lengths are shares of the nuclear radius, which is estimated from the map itself: a fixed `min_distance` in pixels
+    scores below connected components.
 
     Parameters of `instances`:
         smoothing: σ of the Gaussian over the distance transform, as a share of the nuclear radius.
@@ -50,11 +50,11 @@ class Watershed:
     dense: bool = True
 
     def targets(self, label_map: LabelMap) -> Float[np.ndarray, "1 h w"]:
-        """Foreground of a label map, float32, 0 or 1."""
+        """Return the foreground of a label map, float32, 0 or 1."""
         return (label_map > 0).astype(np.float32)[None]
 
     def loss(self, logits: Float[Tensor, "b 1 h w"], targets: Float[Tensor, "b 1 h w"]) -> Float[Tensor, ""]:
-        """BCE + Dice, in float32.
+        """Return BCE + Dice, in float32.
 
         Raises:
             ValueError: shapes that differ, or more than one channel.
@@ -69,7 +69,7 @@ class Watershed:
             return (bce(nucleus, is_nucleus) + dice_loss(nucleus, is_nucleus)).mean()
 
     def instances(self, logits: Any, **parameters: float) -> LabelMap:
-        """Label map of one image's logits (1, h, w); see the class for the parameters.
+        """Return the label map of one image's logits (1, h, w); see the class for the parameters.
 
         Raises:
             ValueError: logits of another shape.

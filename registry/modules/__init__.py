@@ -1,1 +1,1 @@
-"""Parts of backbones, heads and strategies. Most import torch: import them inside functions."""
+"""Parts of backbones, heads and strategies. Most import torch, so import them inside functions."""

@@ -1,4 +1,4 @@
-"""The adapters' bottleneck and the hooks that put it into a block without renaming anything.
+"""Bottleneck of the adapters, and the forward hooks that put it into a block under the block's own names.
 
 Houlsby et al., "Parameter-Efficient Transfer Learning for NLP", ICML 2019 (arXiv 1902.00751).
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Bottleneck(nn.Module):
-    """``d -> hidden -> d`` with GELU between; zero at the start, since its last layer is.
+    """``d -> hidden -> d`` with GELU between; its output is zero at the start, since its last layer is.
 
     Args:
         width: d.
@@ -32,21 +32,21 @@ class Bottleneck(nn.Module):
 
 
 def after(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-    """Forward hook: the module's `adapter`, in series behind it, with a skip connection."""
+    """Forward hook: apply the module's `adapter` to its output, with a skip connection."""
     adapter: Any = module.adapter
     return output + adapter(output)
 
 
 def beside(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor, *, scale: float, norm: str) -> Tensor:
-    """Forward hook: the module's `adapter`, in parallel to it.
+    """Forward hook: add the output of the module's `adapter`, which gets the module's input.
 
     Args:
         module: the MLP.
-        inputs: what it was called with.
-        output: what it gave.
+        inputs: positional arguments of its call.
+        output: its result.
         scale: factor of the adapter's output.
-        norm: the module's own norm by name, so that both branches see the same normalised input; "" where the
-            input comes normalised.
+        norm: name of the norm inside the module, so that both branches get the same normalised input; "" if the
+            input is normalised already.
     """
     adapter: Any = module.adapter
     x = module.get_submodule(norm)(inputs[0]) if norm else inputs[0]

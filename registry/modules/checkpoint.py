@@ -1,4 +1,4 @@
-"""Read a checkpoint without running its code, and say in what it differs from a model."""
+"""Checkpoint files: read without running their code, and compared with a model by names and shapes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CODE = re.compile(r"GLOBAL|Unsupported (global|class|operand)|allowed global", 
 
 
 def read(path: Path, card: Card) -> dict[str, Tensor]:
-    """The state dict in an official file, under its official names.
+    """Return the state dict in an official file, under its official names.
 
     Raises:
         WeightsError: no file, a file that torch can't read or that holds code, or no tensors in it.
@@ -30,13 +30,13 @@ def read(path: Path, card: Card) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        found = "is a folder" if path.is_dir() else "does not exist"
-        raise WeightsError(f"{path} {found}; give the file, or fetch it with `bench weights fetch {card.name}`.")
+        reason = "is a folder" if path.is_dir() else "does not exist"
+        raise WeightsError(f"{path} {reason}; give the file, or fetch it with `bench weights fetch {card.name}`.")
     with path.open("rb"):  # a denied permission is no damage
         pass
     try:
         file = _open(path, card)
-        # Mapped, a file that another run of this node read already costs no copy, and a large one no memory of its own.
+        # A mapped file needs no memory of its own: the runs of a node share the pages of the first one that reads it.
         content = torch.load(file, map_location="cpu", weights_only=True, mmap=_can_be_mapped(file))
     except Exception as error:  # whatever damaged bytes lead the reader into
         if wrong := wrong_content(path, card.checkpoint.member if card.checkpoint else None):
@@ -64,14 +64,14 @@ def read(path: Path, card: Card) -> dict[str, Tensor]:
 
 
 def converted(official: Mapping[str, Tensor], entry: Backbone) -> dict[str, Tensor]:
-    """The tensors that the model needs, under its own names."""
+    """Return the tensors that the model needs, under the model's names."""
     unused = entry.card.checkpoint.unused_keys if entry.card.checkpoint else ()
     needed = {key: tensor for key, tensor in official.items() if key not in unused}
     return entry.convert(needed) if entry.convert else needed
 
 
 def mismatch(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:
-    """How two state dicts differ in names and shapes, in words; empty where they don't."""
+    """Return the differences of two state dicts in names and shapes, in words; empty if there are none."""
     missing = [key for key in own if key not in given]
     unexpected = [key for key in given if key not in own]
     shapes = [
@@ -99,7 +99,7 @@ def _fits(entry: Backbone, official: Mapping[str, Tensor]) -> bool:
 
 
 def _open(path: Path, card: Card) -> Path | io.BytesIO:
-    """The torch file itself: the path, or the card's member of a zip archive, which alone is unpacked."""
+    """Return the torch file: the path, or the unpacked member of a zip archive that the card names."""
     member = card.checkpoint.member if card.checkpoint else None
     if member and zipfile.is_zipfile(path):  # torch's own files are zip archives too
         with zipfile.ZipFile(path) as archive:
@@ -110,7 +110,7 @@ def _open(path: Path, card: Card) -> Path | io.BytesIO:
 
 
 def _can_be_mapped(file: Path | io.BytesIO) -> bool:
-    """Whether torch can map the file: it lies on disk, in the format that torch has written since 1.6."""
+    """Tell whether torch can map the file: it is on disk, in the format that torch has written since 1.6."""
     if isinstance(file, io.BytesIO):
         return False
     with file.open("rb") as opened:

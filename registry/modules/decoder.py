@@ -1,4 +1,4 @@
-"""SAM's prompt encoder and mask decoder, in the sizes that all published models share."""
+"""SAM's prompt encoder and mask decoder, in the sizes of all published models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransfor
 
 
 def prompt_encoder(image_size: int) -> PromptEncoder:
-    """SAM's prompt encoder for square inputs of `image_size` pixels (6,220 parameters)."""
+    """Build SAM's prompt encoder for square inputs of `image_size` pixels (6,220 parameters)."""
     grid = image_size // 16
     return PromptEncoder(
         embed_dim=256, image_embedding_size=(grid, grid), input_image_size=(image_size, image_size), mask_in_chans=16
@@ -14,7 +14,7 @@ def prompt_encoder(image_size: int) -> PromptEncoder:
 
 
 def mask_decoder() -> MaskDecoder:
-    """SAM's mask decoder (4,058,340 parameters; Kirillov et al. 2023, appendix A)."""
+    """Build SAM's mask decoder (4,058,340 parameters; Kirillov et al. 2023, appendix A)."""
     return MaskDecoder(
         num_multimask_outputs=3,
         transformer=TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8),

@@ -1,4 +1,4 @@
-"""Loss terms of dense heads, one value per image. Targets may be soft (pooled to a coarser grid)."""
+"""Loss terms of dense heads, one value per image. Targets may be soft: pooled to a coarser grid."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def check_shapes(logits: Tensor, targets: Tensor, channels: int) -> None:
 
 
 def bce(logits: Float[Tensor, "b h w"], targets: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:
-    """Binary cross-entropy, mean over pixels."""
+    """Return the binary cross-entropy, mean over pixels."""
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").mean(dim=(1, 2))
 
 
 def dice_loss(logits: Float[Tensor, "b h w"], targets: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:
-    """1 − soft Dice (Milletari et al., 3DV 2016); smoothed by one pixel: an empty image can reach 0."""
+    """Return 1 − soft Dice (Milletari et al., 3DV 2016), smoothed by one pixel so that an empty image can reach 0."""
     p = torch.sigmoid(logits)
     overlap = (p * targets).sum(dim=(1, 2))
     return 1 - (2 * overlap + 1) / (p.sum(dim=(1, 2)) + targets.sum(dim=(1, 2)) + 1)
@@ -32,9 +32,9 @@ def dice_loss(logits: Float[Tensor, "b h w"], targets: Float[Tensor, "b h w"]) -
 def balanced_mse(
     logits: Float[Tensor, "b h w"], targets: Float[Tensor, "b h w"], foreground: Float[Tensor, "b h w"]
 ) -> Float[Tensor, " b"]:
-    """Squared error of the sigmoid: mean over foreground plus mean over background.
+    """Return the squared error of the sigmoid: mean over foreground plus mean over background.
 
-    Apart, because nuclei cover a tenth of a sparse image, and an all-zero map would be cheap there.
+    Two means, because nuclei cover a tenth of a sparse image, where one mean would favour an all-zero map.
     """
     error = (torch.sigmoid(logits) - targets) ** 2
     background = 1 - foreground

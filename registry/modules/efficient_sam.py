@@ -1,7 +1,7 @@
 """EfficientSAM (Xiong et al. 2023, arXiv:2312.00863): a plain ViT, point-only prompts and a GELU decoder.
 
-The parts are timm's and segment_anything's; what differs from SAM is written out here. The differences stand
-in the authors' repository (yformer/EfficientSAM), not in the paper.
+The parts are timm's and segment_anything's; differences from SAM are written out here. They are documented in the
+authors' repository (yformer/EfficientSAM), not in the paper.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PADDING, BACKGROUND, FOREGROUND, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
 
 
 def plain_vit(*, width: int, heads: int) -> PlainVit:
-    """The 12 blocks of EfficientSAM-Ti (192, 3 heads) or EfficientSAM-S (384, 6 heads)."""
+    """Build the 12 blocks of EfficientSAM-Ti (192, 3 heads) or EfficientSAM-S (384, 6 heads)."""
     return PlainVit(
         VisionTransformer(img_size=224, patch_size=16, embed_dim=width, depth=12, num_heads=heads, num_classes=0)
     )
@@ -34,9 +34,8 @@ class PlainVit(nn.Module):
     """timm's ViT with global attention in every block, without class token, followed by SAM's neck.
 
     Args:
-        vendor: timm's model, whose submodules are taken over. Its position embedding keeps the class token's
-            entry and the shape of its pre-training at 224 pixels, as in the official files; it is resized on
-            the fly.
+        vendor: timm's model, whose submodules are reused. Its position embedding keeps the class token's entry and the
+            shape of its pre-training at 224 pixels, as in the official files; it is resized in each forward pass.
     """
 
     def __init__(self, vendor: VisionTransformer) -> None:
@@ -63,10 +62,10 @@ class PlainVit(nn.Module):
 
 
 class PointEncoder(nn.Module):
-    """Points and boxes as exactly six tokens; called like segment_anything's `PromptEncoder`.
+    """Points and boxes as exactly six tokens, with the interface of segment_anything's `PromptEncoder`.
 
-    A box is two points with labels of their own. Free places hold an invalid point, whose embedding is
-    therefore all that the decoder sees without a prompt. A background point has no embedding of its own.
+    A box is two points with two labels of their own. Unused tokens are invalid points, so without a prompt the decoder
+    gets the embedding of the invalid point only. A background point has no embedding of its own.
 
     Args:
         image_size: side of the square input in pixels.
@@ -82,7 +81,7 @@ class PointEncoder(nn.Module):
         self.bbox_bottom_right_embeddings = nn.Embedding(1, 256)
 
     def get_dense_pe(self) -> Float[Tensor, "1 256 h/16 w/16"]:
-        """Positional encoding of every cell of the embedding."""
+        """Return the positional encoding of every cell of the embedding."""
         grid = self.image_size // 16
         positions: Tensor = self.pe_layer((grid, grid)).unsqueeze(0)
         return positions
@@ -93,7 +92,7 @@ class PointEncoder(nn.Module):
         boxes: Float[Tensor, "n 4"] | None,
         masks: None = None,
     ) -> tuple[Float[Tensor, "n 6 256"], Float[Tensor, "1 256 1 1"]]:
-        """Sparse embeddings, and zeros for the dense prompt that EfficientSAM does not have.
+        """Return sparse embeddings, and zeros for the dense prompt that EfficientSAM does not have.
 
         Raises:
             ValueError: a mask prompt, or more than six points, a box's two corners included.
@@ -110,11 +109,13 @@ class PointEncoder(nn.Module):
             corners = torch.tensor([TOP_LEFT, BOTTOM_RIGHT], device=boxes.device)
             labels.append(corners.expand(boxes.shape[0], -1))
         n = coordinates[0].shape[0] if coordinates else 1
-        given = sum(c.shape[1] for c in coordinates)
-        if given > MAX_POINTS:
-            raise ValueError(f"{given} points were given (a box counts as two); EfficientSAM takes up to {MAX_POINTS}.")
-        coordinates.append(weight.new_full((n, MAX_POINTS - given, 2), PADDING))
-        labels.append(torch.full((n, MAX_POINTS - given), PADDING, device=weight.device))
+        n_points = sum(c.shape[1] for c in coordinates)
+        if n_points > MAX_POINTS:
+            raise ValueError(
+                f"{n_points} points were given (a box counts as two); EfficientSAM takes up to {MAX_POINTS}."
+            )
+        coordinates.append(weight.new_full((n, MAX_POINTS - n_points, 2), PADDING))
+        labels.append(torch.full((n, MAX_POINTS - n_points), PADDING, device=weight.device))
         return self._embed(torch.cat(coordinates, dim=1), torch.cat(labels, dim=1)), weight.new_zeros(1, 256, 1, 1)
 
     def _embed(self, coordinates: Float[Tensor, "n 6 2"], labels: Int[Tensor, "n 6"]) -> Float[Tensor, "n 6 256"]:
@@ -133,7 +134,7 @@ class PointEncoder(nn.Module):
 
 
 def gelu_mask_decoder() -> MaskDecoder:
-    """segment_anything's mask decoder with EfficientSAM's activation, normalisation and residuals."""
+    """Build segment_anything's mask decoder with EfficientSAM's activation, normalisation and residuals."""
     transformer = TwoWayTransformer(depth=2, embedding_dim=256, mlp_dim=2048, num_heads=8, activation=nn.GELU)
     for i, layer in enumerate(transformer.layers):
         transformer.layers[i] = TwoWayBlock(layer)
@@ -149,7 +150,7 @@ class GeluMlp(nn.Module):
     """An MLP with GELU between its layers.
 
     Args:
-        vendor: segment_anything's MLP, whose ReLU can't be exchanged; its layers are taken over.
+        vendor: segment_anything's MLP, whose ReLU can't be exchanged; its layers are reused.
     """
 
     def __init__(self, vendor: Any) -> None:
@@ -166,11 +167,11 @@ class GeluMlp(nn.Module):
 class TwoWayBlock(nn.Module):
     """EfficientSAM's two-way attention block.
 
-    Against SAM's block, the self-attention of the first layer keeps its residual, and that of the second
-    takes the positions of the tokens into values and residual too.
+    Unlike in SAM's block, the self-attention of the first layer keeps its residual, and that of the second layer adds
+    the positions of the tokens to values and residual too.
 
     Args:
-        vendor: segment_anything's block, whose submodules are taken over.
+        vendor: segment_anything's block, whose submodules are reused.
     """
 
     def __init__(self, vendor: Any) -> None:

@@ -1,4 +1,4 @@
-"""Everything SAM finds from a grid of points, kept small; and painting the best of it into a label map."""
+"""Masks of SAM prompted by a grid of points: collected in little memory, filtered, and painted into a label map."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torchvision.ops import nms
 if TYPE_CHECKING:
     from registry.sam import Sam
 
-# Logits are kept as uint8 in steps of 1/32; ZERO is the smallest that counts as foreground.
+# Logits are kept as uint8 in steps of 1/32; _ZERO is the smallest value of the foreground.
 _STEPS, _ZERO = 32, 128
 
 
@@ -25,12 +25,11 @@ class Candidates:
     """Masks of one image, best predicted IoU first.
 
     Attributes:
-        patches: each mask's logits in its box and one pixel around it, on the grid of the low-resolution
-            logits.
+        patches: logits of each mask in its box and one pixel around it, on the grid of the low-resolution logits.
         corners: (y, x) of each patch on that grid.
         boxes: (x0, y0, x1, y1) of each mask on that grid, inclusive.
-        iou: IoU as the model predicts it.
-        stability: IoU of the mask thresholded high and low.
+        iou: IoU predicted by the model.
+        stability: IoU of the masks at a high and at a low threshold.
         area: share of the image that the mask covers.
         stride: (y, x) pixels of the image per pixel of the grid.
         size: (h, w) of the image in pixels.
@@ -55,13 +54,13 @@ def prompt_grid(
     points_per_side: int,
     points_per_batch: int,
 ) -> Iterator[tuple[Float[Tensor, "n s/4 s/4"], Float[Tensor, " n"]]]:
-    """Logits and predicted IoU of the masks at each point of a regular grid, in batches.
+    """Yield logits and predicted IoU of the masks at each point of a regular grid, in batches.
 
     Args:
         sam: the model.
         image: RGB in [0, 1], padded to the model's input on the right and below.
-        valid: (h, w) of the part that is no padding, in pixels of the input; the grid lies there.
-        tokens: mask tokens to take.
+        valid: (h, w) of the part without padding, in pixels of the input; the grid covers it.
+        tokens: mask tokens to return.
         points_per_side: points along each side.
         points_per_batch: points decoded at once.
     """
@@ -86,17 +85,17 @@ def collect(
     max_area: float,
     limit: int,
 ) -> Candidates:
-    """Keep what may be an object.
+    """Return the masks that may be objects.
 
     Args:
         batches: logits and predicted IoU.
         size: (h, w) of the image in pixels.
-        grid: (h, w) of the image on the grid of the logits; what lies beyond is padding.
+        grid: (h, w) of the image on the grid of the logits; the rest is padding.
         offset: distance of the high and the low threshold of the stability from 0, in logits.
         min_iou: smaller predicted IoUs are dropped.
         min_stability: smaller stabilities are dropped.
         max_area: masks that cover a larger share of the image are dropped.
-        limit: the largest number of masks; those of the best predicted IoU stay.
+        limit: largest number of masks; those of the best predicted IoU are kept.
     """
     rows, columns = (int(np.ceil(side - 1e-6)) for side in grid)
     kept: list[tuple[float, float, float, np.ndarray, np.ndarray]] = []
@@ -113,8 +112,7 @@ def collect(
             x0, y0, x1, y1 = box
             patch = mask[max(0, y0 - 1) : y1 + 2, max(0, x0 - 1) : x1 + 2].copy()
             kept.append((*numbers, box, patch))
-        # Sorting after every batch bounds the memory; the sort is stable, so batches do not change the
-        # result.
+        # Sorting after every batch bounds the memory; the sort is stable, so batches do not change the result.
         kept = sorted(kept, key=lambda candidate: -candidate[0])[:limit]
     boxes = np.array([box for *_, box, _ in kept], dtype=np.float32).reshape(-1, 4)
     return Candidates(
@@ -130,17 +128,17 @@ def collect(
 
 
 def suppress(boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, " n"], threshold: float) -> np.ndarray:
-    """Indices that survive non-maximum suppression of boxes, best score first."""
+    """Return the indices that non-maximum suppression of boxes keeps, best score first."""
     return nms(torch.from_numpy(boxes).float(), torch.from_numpy(scores).float(), threshold).numpy()
 
 
 def paint(candidates: Candidates, order: Int[np.ndarray, " k"], *, visible: float) -> Int[np.ndarray, "h w"]:
-    """Label map of some candidates; the earlier in `order` wins where masks overlap.
+    """Return the label map of some candidates; a pixel of several masks belongs to the earliest in `order`.
 
     Args:
         candidates: of one image.
         order: indices, best first.
-        visible: a mask is dropped if better ones leave less than this share of it.
+        visible: a mask is dropped if better masks leave less than this share of it.
     """
     height, width = candidates.size
     label_map, count = np.zeros((height, width), np.int32), 0
@@ -163,8 +161,11 @@ def paint(candidates: Candidates, order: Int[np.ndarray, " k"], *, visible: floa
 def _positions(
     length: int, corner: int, stride: float, side: int
 ) -> tuple[slice, Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
-    """Along one axis: pixels of the image that a patch covers, and for each the patch's pixel before it and
-    the share of the next one (bilinear, pixel centres aligned as `interpolate(align_corners=False)` does)."""
+    """Return where a patch lies along one axis, for bilinear interpolation as by `interpolate(align_corners=False)`.
+
+    Returns:
+        The image's pixels that the patch covers; for each, the patch's pixel before it and the weight of the next one.
+    """
     first = max(0, int(np.floor(corner * stride)))
     last = min(side, int(np.ceil((corner + length) * stride)))
     position = np.clip((np.arange(first, last) + 0.5) / stride - 0.5 - corner, 0, length - 1)

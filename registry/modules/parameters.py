@@ -1,4 +1,4 @@
-"""Post-processing parameters of a head: what is given, completed by the defaults."""
+"""Post-processing parameters of a head: given values, completed by the defaults."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from registry.errors import StrategyError, unknown
 
 
 def complete(head: str, defaults: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
-    """The defaults with what is given in their place.
+    """Return the defaults, replaced by given values.
 
     Raises:
-        StrategyError: a name that the head does not have; the nearest one is shown.
+        StrategyError: a name that the head does not have; the nearest name is shown.
     """
     for key in given:
         if key not in defaults:

@@ -15,14 +15,14 @@ WINDOW = 14
 
 
 def sam_vit(*, width: int, depth: int, heads: int, global_blocks: tuple[int, ...], trained_size: int = 1024) -> SamVit:
-    """SAM's ViT with `global_blocks` attending globally and the others in windows of 14 × 14 patches.
+    """Build SAM's ViT, whose `global_blocks` attend globally and whose other blocks in windows of 14 × 14 patches.
 
     Args:
         width: embedding dimension.
         depth: number of blocks.
         heads: attention heads per block.
         global_blocks: indices of the blocks without windows.
-        trained_size: image side in pixels for which positions have one parameter per patch.
+        trained_size: image side in pixels at which positions have one parameter per patch.
     """
     vendor = ImageEncoderViT(
         img_size=trained_size,
@@ -41,10 +41,10 @@ def sam_vit(*, width: int, depth: int, heads: int, global_blocks: tuple[int, ...
 class SamVit(nn.Module):
     """segment_anything's `ImageEncoderViT` for any image size, with fused attention.
 
-    Parameters keep the vendor's names and shapes at every image size: positions are resized on the fly.
+    Parameters keep the vendor's names and shapes at every image size: positions are resized in each forward pass.
 
     Args:
-        vendor: the encoder whose submodules are taken over.
+        vendor: the encoder whose submodules are reused.
     """
 
     def __init__(self, vendor: ImageEncoderViT) -> None:
@@ -69,7 +69,7 @@ class RelativeAttention(nn.Module):
     """Fused self-attention with decomposed relative positions (Li et al. 2022, arXiv:2112.01526).
 
     Args:
-        vendor: segment_anything's attention, whose parameters are taken over under their own names.
+        vendor: segment_anything's attention, whose parameters are reused under their own names.
     """
 
     def __init__(self, vendor: Any) -> None:
@@ -94,7 +94,7 @@ class RelativeAttention(nn.Module):
 
 
 def resize_grid(grid: Float[Tensor, "1 h0 w0 c"], h: int, w: int) -> Float[Tensor, "1 h w c"]:
-    """Absolute positions for another grid, bicubic without antialiasing as in ViTDet and EfficientSAM."""
+    """Return absolute positions for another grid, bicubic without antialiasing as in ViTDet and EfficientSAM."""
     if grid.shape[1:3] == (h, w):
         return grid
     resized = F.interpolate(grid.permute(0, 3, 1, 2), size=(h, w), mode="bicubic", align_corners=False)
@@ -102,7 +102,7 @@ def resize_grid(grid: Float[Tensor, "1 h0 w0 c"], h: int, w: int) -> Float[Tenso
 
 
 def relative_positions(table: Float[Tensor, "distances c"], side: int) -> Float[Tensor, "q k c"]:
-    """The table's row for every pair of a query and a key on an axis of `side` patches.
+    """Return the table's row for every pair of a query and a key on an axis of `side` patches.
 
     A table trained on another side is resized linearly, as segment_anything does.
     """

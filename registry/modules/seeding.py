@@ -1,4 +1,4 @@
-"""From maps to instances: the size of the nuclei at hand, and growing seeds inside a foreground mask."""
+"""Instances from maps: typical size of the nuclei, and seeds grown inside a foreground mask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skimage.segmentation import watershed
 
 
 def probabilities(logits: Any, channels: int) -> Float[np.ndarray, "c h w"]:
-    """Sigmoid of logits, NumPy or torch on any device, as float32 on the CPU.
+    """Return the sigmoid of logits, NumPy or torch on any device, as float32 on the CPU.
 
     Raises:
         ValueError: the logits are not (channels, h, w).
@@ -27,13 +27,13 @@ def probabilities(logits: Any, channels: int) -> Float[np.ndarray, "c h w"]:
 
 
 class Foreground(NamedTuple):
-    """Where nuclei are.
+    """Foreground mask with its measurements.
 
     Attributes:
         mask: the foreground.
-        distance: of each of its pixels to the nearest background pixel.
-        components: its connected components (4-connected), numbered from 1.
-        area: pixels of each component; entry 0 is the background's and is 0.
+        distance: from each foreground pixel to the nearest background pixel.
+        components: connected components of the foreground (4-connected), numbered from 1.
+        area: pixels of each component; entry 0, of the background, is 0.
         radius: typical inner radius of the nuclei in pixels, at least 1.
     """
 
@@ -47,8 +47,8 @@ class Foreground(NamedTuple):
 def foreground_of(mask: Bool[np.ndarray, "h w"]) -> Foreground:
     """Measure a foreground mask.
 
-    The radius is the median of the components' largest distances to the background, weighted by area. A clump
-    of touching nuclei is little deeper than one of them, and specks of noise have no area, so neither moves
+    The radius is the median of the components' largest distances to the background, weighted by area. Touching nuclei
+    reach a distance little above that of a single nucleus, and noise of few pixels has little area, so neither changes
     it much.
     """
     distance = ndimage.distance_transform_edt(mask)
@@ -72,15 +72,15 @@ def grow(
     min_seed: float,
     min_area: float,
 ) -> Int[np.ndarray, "h w"]:
-    """Flood from the seeds over the landscape, from low to high, within the foreground.
+    """Return the instances of a watershed from seeds, over a landscape and within the foreground.
 
     Args:
-        seeds: pixels that belong to some seed; each 8-connected group is one, as plateaus of h-maxima are.
-        landscape: what is flooded.
-        foreground: where instances may lie.
-        min_seed: smaller seeds are dropped, as noise; as a share of a typical nucleus's area.
-        min_area: smaller components of the foreground are dropped, likewise. A larger one without a seed
-            becomes one instance: a small nucleus may have no seed, yet it is a nucleus.
+        seeds: pixels of seeds; each 8-connected group is a seed, as plateaus of h-maxima are.
+        landscape: heights, flooded from low to high.
+        foreground: pixels of instances.
+        min_seed: smaller seeds are dropped as noise; as a share of a typical nucleus's area.
+        min_area: smaller components of the foreground are dropped as noise; as a share of a typical nucleus's area. A
+            larger component without a seed becomes one instance, as a small nucleus may have no seed.
 
     Returns:
         int32 label map, ids 1…n without gaps.
@@ -90,13 +90,13 @@ def grow(
     kept = foreground.area >= max(1.0, min_area * nucleus_area)
     kept_seed = np.bincount(markers[markers > 0], minlength=n_seeds + 1) >= max(1.0, min_seed * nucleus_area)
     seeded = np.zeros(len(kept), bool)
-    at = np.flatnonzero(kept_seed[markers] & kept[components])
-    seeded[components.ravel()[at]] = True
+    pixels = np.flatnonzero(kept_seed[markers] & kept[components])
+    seeded[components.ravel()[pixels]] = True
 
     # Number without gaps before flooding: the watershed keeps ids.
-    number = np.cumsum(np.bincount(markers.ravel()[at], minlength=n_seeds + 1) > 0, dtype=np.int32)
-    lonely = kept & ~seeded
-    extra = np.where(lonely, np.cumsum(lonely) + number[-1], 0).astype(np.int32)
+    number = np.cumsum(np.bincount(markers.ravel()[pixels], minlength=n_seeds + 1) > 0, dtype=np.int32)
+    unseeded = kept & ~seeded
+    extra = np.where(unseeded, np.cumsum(unseeded) + number[-1], 0).astype(np.int32)
     numbered = extra[components]
-    numbered.ravel()[at] = number[markers.ravel()[at]]
+    numbered.ravel()[pixels] = number[markers.ravel()[pixels]]
     return watershed(landscape, numbered, mask=kept[components]).astype(np.int32, copy=False)

@@ -1,4 +1,4 @@
-"""A fused query-key-value layer taken apart, so that LoRA can attach to q and v and leave k alone."""
+"""Fused query-key-value layer split into three, so that LoRA can be applied to q and v only."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from registry.errors import StrategyError
 class SplitQkv(nn.Module):
     """Three linear layers q, k and v whose joint output has the fused layer's layout.
 
-    Attention code reshapes the fused output itself, so the layout has to survive; only the weights move.
+    The attention reshapes the fused output, so its layout has to be kept.
 
     Args:
-        fused: the layer to take apart, ``d -> 3·d``.
+        fused: the layer to split, ``d -> 3·d``.
         layout: ``"contiguous"``: its rows are q | k | v; ``"per_head"``: q, k, v of head 0, of head 1, ….
         head_dim: width of q, k and v in one head.
 
@@ -32,7 +32,7 @@ class SplitQkv(nn.Module):
                 f"a fused qkv layer with {fused.out_features} rows can't hold q, k and v with head_dim "
                 f"{head_dim}; correct Targets.head_dim (3 · head_dim must divide {fused.out_features})."
             )
-        # Seen as (groups, q|k|v, rows), both layouts are one: a single group, or one group per head.
+        # Rows as (groups, q|k|v, rows of a group): a single group if contiguous, otherwise one group per head.
         self.groups = 1 if layout == "contiguous" else fused.out_features // (3 * head_dim)
         self.q, self.k, self.v = (self._part(fused, index) for index in range(3))
 

@@ -1,4 +1,4 @@
-"""TinyViT (Wu et al. 2022, arXiv:2207.10666) as MobileSAM and TinySAM use it, on timm's blocks."""
+"""TinyViT (Wu et al. 2022, arXiv:2207.10666) as in MobileSAM and TinySAM, made of timm's blocks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 def tiny_vit() -> TinyVitEncoder:
-    """The 5M TinyViT with a grid of a sixteenth of the image's side (MobileSAM, arXiv:2306.14289)."""
+    """Build the 5M TinyViT with a grid of a sixteenth of the image's side (MobileSAM, arXiv:2306.14289)."""
     return TinyVitEncoder(
         TinyVit(
             num_classes=1000,
@@ -28,10 +28,10 @@ def tiny_vit() -> TinyVitEncoder:
 class TinyVitEncoder(nn.Module):
     """timm's TinyViT without its last stride, followed by SAM's neck.
 
-    The classifier's norm and layer stand in the official checkpoints, so they stay here; they are inert.
+    The classifier's norm and layer are kept because the official checkpoints hold them; they are inert.
 
     Args:
-        vendor: timm's model, whose submodules are taken over.
+        vendor: timm's model, whose submodules are reused.
     """
 
     def __init__(self, vendor: TinyVit) -> None:
@@ -60,11 +60,11 @@ class TinyVitEncoder(nn.Module):
 class WindowAttention(nn.Module):
     """TinyViT's attention in one window; q, k and v of a head lie side by side in the fused layer's output.
 
-    timm's own module keeps the gathered biases in a cache that only `train()` empties: after loading weights,
-    or when training in eval mode (frozen BatchNorm), it would go on with stale ones. Gathering them is cheap.
+    timm's own module keeps the gathered biases in a cache that only `train()` empties: after weights are loaded, or in
+    training with modules in eval mode (frozen BatchNorm), the cached biases would be outdated. Gathering is cheap.
 
     Args:
-        vendor: timm's attention, whose parameters are taken over under their own names.
+        vendor: timm's attention, whose parameters are reused under their own names.
     """
 
     attention_bias_idxs: Tensor

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Applied:
-    """What was applied to a model.
+    """Strategy that was applied to a model.
 
     Attributes:
-        name: the strategy.
-        tokens: the mask tokens whose hypernetworks it may train.
+        name: of the strategy.
+        tokens: mask tokens whose hypernetworks it may train.
         options: all its options, defaults included.
-        added: number of parameters it added to the backbone's own.
+        added: number of parameters that it added to the backbone's.
     """
 
     name: str
@@ -67,12 +67,12 @@ def register(
 
 
 def names() -> tuple[str, ...]:
-    """All registered strategies."""
+    """Return the names of all registered strategies."""
     return _store.names()
 
 
 def get(name: str) -> Strategy:
-    """A strategy; raises `UnknownNameError`."""
+    """Return a strategy; raises `UnknownNameError`."""
     return _store.get(name)
 
 
@@ -97,7 +97,7 @@ def apply(name: str, sam: Sam, *, tokens: tuple[int, ...] = (1, 2, 3), **given: 
     Args:
         name: a registered strategy.
         sam: a model fresh from `backbones.build`.
-        tokens: the mask tokens a head reads; the other tokens' hypernetworks get no gradient and stay frozen.
+        tokens: mask tokens that the head reads; hypernetworks of other tokens get no gradient and stay frozen.
         **given: options of the strategy, e.g. ``rank=4``.
 
     Raises:
@@ -119,12 +119,12 @@ def apply(name: str, sam: Sam, *, tokens: tuple[int, ...] = (1, 2, 3), **given: 
         )
     before = _size(sam)
     get(name).apply(sam, tokens=tokens, **given)
-    # Past nn.Module's own attribute handling, and with the model through copies.
+    # In __dict__, which nn.Module's attribute handling leaves alone and copies of the model take along.
     sam.__dict__[_MARK] = Applied(name, tuple(tokens), allowed | given, _size(sam) - before)
 
 
 def applied(sam: Sam) -> Applied | None:
-    """What was applied to a model; None for a fresh one."""
+    """Return the strategy that was applied to a model; None for a fresh model."""
     mark: Applied | None = sam.__dict__.get(_MARK)
     return mark
 

@@ -1,4 +1,4 @@
-"""Bottleneck adapters after attention and beside the MLP of every encoder block; decoder trained."""
+"""Bottleneck adapters after attention and parallel to the MLP of every encoder block; decoder trained."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def adapter(sam: Sam, *, tokens: tuple[int, ...], reduction: int = 4, scale: float = 0.5) -> None:
     """Add two bottlenecks per block, both zero at the start.
 
-    The one after attention lies inside the residual; the other runs parallel to the MLP, on its normalised
+    The first follows the attention, inside the residual branch; the second is parallel to the MLP, on its normalised
     input.
 
     Args:

@@ -1,4 +1,4 @@
-"""The encoder is frozen; mask decoder and default prompt are trained."""
+"""Mask decoder and default prompt trained; encoder frozen."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     "decoder_only",
     summary="mask decoder and default prompt; encoder frozen",
     source="Ma et al., MedSAM (arXiv 2304.12306); mazurowski-lab/finetune-SAM",
-    # MedSAM used 1e-4 with large batches and long training. With batches of 4 and a few hundred steps, 5e-4
-    # carried even random weights past classical watershed.
+    # MedSAM used 1e-4 with large batches and long training. With batches of 4 and a few hundred steps, even random
+    # weights scored above the classical watershed at 5e-4.
     lr=5e-4,
 )
 def decoder_only(sam: Sam, *, tokens: tuple[int, ...]) -> None:
-    """Train what of the decoder reaches `tokens`, and the default prompt."""
+    """Train the decoder, as far as `tokens` depend on it, and the default prompt."""
     from registry import trainable
 
     trainable.freeze(sam)

@@ -1,4 +1,4 @@
-"""Everything that reaches the output is trained: the upper bound in cost."""
+"""All parameters that the output depends on are trained: the upper bound in cost."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     "full",
     summary="encoder, mask decoder and default prompt",
     source="full fine-tuning, as in Ma et al., MedSAM (arXiv 2304.12306)",
-    # MedSAM's 1e-4, doubled for short schedules; more would put a pre-trained encoder at risk.
+    # MedSAM's 1e-4, doubled for short schedules; a larger rate may destroy pre-trained features.
     lr=2e-4,
 )
 def full(sam: Sam, *, tokens: tuple[int, ...]) -> None:
-    """Train the encoder less its left-overs, what of the decoder reaches `tokens`, and the default prompt."""
+    """Train encoder and decoder, as far as `tokens` depend on them, and the default prompt."""
     from registry import trainable
 
     trainable.freeze(sam)

@@ -1,4 +1,4 @@
-"""Nothing is trained: the backbone as published, prompted by a grid of points."""
+"""Backbone as published, prompted by a grid of points; nothing is trained."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     head="everything",
 )
 def zero_shot(sam: Sam, *, tokens: tuple[int, ...]) -> None:
-    """Freeze every parameter; `tokens` don't matter."""
+    """Freeze every parameter; `tokens` are not used."""
     from registry import trainable
 
     trainable.freeze(sam)

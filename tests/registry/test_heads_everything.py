@@ -118,7 +118,7 @@ def test_it_cannot_be_trained(head):
     for call in (lambda: head.targets(np.zeros((4, 4), int)), lambda: head.loss(None, None)):
         with pytest.raises(StrategyError, match="can't be trained; run it with the strategy 'zero_shot'"):
             call()
-    with pytest.raises(StrategyError, match=r"reads what its candidates\(\) gave, not ndarray"):
+    with pytest.raises(StrategyError, match=r"reads masks of its candidates\(\), not ndarray"):
         head.instances(np.zeros((3, 8, 8)))
     with pytest.raises(StrategyError, match=r"unknown parameter of head 'everything' 'stabilty'. Did you mean"):
         head.instances(collected(boxes_as_logits(16, (2, 6, 2, 6)), [0.9]), stabilty=0.1)
