@@ -92,11 +92,10 @@ def _measurement(record: RunRecord, device: str) -> Measurement | None:
     """Return the measurement in a record; None for a run that failed, shared its GPU or ran on another device."""
     cost, run = record.cost or {}, record.run
     classical = run["backbone"] == CLASSICAL
-    if (record.provenance or {}).get("runs_at_once", 1) > 1:
-        return None  # other runs on the same GPU slowed it down
-    if record.status != "ok" or not (classical or str(cost.get("device")).startswith(device)):
-        return None
+    shared = (record.provenance or {}).get("runs_at_once", 1) > 1  # other runs on the same GPU slowed it down
     seconds = cost.get("gpu_seconds") or sum(cost.get(k) or 0.0 for k in ("train_seconds", "evaluate_seconds"))
+    if record.status != "ok" or shared or not seconds or not (classical or str(cost.get("device")).startswith(device)):
+        return None
     peaks = [cost[key] for key in ("train_peak_bytes", "inference_peak_bytes") if cost.get(key)]
     memory = max(peaks) + CONTEXT_BYTES if peaks and cost.get("memory_kind") == "cuda" else None
     trained = (cost.get("train_steps") or 0) * run["train"].get("batch_size", 0)

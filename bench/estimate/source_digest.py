@@ -28,8 +28,8 @@ options, and official checkpoints, which are not loaded for counting."""
 def source_digest(*objects: Any) -> str:
     """Return a digest of the code that defines functions, classes or instances of classes, and of what it imports.
 
-    Imports are followed within `registry`, within the package of the importing file, and to files beside that file;
-    other libraries are left out. So is an object without a source file (compiled, or typed into a terminal).
+    Imports are followed within `registry`, within the package of the importing file, and to what lies beside that file
+    (plug-ins needn't be installed); other libraries are left out. So is an object without a source file.
     """
     return _digest(frozenset(path for path in map(_source_file, objects) if path))
 
@@ -64,7 +64,7 @@ def _with_imports(files: Iterable[Path]) -> set[Path]:
 
 @cache
 def _imported_files(path: Path) -> frozenset[Path]:
-    """Return the files that a file imports, function bodies included, other libraries' excepted."""
+    """Return the files that a file imports, anywhere in it, but for those of other libraries."""
     top = path.parent
     while (top.parent / "__init__.py").is_file():
         top = top.parent
@@ -74,13 +74,15 @@ def _imported_files(path: Path) -> frozenset[Path]:
     candidates: list[Path] = []
     for level, name in _imported_names(ast.parse(path.read_bytes())):
         first, *parts = name.split(".")
-        if level or first in packages:
-            folder = path.parents[level - 1] / first if level else packages[first]
-            folders = [folder.joinpath(*parts[:length]) for length in range(len(parts) + 1)]  # a, a.b, a.b.c
-            candidates += [folder / "__init__.py" for folder in folders]
-            candidates += [folder.with_suffix(".py") for folder in folders]
+        if level:
+            start = path.parents[level - 1] / first
+        elif first in packages or path.parent.name not in ("site-packages", "dist-packages"):
+            start = packages.get(first, path.parent / first)
         else:
-            candidates.append(path.with_name(f"{first}.py"))
+            continue  # another library, installed beside a module of one file
+        folders = [start.joinpath(*parts[:length]) for length in range(len(parts) + 1)]  # a, a.b and a.b.c
+        candidates += [folder / "__init__.py" for folder in folders]
+        candidates += [folder.with_name(f"{folder.name}.py") for folder in folders]
     return frozenset(file for file in candidates if file.is_file()) - NOT_PART_OF_A_MODEL
 
 

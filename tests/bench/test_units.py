@@ -40,3 +40,7 @@ def test_bytes_are_counted_in_powers_of_ten_and_ticks_keep_all_digits():
 
 def test_nouns_take_an_s_but_for_one():
     assert [units.plural(n, "job") for n in (0, 1, 2)] == ["0 jobs", "1 job", "2 jobs"]
+
+
+def test_bytes_of_memory_are_counted_in_powers_of_two():
+    assert units.gibibytes(33 * 2**30 + 2**28) == "33.2 GiB"

@@ -1,4 +1,4 @@
-"""Counts on fake tensors against the same step on real ones, and against sums done by hand."""
+"""FLOPs and memory of steps on fake tensors, compared with the same step on real ones and with sums by hand."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from functools import cache
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.estimate.fake_step import run_fake_step
+from bench.estimate.fake_step import _memory_efficient_attention, run_fake_step
 from bench.training import model
 from registry import heads
 
@@ -32,8 +33,8 @@ def counted(strategy: str, *, backbone: str = "sam_nano", image_size: int = 64, 
     )
 
 
-def really(strategy: str, *, batch_size: int = 1, image_size: int = 64) -> tuple[int, int]:
-    """FLOPs of a step on real tensors, and bytes that autograd keeps for it, parameters excluded."""
+def real_step(strategy: str, *, batch_size: int = 1, image_size: int = 64) -> tuple[int, int]:
+    """Return the FLOPs of a step on real tensors, and the bytes that autograd saves for it, without parameters."""
     head = heads.get("distance")
     sam = model.prepare(
         backbone="sam_nano",
@@ -45,12 +46,12 @@ def really(strategy: str, *, batch_size: int = 1, image_size: int = 64) -> tuple
         seed=0,
     )
     model.set_training_mode(sam)
-    own = {p.untyped_storage().data_ptr() for p in [*sam.parameters(), *sam.buffers()]}
+    weights = {p.untyped_storage().data_ptr() for p in [*sam.parameters(), *sam.buffers()]}
     saved: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
+        if storage.data_ptr() not in weights:
             saved[storage.data_ptr()] = storage
         return tensor
 
@@ -63,19 +64,19 @@ def really(strategy: str, *, batch_size: int = 1, image_size: int = 64) -> tuple
 
 
 @pytest.mark.parametrize("strategy", TRAINED)
-def test_fake_flops_are_the_real_ones(strategy):
-    fake, (flops, _) = counted(strategy, gpu=False), really(strategy)
+def test_flops_equal_those_of_real_tensors(strategy):
+    fake, (flops, _) = counted(strategy, gpu=False), real_step(strategy)
     assert fake.train_flops == flops
 
 
 @pytest.mark.parametrize("strategy", ["lora_qv", "full"])
-def test_memory_is_what_autograd_keeps_and_a_little_more(strategy):
-    """Beside what is kept, a step holds what its operation at hand makes; and no share of the weights."""
+def test_memory_is_at_most_a_tenth_above_what_autograd_saves(strategy):
+    """A step also holds the output of the current operation, but no copies of weights in float32."""
     fake = counted(strategy, image_size=256, gpu=False)
-    one, two = (really(strategy, batch_size=size, image_size=256)[1] for size in (1, 2))
-    assert two == pytest.approx(2 * one, rel=0.02)
-    assert one <= fake.image_bytes <= 1.1 * one
-    assert fake.fixed_bytes == 0  # float32: no copies of weights
+    one_image, two_images = (real_step(strategy, batch_size=size, image_size=256)[1] for size in (1, 2))
+    assert two_images == pytest.approx(2 * one_image, rel=0.02)
+    assert one_image <= fake.image_bytes <= 1.1 * one_image
+    assert fake.fixed_bytes == 0
 
 
 def test_frozen_parts_have_no_backward_pass():
@@ -86,13 +87,13 @@ def test_frozen_parts_have_no_backward_pass():
     assert 2.9 < full.train_flops / full.infer_flops < 3.2  # a backward pass costs two forward passes
 
 
-def test_a_depthwise_convolutions_gradient_costs_what_the_convolution_does():
-    """PyTorch 2.15's own formula makes 5 of these 3, for it forgets groups."""
+def test_gradients_of_a_depthwise_convolution_cost_as_much_as_the_convolution():
+    """By PyTorch's own formula, which ignores groups, the ratio would be 5."""
     full = counted("full", backbone="mobile_sam", image_size=256)
     assert 2.9 < full.train_flops / full.infer_flops < 3.2
 
 
-def test_bfloat16_keeps_less_and_copies_the_weights():
+def test_bfloat16_saves_less_and_copies_the_weights():
     gpu, cpu = (counted("full", image_size=256, gpu=gpu) for gpu in (True, False))
     assert gpu.image_bytes < 0.75 * cpu.image_bytes
     assert 0 < gpu.fixed_bytes <= 2 * gpu.parameters
@@ -100,20 +101,20 @@ def test_bfloat16_keeps_less_and_copies_the_weights():
 
 
 def test_a_prompting_head_decodes_a_grid_of_points():
-    one_forward = counted("decoder_only").infer_flops
+    forward = counted("decoder_only").infer_flops
     zero_shot = counted("zero_shot", image_size=256)  # 8 × 8 points
     assert zero_shot.train_flops == 0 == zero_shot.trainable
-    assert zero_shot.infer_flops > 10 * one_forward
+    assert zero_shot.infer_flops > 10 * forward
 
 
 def test_published_flops_of_vit_h():
-    """2.98 T multiply-adds for the encoder at 1024 px (Kirillov et al. 2023); a fake model takes no memory."""
-    found = counted("decoder_only", backbone="sam_vit_h", image_size=1024)
-    assert found.infer_flops == pytest.approx(2 * 2.98e12, rel=0.02)
-    assert found.parameters == 641_090_608
+    """2.98 T multiply-adds for the encoder at 1024 px (Kirillov et al. 2023)."""
+    cost = counted("decoder_only", backbone="sam_vit_h", image_size=1024)
+    assert cost.infer_flops == pytest.approx(2 * 2.98e12, rel=0.02)
+    assert cost.parameters == 641_090_608
 
 
-def test_random_state_and_default_device_are_left_alone():
+def test_random_state_and_default_device_stay_as_they_are():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -125,7 +126,42 @@ def test_random_state_and_default_device_are_left_alone():
     assert torch.is_grad_enabled()
 
 
-def test_importing_it_does_not_import_torch():
-    check = "import sys, bench.estimate.fake_step, bench.estimate.estimator, bench.estimate.page, bench.estimate.packing; print('torch' in sys.modules)"
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"attn_mask": None, "dropout_p": 0.0, "is_causal": False},  # all that timm 1.0.31 passes
+        {"dropout_p": 0.1, "scale": 0.5},
+        {"is_causal": True},
+        {"attn_mask": torch.zeros(1, 1, 16, 16)},
+        {"attn_mask": torch.ones(16, 16, dtype=torch.bool)},
+    ],
+)
+def test_attention_is_counted_whatever_arguments_are_passed(arguments):
+    """Calls with more than `attn_mask` went to the kernel of the CPU, which PyTorch's counter counts as 0 FLOPs."""
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as flops:
+        query, key, value = (torch.empty(2, 3, 16, 8) for _ in range(3))
+        with _memory_efficient_attention():
+            output = F.scaled_dot_product_attention(query, key, value, **arguments)
+    assert output.shape == (2, 3, 16, 8)
+    assert flops.get_total_flops() == 2 * (2 * 2 * 3 * 16 * 16 * 8)  # two products of 2 × 3 matrices
+
+
+def test_attention_with_fewer_heads_of_keys_than_of_queries():
+    with FakeTensorMode(), _memory_efficient_attention(), FlopCounterMode(display=False) as flops:
+        query, key = torch.empty(1, 4, 16, 8), torch.empty(1, 2, 16, 8)
+        F.scaled_dot_product_attention(query, key, key, enable_gqa=True)
+    assert flops.get_total_flops() == 2 * (2 * 4 * 16 * 16 * 8)
+
+
+def test_the_attention_of_timm_is_counted():
+    """EfficientSAM-Ti at 256 px: 12 blocks with global attention of 256 tokens of width 192."""
+    attention = 12 * 2 * (2 * 256 * 256 * 192)
+    assert counted("decoder_only", backbone="efficient_sam_ti", image_size=256).infer_flops == 3_413_564_416 + attention
+
+
+def test_importing_the_package_does_not_import_torch():
+    modules = ", ".join(f"bench.estimate.{name}" for name in ("fake_step", "estimator", "page", "packing"))
+    check = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

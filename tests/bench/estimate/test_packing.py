@@ -1,4 +1,4 @@
-"""Grouping of runs into job arrays, on needs that are chosen by hand."""
+"""Grouping of runs into job arrays, by resources that are chosen by hand."""
 
 from __future__ import annotations
 
@@ -6,53 +6,35 @@ from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planned_run import GIB, RUN
 
-from bench.estimate.packing import JobArray, bound_min, pack
+from bench.estimate.packing import JobArray, granted_minutes, pack
 from bench.estimate.resources import Resources, unknown_resources
 from bench.grid import Run
 from bench.slurm.profile import ClusterProfile
-
-RUN = Run(
-    backbone="sam_nano",
-    strategy="lora_qv",
-    head="distance",
-    dataset="synthetic",
-    dataset_digest="0",
-    fold=1,
-    n_splits=5,
-    fold_seed=19,
-    validation_fraction=0.2,
-    seed=0,
-    weights="random",
-    image_size=64,
-    scale=None,
-    options={},
-    train={"epochs": 1, "batch_size": 8},
-)
-GB = 2**30
 
 
 def runs(count: int) -> list[Run]:
     return [replace(RUN, seed=seed) for seed in range(count)]
 
 
-def need(minutes: float | None, gigabytes: float | None = 30.0, factor: float = 2.0) -> Resources:
-    memory = None if gigabytes is None else int(gigabytes * GB)
-    return Resources(minutes, memory, 8, 0, 0, "measured: 1 run on a GPU", factor)
+def taking(minutes: float | None, gigabytes: float | None = 30.0, factor: float = 2.0) -> Resources:
+    memory = None if gigabytes is None else int(gigabytes * GIB)
+    return Resources(minutes, memory, 8, 0, 0, "measured", "1 run on a GPU", factor)
 
 
-def arranged(needed: list[Resources], profile: ClusterProfile, size: int = 1000) -> list[JobArray]:
-    planned = runs(len(needed))
-    return pack(planned, {run.id: one for run, one in zip(planned, needed, strict=True)}, profile, size)
+def packed(resources: list[Resources], profile: ClusterProfile, size: int = 1000) -> list[JobArray]:
+    planned = runs(len(resources))
+    return pack(planned, {run.id: r for run, r in zip(planned, resources, strict=True)}, profile, size)
 
 
 def shapes(arrays: list[JobArray]) -> list[tuple[int, int, list[int]]]:
     return [(a.time_limit_min, a.runs_at_once, [len(job) for job in a.jobs]) for a in arrays]
 
 
-def test_time_limits_cover_the_need_times_its_factor():
-    needed = [need(30), need(30.1), need(120), need(121), need(None), need(10_000)]
-    assert shapes(arranged(needed, ClusterProfile(time_limit_min=720))) == [
+def test_time_limits_are_at_least_minutes_times_factor():
+    resources = [taking(30), taking(30.1), taking(120), taking(121), taking(None), taking(10_000)]
+    assert shapes(packed(resources, ClusterProfile(time_limit_min=720))) == [
         (60, 1, [1]),
         (240, 1, [1, 1]),
         (720, 1, [1, 1, 1]),
@@ -60,49 +42,49 @@ def test_time_limits_cover_the_need_times_its_factor():
 
 
 def test_no_time_limit_exceeds_the_profiles():
-    assert shapes(arranged([need(5), need(40)], ClusterProfile(time_limit_min=30))) == [(30, 1, [1, 1])]
+    assert shapes(packed([taking(5), taking(40)], ClusterProfile(time_limit_min=30))) == [(30, 1, [1, 1])]
 
 
 def test_a_job_holds_runs_in_the_grids_order():
-    (array,) = arranged([need(1)] * 5, ClusterProfile(runs_per_job=2))
+    (array,) = packed([taking(1)] * 5, ClusterProfile(runs_per_job=2))
     assert [[run.seed for run in job] for job in array.jobs] == [[0, 1], [2, 3], [4]]
 
 
 def test_runs_share_a_gpu_as_far_as_memory_allows():
     profile = ClusterProfile(gpu_memory_gb=40, runs_per_gpu=4)  # 36 GB usable
-    needed = [need(1, 8.9)] * 4 + [need(1, 12)] * 3 + [need(1, 12.1)] * 3 + [need(1, 100), need(1, None)]
-    assert shapes(arranged(needed, profile)) == [(60, 4, [4]), (60, 3, [3]), (60, 2, [2, 1]), (60, 1, [1, 1])]
+    resources = [taking(1, 8.9)] * 4 + [taking(1, 12)] * 3 + [taking(1, 12.1)] * 3 + [taking(1, 100), taking(1, None)]
+    assert shapes(packed(resources, profile)) == [(60, 4, [4]), (60, 3, [3]), (60, 2, [2, 1]), (60, 1, [1, 1])]
 
 
 def test_a_job_holds_as_many_runs_as_share_its_gpu():
-    assert shapes(arranged([need(1, 1)] * 8, ClusterProfile(runs_per_gpu=4))) == [(60, 4, [4, 4])]
+    assert shapes(packed([taking(1, 1)] * 8, ClusterProfile(runs_per_gpu=4))) == [(60, 4, [4, 4])]
 
 
-def test_runs_without_a_gpu_share_a_job():
-    assert shapes(arranged([need(1, 0)] * 4, ClusterProfile(runs_per_gpu=4))) == [(60, 4, [4])]
+def test_runs_that_take_no_gpu_share_a_job():
+    assert shapes(packed([taking(1, 0)] * 4, ClusterProfile(runs_per_gpu=4))) == [(60, 4, [4])]
 
 
 def test_a_job_holds_no_more_runs_than_its_time_limit_covers():
-    # 4 × 2 × 100 minutes are more than 720, so three runs are a job; those of unknown length are not parted.
+    # 4 × 2 × 100 minutes are more than 720, so three runs are a job; those of unknown length are not split.
     profile = ClusterProfile(time_limit_min=720, runs_per_job=4)
-    assert shapes(arranged([need(100)] * 4 + [need(None)] * 4, profile)) == [(720, 1, [3, 4, 1])]
+    assert shapes(packed([taking(100)] * 4 + [taking(None)] * 4, profile)) == [(720, 1, [3, 4, 1])]
 
 
 def test_runs_that_do_not_fit_the_time_limit_together_do_not_share_a_gpu():
     profile = ClusterProfile(time_limit_min=100, runs_per_gpu=4)
-    assert shapes(arranged([need(40, 1)] * 2, profile)) == [(100, 1, [1, 1])]
+    assert shapes(packed([taking(40, 1)] * 2, profile)) == [(100, 1, [1, 1])]
 
 
 def test_a_run_longer_than_the_limit_has_a_job_of_its_own():
     profile = ClusterProfile(time_limit_min=100, runs_per_job=3)
-    assert shapes(arranged([need(20), need(90), need(20)], profile)) == [(100, 1, [1, 1, 1])]
+    assert shapes(packed([taking(20), taking(90), taking(20)], profile)) == [(100, 1, [1, 1, 1])]
 
 
-def test_the_smallest_group_joins_one_that_covers_it():
+def test_the_smallest_group_is_merged_into_one_that_covers_it():
     profile = ClusterProfile(time_limit_min=720, runs_per_gpu=2)
-    needed = [need(1, 1)] * 3 + [need(1)] * 3 + [need(60)] * 2 + [need(300)] * 3 + [need(50, 1)] * 2
+    resources = [taking(1, 1)] * 3 + [taking(1)] * 3 + [taking(60)] * 2 + [taking(300)] * 3 + [taking(50, 1)] * 2
     # Five groups: (60, 2 at once), (60, 1), (240, 1), (720, 1) and (240, 2), which are as few as (240, 1).
-    assert shapes(arranged(needed, profile)) == [
+    assert shapes(packed(resources, profile)) == [
         (60, 2, [2, 1]),
         (60, 1, [1, 1, 1]),
         (720, 1, [1, 1, 1, 1, 1]),
@@ -111,16 +93,16 @@ def test_the_smallest_group_joins_one_that_covers_it():
 
 
 def test_a_group_is_split_at_the_largest_array():
-    assert shapes(arranged([need(1)] * 5, ClusterProfile(), size=2)) == [(60, 1, [1, 1]), (60, 1, [1, 1]), (60, 1, [1])]
+    assert shapes(packed([taking(1)] * 5, ClusterProfile(), size=2)) == [(60, 1, [1, 1]), (60, 1, [1, 1]), (60, 1, [1])]
 
 
-def test_nothing_to_do():
+def test_no_runs_give_no_arrays():
     assert pack([], {}, ClusterProfile()) == []
 
 
-NEEDS = st.one_of(
-    st.just(unknown_resources("for the sake of the test")),
-    st.builds(need, st.floats(0, 2000), st.one_of(st.none(), st.floats(0, 120)), st.sampled_from([1.5, 3.0])),
+RESOURCES = st.one_of(
+    st.just(unknown_resources("not measured")),
+    st.builds(taking, st.floats(0, 2000), st.one_of(st.none(), st.floats(0, 120)), st.sampled_from([1.5, 3.0])),
 )
 PROFILES = st.builds(
     ClusterProfile,
@@ -135,10 +117,10 @@ IDS = [run.id for run in MANY]
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(NEEDS, min_size=1, max_size=12), st.integers(0, 1000), PROFILES)
+@given(st.lists(RESOURCES, min_size=1, max_size=12), st.integers(0, 1000), PROFILES)
 def test_a_thousand_runs_need_at_most_five_sbatch_calls(kinds, count, profile):
-    needed = {IDS[i]: kinds[i * 7 % len(kinds)] for i in range(count)}
-    arrays = pack(MANY[:count], needed, profile)
+    resources = {IDS[i]: kinds[i * 7 % len(kinds)] for i in range(count)}
+    arrays = pack(MANY[:count], resources, profile)
     jobs = [(array, job) for array in arrays for job in array.jobs]
 
     assert len(arrays) <= 5
@@ -148,8 +130,8 @@ def test_a_thousand_runs_need_at_most_five_sbatch_calls(kinds, count, profile):
         assert array.time_limit_min <= profile.time_limit_min
         assert 1 <= array.runs_at_once <= profile.runs_per_gpu
         assert len(job) <= max(profile.runs_per_job, array.runs_at_once)
-        granted = sum(bound_min(needed[run.id]) for run in job)
+        granted = sum(granted_minutes(resources[run.id]) for run in job)
         assert granted <= array.time_limit_min or (len(job) == 1 and array.time_limit_min == profile.time_limit_min)
-        memory = [needed[run.id].gpu_memory_bytes for run in job]
+        memory = [resources[run.id].gpu_memory_bytes for run in job]
         if array.runs_at_once > 1:
-            assert max(memory) * array.runs_at_once <= profile.gpu_memory_gb * GB * 0.9
+            assert max(memory) * array.runs_at_once <= profile.gpu_memory_gb * GIB * 0.9

@@ -1,0 +1,40 @@
+"""Number of images that a run processes, and memory of a training step, by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from planned_run import CLASSICAL_RUN, RUN
+
+from bench.estimate.resources import StepCost, Workload, workload
+
+
+def test_workload_of_100_images():
+    # 100 images: 20 are tested, 16 of the other 80 validate; 5 validations, 1 more to choose.
+    candidates = 6 + 4 + 5 + 3 + 4 - 5  # the five defaults among them are evaluated once, together
+    assert workload(RUN, 100) == Workload(
+        trained=64 * 10, predicted=16 * 6 + 20, post_processed=16 * (5 + 1 + candidates) + 20, tested=20
+    )
+    untrained = replace(RUN, strategy="zero_shot", head="everything", options={}, train={})
+    assert workload(untrained, 100).trained == 0
+    assert workload(untrained, 100).predicted == 16 + 20
+    assert workload(CLASSICAL_RUN, 100) == Workload(0, 0, 20, 20)
+
+
+def test_each_tile_of_a_large_image_counts():
+    tiled = replace(RUN, scale=1.0)
+    # 128 px at scale 1 fill 2 × 2 inputs of 64 px in training; a prediction takes 3 × 3 that overlap by 16 px.
+    assert workload(tiled, 100, (128, 128)).trained == 4 * 640
+    assert workload(tiled, 100, (128, 128)).predicted == 9 * (16 * 6 + 20)
+    assert workload(tiled, 100) == workload(RUN, 100)
+
+
+def test_peak_memory_is_at_the_optimiser_step_if_activations_are_small():
+    cost = StepCost(10, 10, 1, 1, fixed_bytes=0, image_bytes=1)
+    assert cost.peak_bytes(8) == 4 * 10 + 12 * 10 + 4 * 10
+
+
+def test_peak_memory_grows_with_the_micro_batch():
+    cost = StepCost(parameters=100, trainable=10, train_flops=1, infer_flops=1, fixed_bytes=50, image_bytes=1000)
+    assert cost.peak_bytes(1) == 400 + 120 + 50 + 1000
+    assert cost.peak_bytes(8) == 400 + 120 + 50 + 8000
