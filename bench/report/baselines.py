@@ -31,12 +31,18 @@ def baseline_frame(path: Path | None = None) -> pd.DataFrame:
     """Return published scores in percent, as their sources give them; ``dataset`` is the registered name.
 
     Args:
-        path: a file of the same columns; None takes ``results/baselines/nuinsseg.csv``.
+        path: a CSV file with `COLUMNS`; None takes all files of ``results/baselines``.
 
     Raises:
         BenchError: no such file, a column is missing, or a row has no source.
     """
-    path = path or _shipped_baselines()
+    paths = sorted(_shipped_folder().glob("*.csv")) if path is None else [path]
+    if not paths:
+        raise BenchError(f"there are no baselines (*.csv) in {_shipped_folder()}; install nuclei-bench again.")
+    return pd.concat([_read(path) for path in paths], ignore_index=True)
+
+
+def _read(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
@@ -52,8 +58,7 @@ def baseline_frame(path: Path | None = None) -> pd.DataFrame:
     return table
 
 
-def _shipped_baselines() -> Path:
-    """Return the path of the shipped file: in a checkout where it is edited, in a wheel where `data-files` puts it."""
-    name = Path("baselines") / "nuinsseg.csv"
-    checkout = Path(__file__).resolve().parents[2] / "results" / name
-    return checkout if checkout.is_file() else Path(sysconfig.get_path("data")) / "share" / "nuclei-bench" / name
+def _shipped_folder() -> Path:
+    """Return the folder of the baselines: of the checkout where they are edited, or of a wheel (`data-files`)."""
+    checkout = Path(__file__).resolve().parents[2] / "results" / "baselines"
+    return checkout if checkout.is_dir() else Path(sysconfig.get_path("data")) / "share" / "nuclei-bench" / "baselines"

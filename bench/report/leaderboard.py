@@ -93,7 +93,9 @@ def _run_columns(section: Section) -> list[Column]:
         names("backbone", lambda row: row["backbone"]),
         names("strategy", lambda row: _unless_classical(row, row["strategy"])),
     ]
-    columns += [Column(name, [setting(row, name) for row in rows], right=False) for name in section.settings]
+    for name in section.settings:
+        settings = Column(name, [setting(row, name) for row in rows], right=False)
+        columns.append(replace(settings, narrow=replace(settings, title=name.replace(".", ".\n"))))
     if {"random"} < set(_weights(section)):
         columns.append(names("weights", lambda row: _unless_classical(row, row["weights"])))
     for drop, (name, title) in enumerate(HEADLINE.items()):

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from bench.errors import BenchError
+from bench.report import baselines as baselines_module
 from bench.report.baselines import baseline_frame
 
+SHIPPED = Path(__file__).parents[3] / "results" / "baselines" / "nuinsseg.csv"
 PUBLISHED = {
     "Shallow U-Net": (78.8, 50.5, 42.7),
     "Deep U-Net": (79.7, 49.4, 40.4),
@@ -69,6 +71,16 @@ def test_a_file_without_the_columns_is_refused(tmp_path: Path) -> None:
     path.write_text("model,dice\nx,80\n")
     with pytest.raises(BenchError, match=r"lack the columns parameters_millions, .*; all are: model, "):
         baseline_frame(path)
+
+
+def test_every_file_of_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baselines_module, "_shipped_folder", lambda: tmp_path)
+    with pytest.raises(BenchError, match=r"there are no baselines \(\*\.csv\) in "):
+        baseline_frame()
+    rows = baseline_frame(SHIPPED)
+    rows.assign(dataset="other").head(1).to_csv(tmp_path / "a.csv", index=False)
+    rows.head(2).to_csv(tmp_path / "b.csv", index=False)
+    assert baseline_frame()["dataset"].tolist() == ["other", "nuinsseg", "nuinsseg"]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

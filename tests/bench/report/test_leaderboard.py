@@ -135,6 +135,14 @@ def test_80_columns_hold_scores_trainable_parameters_and_latency() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_names_of_settings_take_two_lines_where_there_is_no_room() -> None:
+    records = [
+        record(run(fold=f, n_splits=2, options={"rank": rank}), official=False) for rank in (4, 8) for f in (1, 2)
+    ]
+    column = columns(leaderboard.blocks(sections_of(records))[0])["strategy.rank"]
+    assert column.narrow is not None and column.narrow.title == "strategy.\nrank"
+
+
 def test_the_comparison_with_the_release_is_noted_for_other_images() -> None:
     sentence = "not the release: names as released, but other content: human_liver_01 (labels)"
     records = [record(run(fold=fold, n_splits=2), official=False, verified=sentence) for fold in (1, 2)]
