@@ -28,7 +28,7 @@ def neutral(value: Any, default: Any = MISSING) -> Any:
 @cache
 def neutral_values(settings: type) -> dict[str, Any]:
     """Return the neutral value of each field of a dataclass that has one."""
-    return {one.name: one.metadata["neutral"] for one in fields(settings) if "neutral" in one.metadata}
+    return {member.name: member.metadata["neutral"] for member in fields(settings) if "neutral" in member.metadata}
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ class Run:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as they stand in the record's block ``run``."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}  # asdict copies ten times slower
+        values = {member.name: getattr(self, member.name) for member in fields(self)}  # asdict copies ten times slower
         values |= {"options": dict(self.options), "train": dict(self.train)}
         if not self.neutral_options:  # no key for what almost no strategy has
             del values["neutral_options"]

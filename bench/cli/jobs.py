@@ -22,12 +22,12 @@ def status(
     """
     from bench.status import page, summary
 
-    found = summary.read(results, grid=grid)
+    progress = summary.read(results, grid=grid)
     if json:
-        typer.echo(page.as_json(found))
+        typer.echo(page.as_json(progress))
     else:
-        page.show(found, console(), full=full)
-    raise typer.Exit(found.exit_code)
+        page.show(progress, console(), full=full)
+    raise typer.Exit(progress.exit_code)
 
 
 def logs(

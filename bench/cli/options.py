@@ -82,7 +82,7 @@ Plugins = Annotated[
     typer.Option(
         "--plugins",
         metavar="DIR",
-        help="Folder of .py files (or one such file) that register backbones, strategies, heads or datasets; repeat "
+        help="Folder of .py files (or a single file) that register backbones, strategies, heads or datasets; repeat "
         "for others.",
     ),
 ]

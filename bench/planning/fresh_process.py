@@ -52,13 +52,13 @@ def problems(names: Mapping[str, Sequence[str]], sources: Sequence[Path]) -> lis
 
 def print_problems(request: str) -> None:
     """Load the plug-ins, look the names up, and print what is wrong as a JSON list in one line; see `problems`."""
-    asked = json.loads(request)
+    wanted = json.loads(request)
     sentences: list[str] = []
     try:
-        plugins.load([Path(source) for source in asked["sources"]])
+        plugins.load([Path(source) for source in wanted["sources"]])
     except PluginError as error:
         sentences.append(str(error))
-    for kind, name in asked["names"] if not sentences else ():
+    for kind, name in wanted["names"] if not sentences else ():
         try:
             _LOOK_UP[kind](name)
         except RegistryError:

@@ -24,7 +24,8 @@ def load(sources: Sequence[Path]) -> None:
     end of `sys.path`, so no file in them takes the place of an installed package.
 
     Args:
-        sources: .py files, or folders whose .py files are imported in the order of their names.
+        sources: .py files, packages, or other folders; the .py files of a folder are imported in the order of their
+            names, those of a package as its modules.
 
     Raises:
         PluginError: a source that is not there, or a file that can't be imported, with line and error.
@@ -33,6 +34,9 @@ def load(sources: Sequence[Path]) -> None:
         if not source.is_dir() and not (source.is_file() and source.suffix == ".py"):
             what = "is no .py file" if source.exists() else "is not there"
             raise PluginError(f"the plug-in {source} {what}; give a .py file, or a folder of .py files.")
+        if (source / "__init__.py").is_file():
+            _import_package(source)
+            continue
         for path in sorted(source.glob("*.py")) if source.is_dir() else [source]:
             if not _is_loaded(path):
                 _import(path, may_hide=path == source)
@@ -84,25 +88,42 @@ def digests(sources: Sequence[Path]) -> dict[str, str]:
 def _import(path: Path, *, may_hide: bool) -> None:
     """Import a file under its own name, so that others can import it; `may_hide`: or under a private one."""
     with _imports_from(path, "the plug-in"):
-        origin = _found_as(path.stem)
-        if origin is not None and origin.exists() and origin.samefile(path):
+        if _is_imported_as(path.stem, path):
             importlib.import_module(path.stem)
             return
         if not may_hide and path.stem.isidentifier():
-            raise PluginError(
-                f"the plug-in {path} has the name of a module that Python finds first, at {origin or path.stem}: "
-                "rename the file."
-            )
+            raise _name_taken(path)
     run_file(path, "the plug-in")
 
 
-def _found_as(name: str) -> Path | None:
+def _import_package(folder: Path) -> None:
+    with _imports_from(folder, "the plug-in"):
+        if not _is_imported_as(folder.name, folder / "__init__.py"):
+            raise _name_taken(folder)
+        importlib.import_module(folder.name)
+        for path in sorted(folder.glob("*.py")):
+            if path.name != "__init__.py":
+                importlib.import_module(f"{folder.name}.{path.stem}")
+
+
+def _is_imported_as(name: str, path: Path) -> bool:
+    """Tell whether ``import name`` reads a file."""
+    origin = _origin(name)
+    return origin is not None and origin.exists() and origin.samefile(path)
+
+
+def _name_taken(path: Path) -> PluginError:
+    origin = _origin(path.stem) or f"module {path.stem!r}"
+    return PluginError(f"the plug-in {path} has a name that Python finds first elsewhere ({origin}); rename it.")
+
+
+def _origin(name: str) -> Path | None:
     """Return the file that ``import name`` reads; None for a built-in module, or a name that can't be imported."""
     try:
-        found = importlib.util.find_spec(name) if name.isidentifier() else None
+        spec = importlib.util.find_spec(name) if name.isidentifier() else None
     except ValueError:  # e.g. __main__
         return None
-    return Path(found.origin) if found and found.origin else None
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 def _register_own_names() -> None:
@@ -113,7 +134,7 @@ def _register_own_names() -> None:
 
 @contextmanager
 def _imports_from(path: Path, what: str) -> Iterator[None]:
-    """Make the folder of `path` importable, and name `path` as the origin of what is registered inside.
+    """Make the folder that holds `path` importable, and name `path` as the origin of what is registered inside.
 
     Raises:
         PluginError: any error inside. Nothing that was registered or imported from the folder since then is kept.
@@ -147,7 +168,8 @@ def _place(error: BaseException, path: Path) -> str:
         file, line = error.filename, error.lineno or 0
     else:
         frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if Path(frame.filename).parent == path.parent]
+        folder = path if path.is_dir() else path.parent
+        own = [frame for frame in frames if Path(frame.filename).parent == folder]
         file, line = (own[-1].filename, own[-1].lineno or 0) if own else (str(path), 0)
     return f"line {line}" + ("" if file == str(path) else f" of {file}")
 

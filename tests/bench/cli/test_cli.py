@@ -24,7 +24,7 @@ def test_help_names_every_command_and_the_first_steps():
     for verb in ("run", "plan", "status", "table", "plot", "list", "show", "data", "weights"):
         assert f" {verb} " in done.stdout
     for step in ("bench run --grid quick", "bench table", "bench weights fetch", "bench plan --grid default"):
-        assert step in done.stdout
+        assert step in " ".join(done.stdout.split())  # lines are wrapped
     assert "\x1b[" not in done.stdout
 
 
@@ -76,6 +76,7 @@ def test_show_marks_what_is_trained():
     done = bench("show", "sam_nano", "lora_qv")
     assert done.returncode == 0, done.stderr
     assert "8.2 k trained" in done.stdout and "patch_embed PatchEmbed" in done.stdout and "frozen" in done.stdout
+    assert "rank: int, default 4" in done.stdout
 
 
 def test_show_suggests_the_nearest_name():

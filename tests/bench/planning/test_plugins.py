@@ -118,8 +118,24 @@ def test_sources_that_are_no_plug_ins_are_refused(tmp_path: Path) -> None:
 
 def test_a_file_of_a_folder_that_python_would_not_import_is_refused_with_the_reason(tmp_path: Path) -> None:
     write_strategy(tmp_path / "json.py", "shadowed")
-    with pytest.raises(PluginError, match=r"json\.py has the name of a module that Python finds first, at .*: rename"):
+    with pytest.raises(
+        PluginError, match=r"json\.py has a name that Python finds first elsewhere \(.*json/__init__\.py\); rename it\."
+    ):
         plugins.load([tmp_path])
+
+
+def test_a_package_is_imported_with_its_modules(tmp_path: Path) -> None:
+    package = tmp_path / "package_of_mine"
+    write_strategy(package / "pi_method.py", "pi", "from .parts import NAME\n")
+    (package / "parts.py").write_text("NAME = 1\n")
+    (package / "__init__.py").write_text("")
+    plugins.load([package])
+    plugins.load([package])
+    assert strategies.get("pi").apply.__module__ == "package_of_mine.pi_method"
+    assert fresh_process.problems({"strategy": ["pi"]}, [package]) == []
+    write_strategy(package / "rho_method.py", "rho", "1 / 0\n")
+    with pytest.raises(PluginError, match=rf"ZeroDivisionError: .* \(line 1 of {package}/rho_method\.py\)"):
+        plugins.load([package])
 
 
 def test_digests_cover_a_folder_and_what_a_file_imports_beside_it(tmp_path: Path) -> None:
