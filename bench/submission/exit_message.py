@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.console import command
-from bench.results import submissions
+from bench.results import retry, submissions
 from bench.status import live
 from bench.units import plural
 
@@ -60,10 +60,11 @@ def print_end(view: live.View, results: Path, outcome: Outcome, console: Console
     text = f"{counts['done']} of {counts['all']} runs are done, {counts['failed']} failed"
     text += f", {cancelled} cancelled" if cancelled else ""
     text += f", {left} left" if left else ""
+    is_retried = any(entry.failures[-1] not in retry.FINAL for entry in view.failures())  # a missing file, say
     following = (
         "Mend that, and give the same command again."
         if outcome.errors
-        else f"Next: {command('retry' if cancelled or left else 'table', results)}"
+        else f"Next: {command('retry' if cancelled or left or is_retried else 'table', results)}"
     )
     console.print(f"{text}. {following}", highlight=False, soft_wrap=True)
     return 1 if outcome.errors or counts["done"] < counts["all"] else 0

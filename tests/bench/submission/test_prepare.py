@@ -98,7 +98,7 @@ def test_the_fold_manifest_is_the_one_in_the_records(finished):
     assert {r.provenance["folds_digest"] for r in record.read_all(results) if r.provenance} == {digest}
 
 
-def test_what_is_done_is_not_done_again(finished, bench_run, monkeypatch):
+def test_done_runs_are_not_done_again(finished, bench_run, monkeypatch):
     results, _, _ = finished
     before = {p: p.stat().st_mtime_ns for p in results.glob("runs/*/record.json")}
     monkeypatch.setattr(run, "execute", lambda *_, **__: pytest.fail("a finished run was executed again"))
@@ -107,7 +107,7 @@ def test_what_is_done_is_not_done_again(finished, bench_run, monkeypatch):
     assert before == {p: p.stat().st_mtime_ns for p in results.glob("runs/*/record.json")}
 
 
-def test_one_failure_leaves_the_others_and_the_exit_code_tells(tmp_path, bench_run, monkeypatch):
+def test_one_failure_leaves_the_other_runs_and_sets_the_exit_code(tmp_path, bench_run, monkeypatch):
     execute = run.execute
 
     def sometimes(one, *arguments, **named):
@@ -135,10 +135,10 @@ def test_one_failure_leaves_the_others_and_the_exit_code_tells(tmp_path, bench_r
 def test_out_of_memory_is_tried_again_with_half_the_micro_batch(tmp_path, bench_run, monkeypatch):
     import torch
 
-    execute, asked = run.execute, []
+    execute, halvings = run.execute, []
 
     def tight(one, images, place, **named):
-        asked.append(place.micro_batch_halvings)
+        halvings.append(place.micro_batch_halvings)
         if place.micro_batch_halvings < 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return execute(one, images, place, **named)
@@ -164,7 +164,7 @@ def test_a_bug_is_not_tried_again(tmp_path, bench_run, monkeypatch):
     assert code == 1 and "KeyError: 'oops'" in printed and len(calls) == len(set(calls)) == 2
 
 
-def test_a_full_disk_is_told_and_nothing_is_torn(tmp_path, bench_run, monkeypatch):
+def test_a_full_disk_is_reported_and_leaves_no_torn_record(tmp_path, bench_run, monkeypatch):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -172,7 +172,7 @@ def test_a_full_disk_is_told_and_nothing_is_torn(tmp_path, bench_run, monkeypatc
         patch.setattr(outputs, "save_scores", full)
         patch.setattr(record, "write", full)
         code, printed = bench_run(tmp_path, only=["strategy=decoder_only"])
-    assert code == 1 and "disk full: [Errno 28] No space left on device" in printed
+    assert code == 1 and "error: environment: OSError: [Errno 28] No space left on device" in printed
     assert list(record.read_all(tmp_path)) == []
     code, _ = bench_run(tmp_path, only=["strategy=decoder_only"])
     assert code == 0 and {r.status for r in record.read_all(tmp_path)} == {"ok"}
@@ -184,7 +184,7 @@ def test_an_unwritable_results_folder_is_refused_first(tmp_path, bench_run):
         bench_run(tmp_path / "results")
 
 
-def test_everything_that_is_wrong_is_told_at_once(tmp_path):
+def test_all_problems_are_reported_at_once(tmp_path):
     with pytest.raises(PlanError) as caught:
         prepare.prepare(
             "default",
@@ -340,3 +340,13 @@ def test_retry_and_cancel_in_a_folder_that_is_not_writable_say_so(tmp_path, benc
         retry_plans.retry_plans(tmp_path, console=console, failed=False, detach=False, profile=None)
     with pytest.raises(BenchError, match=text):
         cancel.cancel(tmp_path, (), everything=True, console=console)
+
+
+def test_the_next_command_after_a_failure_of_the_environment_is_retry(tmp_path, bench_run, monkeypatch):
+    def fail(*_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", "/data/mask.png")
+
+    monkeypatch.setattr(run, "execute", fail)
+    code, printed = bench_run(tmp_path, only=["backbone=classical", "fold=1"])
+    assert code == 1 and "environment: PermissionError: [Errno 13] Permission denied: '/data/mask.png'" in printed
+    assert "0 of 1 runs are done, 1 failed. Next: bench retry --results" in printed
