@@ -36,6 +36,7 @@ def bench(*arguments: str | bytes | Path, **environment: str) -> subprocess.Comp
 
 def test_characters_that_an_encoding_lacks_are_replaced() -> None:
     assert shown_in("ascii", "50 ± 1 – ≈ 2 × 3 …") == "50 +/- 1 - ~ 2 x 3 ..."
+    assert shown_in("ascii", "⠋⠙⠹") == "***"
     assert shown_in("ascii", "Müller, ﬁnd 細") == "Muller, find ?"
     assert shown_in("latin-1", "50 ± 1 – Müller") == "50 ± 1 - Müller"
     assert shown_in("utf-8", "50 ± 1 – 細") == "50 ± 1 – 細"
