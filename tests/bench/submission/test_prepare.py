@@ -149,7 +149,7 @@ def test_out_of_memory_is_tried_again_with_half_the_micro_batch(tmp_path, bench_
     assert found.status == "ok" and found.cost is not None and found.cost["micro_batch"] == 1
     assert [one["reason"] for one in found.attempts] == ["out of memory: CUDA out of memory"]
     assert code == 1  # the classical run has no batch to halve
-    assert asked.count(0) == 2 and asked.count(1) == 1
+    assert halvings.count(0) == 2 and halvings.count(1) == 1
 
 
 def test_a_bug_is_not_tried_again(tmp_path, bench_run, monkeypatch):
