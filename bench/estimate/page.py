@@ -148,17 +148,20 @@ def _batch(line: CostLine) -> str:
 def _totals(costs: CostSummary, profile: ClusterProfile, free: int | None, results: Path) -> Table:
     n_jobs = sum(len(array.jobs) for array in costs.arrays)
     pending, done = sum(line.pending for line in costs.lines), sum(line.done for line in costs.lines)
-    unknown = f", and {plural(costs.unknown, 'run')} of unknown length" if costs.unknown else ""
+    others = f", and {plural(costs.unknown, 'run')} of unknown" if costs.unknown else ""
+    unknown_length, unknown_size = (f"{others} length", f"{others} size") if others else ("", "")
     rows = [("runs", f"{pending} to do, {done} done; {plural(n_jobs, 'job')} in {plural(len(costs.arrays), 'array')}")]
     rows += [("" if i else "arrays", _array(array, profile)) for i, array in enumerate(costs.arrays)]
     if profile.gpus:
-        rows.append(("GPU-hours", f"≈ {costs.gpu_hours:.0f} in all{unknown}"))
+        rows.append(("GPU-hours", f"≈ {costs.gpu_hours:.0f} in all{unknown_length}"))
     parallel = plural(min(profile.array_parallelism, n_jobs), "GPU" if profile.gpus else "job")
-    wall_clock = f"≈ {hours(costs.wall_hours)} if {parallel} at once (array_parallelism) are free throughout{unknown}"
+    wall_clock = (
+        f"≈ {hours(costs.wall_hours)} if {parallel} at once (array_parallelism) are free throughout{unknown_length}"
+    )
     free_space = "" if free is None else f"; {gigabytes(free)} are free at {results}"
     disk = (
         f"≈ {gigabytes(costs.disk_bytes)} to stay, ≈ {gigabytes(costs.state_bytes)} more while jobs run, for the "
-        f"states of training{free_space}"
+        f"states of training{unknown_size}{free_space}"
     )
     return _titled_texts([*rows, ("wall-clock", wall_clock), ("disk", disk)])
 

@@ -81,8 +81,8 @@ arrays      1 job of at most 1 h, 1 run each
 GPU-hours   ≈ 27 in all, and 3 runs of unknown length
 wall-clock  ≈ 13 h if 6 GPUs at once (array_parallelism) are free throughout, and 3 runs of unknown
             length
-disk        ≈ 2.0 GB to stay, ≈ 20.0 GB more while jobs run, for the states of training; 1000.0 GB
-            are free at /nowhere/at/all
+disk        ≈ 2.0 GB to stay, ≈ 20.0 GB more while jobs run, for the states of training, and 3 runs
+            of unknown size; 1000.0 GB are free at /nowhere/at/all
 
 skipped  sam_nano × full: no checkpoint
 warning  sam_nano × full: ≈ 13 h a run, and the time limit is 12 h: each will be requeued about once
