@@ -38,7 +38,7 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
             temporary = Path(folder) / "output"
             yield temporary
             # Appended and not truncated, because standard output may be a file that others have written to.
-            with temporary.open("rb") as source, open(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as target:
+            with temporary.open("rb") as source, os.fdopen(os.open(path, os.O_WRONLY | os.O_APPEND), "wb") as target:
                 shutil.copyfileobj(source, target)
         return
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
