@@ -1,4 +1,4 @@
-"""Checkpoints as their authors publish them, filled by the rule of the golden values."""
+"""Checkpoints in the format of their authors, filled with the pseudo-random values of the golden outputs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden"
 
 
 def golden(filename: str) -> Path:
-    """A file of golden values; skips the test where they are absent."""
+    """Return a file of golden values; skips the test where it is absent."""
     path = GOLDEN / filename
     if not path.exists():
         pytest.skip(f"golden values are not there: {path}")
@@ -27,14 +27,14 @@ def golden(filename: str) -> Path:
 
 
 def image(seed: int = 7) -> torch.Tensor:
-    """The golden image, (1, 3, 1024, 1024) in [0, 1]."""
+    """Return the golden image, (1, 3, 1024, 1024) in [0, 1]."""
     small = np.random.default_rng(seed).integers(0, 256, (37, 37, 3), dtype=np.uint8)
     large = np.kron(small, np.ones((28, 28, 1), np.uint8))[:1024, :1024]
     return torch.from_numpy(large.astype(np.float32) / 255).permute(2, 0, 1).unsqueeze(0)
 
 
 def state_dict(name: str) -> dict[str, torch.Tensor]:
-    """The official state dict's keys, with values by the rule."""
+    """Return a state dict with the official keys and pseudo-random values."""
     keys: dict[str, Any] = json.loads(golden(f"{name}.keys.json").read_text())["state_dict"]
     return {
         key: _fill(key, shape) if dtype == "float32" else torch.zeros(shape, dtype=getattr(torch, dtype))

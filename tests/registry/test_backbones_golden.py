@@ -1,4 +1,4 @@
-"""Loading what the official files hold gives the originals' outputs."""
+"""Models with official weights give the outputs of the original code."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PROMPTS = {
 }
 
 
-def relative_error(found: torch.Tensor, gold: np.ndarray) -> float:
-    assert found.shape == gold.shape
-    return float(np.linalg.norm(found.numpy() - gold) / np.linalg.norm(gold))
+def relative_error(output: torch.Tensor, gold: np.ndarray) -> float:
+    assert output.shape == gold.shape
+    return float(np.linalg.norm(output.numpy() - gold) / np.linalg.norm(gold))
 
 
 @pytest.mark.parametrize("name", ["mobile_sam", "tiny_sam", "efficient_sam_ti", "sam_vit_b"])
-def test_outputs_equal_the_originals(name: str, tmp_path: Path) -> None:
+def test_outputs_equal_those_of_the_original_code(name: str, tmp_path: Path) -> None:
     gold = np.load(official_files.golden(f"{name}.npz"))
     sam = backbones.build(name, checkpoint=official_files.write(name, tmp_path))
     with torch.no_grad():
@@ -45,7 +45,7 @@ def test_outputs_equal_the_originals(name: str, tmp_path: Path) -> None:
     assert checked == 3
 
 
-def test_a_zip_with_nested_tensors_is_loaded_whole(tmp_path: Path) -> None:
+def test_all_tensors_of_a_zip_with_nesting_are_loaded(tmp_path: Path) -> None:
     tensors = official_files.state_dict("efficient_sam_s")
     sam = backbones.build(
         "efficient_sam_s", image_size=256, checkpoint=official_files.write("efficient_sam_s", tmp_path)

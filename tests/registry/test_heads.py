@@ -43,13 +43,13 @@ def test_every_searched_parameter_has_a_default_among_its_candidates(name):
         assert head.defaults[parameter] in candidates
 
 
-def test_names_come_without_torch():
+def test_heads_are_listed_without_torch():
     code = "import sys; from registry import heads; heads.names(); print('torch' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 
 
-def test_interior_distance_by_hand():
+def test_interior_distance_of_hand_made_labels():
     label_map = np.zeros((7, 7), np.int32)
     label_map[1:6, 1:6] = 9  # the centre of a 5 × 5 square is 3 px from outside, its ring 2 px, its rim 1 px
     distance = interior_distance(label_map)
@@ -57,13 +57,13 @@ def test_interior_distance_by_hand():
     np.testing.assert_allclose(distance[3], [0, 1 / 3, 2 / 3, 1, 2 / 3, 1 / 3, 0], rtol=1e-6)
 
 
-def test_touching_nuclei_are_measured_apart():
+def test_distance_of_touching_nuclei_is_measured_separately():
     label_map = np.zeros((5, 12), np.int32)
     label_map[:, 1:6], label_map[:, 6:11] = 1, 2
     np.testing.assert_allclose(interior_distance(label_map)[2, 1:11], [1 / 3, 2 / 3, 1, 2 / 3, 1 / 3] * 2, rtol=1e-6)
 
 
-def test_one_pixel_reaches_one_and_gaps_in_ids_are_allowed():
+def test_a_nucleus_of_one_pixel_has_distance_1_and_ids_may_have_gaps():
     label_map = np.zeros((3, 3), np.int64)
     label_map[1, 1] = 2**31
     assert interior_distance(label_map)[1, 1] == 1.0
@@ -72,7 +72,7 @@ def test_one_pixel_reaches_one_and_gaps_in_ids_are_allowed():
     assert interior_distance(np.zeros((3, 3), np.int32)).max() == 0.0
 
 
-def test_inner_boundary_by_hand():
+def test_inner_boundary_of_hand_made_labels():
     label_map = np.array([[1, 1, 1, 0], [1, 1, 2, 0], [1, 1, 2, 2]])
     expected = np.array([[0, 0, 1, 0], [0, 1, 1, 0], [0, 1, 1, 1]], bool)
     np.testing.assert_array_equal(inner_boundary(label_map), expected)
@@ -87,7 +87,7 @@ def test_targets_are_float32_probabilities(name):
 
 
 @pytest.mark.parametrize("name", DENSE)
-def test_loss_is_the_mean_of_each_images_own(name):
+def test_loss_of_a_batch_is_the_mean_over_its_images(name):
     head = heads.get(name)
     maps = [discs((20, 20, 9)), discs((30, 30, 5), (10, 50, 7)), np.zeros((64, 64), np.int32)]
     targets = torch.from_numpy(np.stack([head.targets(m) for m in maps]))
@@ -96,7 +96,7 @@ def test_loss_is_the_mean_of_each_images_own(name):
     assert head.loss(logits, targets).item() == pytest.approx(np.mean(single), rel=1e-6)
 
 
-def test_losses_by_hand():
+def test_losses_of_hand_made_maps():
     zeros = torch.zeros(1, 1, 2, 2)
     # BCE ln 2; p = ½ everywhere against two of four pixels: Dice 1 − (2·1 + 1) / (2 + 2 + 1).
     half = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
@@ -108,7 +108,7 @@ def test_losses_by_hand():
 
 
 @pytest.mark.parametrize("name", DENSE)
-def test_loss_falls_towards_the_targets_and_reaches_every_channel(name):
+def test_loss_decreases_towards_the_targets_with_gradients_in_every_channel(name):
     head = heads.get(name)
     targets = torch.from_numpy(head.targets(discs((20, 20, 9), (20, 37, 8))))[None]
     good = torch.logit(targets, eps=1e-4)
@@ -143,16 +143,16 @@ def test_loss_refuses_other_shapes(name):
 def test_instances_of_two_touching_discs_and_a_speck(name):
     head = heads.get(name)
     true = discs((20, 20, 9), (20, 37, 8), (50, 50, 3))
-    found = head.instances(logits_of(head.targets(true)))
-    assert found.dtype == np.int32 and found.shape == true.shape
-    np.testing.assert_array_equal(np.unique(found), [0, 1, 2, 3])
-    assert (found > 0).sum() == (true > 0).sum()
+    predicted = head.instances(logits_of(head.targets(true)))
+    assert predicted.dtype == np.int32 and predicted.shape == true.shape
+    np.testing.assert_array_equal(np.unique(predicted), [0, 1, 2, 3])
+    assert (predicted > 0).sum() == (true > 0).sum()
     # Each nucleus's centre carries an id of its own; the small one, which has no large seed, is kept.
-    assert len({found[20, 20], found[20, 37], found[50, 50]}) == 3
+    assert len({predicted[20, 20], predicted[20, 37], predicted[50, 50]}) == 3
 
 
 @pytest.mark.parametrize("name", DENSE)
-def test_instances_take_tensors_of_any_type(name):
+def test_instances_accept_arrays_and_tensors_of_any_type(name):
     head = heads.get(name)
     logits = logits_of(head.targets(discs((20, 20, 9), (20, 37, 8))))
     expected = head.instances(logits)
@@ -165,8 +165,8 @@ def test_instances_take_tensors_of_any_type(name):
 @pytest.mark.parametrize(("value", "count"), [(-30.0, 0), (30.0, 1), (0.0, 0)])
 def test_instances_of_uniform_logits(name, value, count):
     head = heads.get(name)
-    found = head.instances(np.full((len(head.channels), 40, 30), value))
-    assert found.shape == (40, 30) and found.max() == count
+    predicted = head.instances(np.full((len(head.channels), 40, 30), value))
+    assert predicted.shape == (40, 30) and predicted.max() == count
 
 
 @pytest.mark.parametrize("name", DENSE)
@@ -178,7 +178,7 @@ def test_instances_refuse_other_shapes_and_parameters(name):
         head.instances(np.zeros((len(head.channels), 8, 8)), smoothin=0.1)
 
 
-def test_parameters_do_what_they_say():
+def test_each_parameter_has_its_effect():
     head = heads.get("distance")
     true = discs((20, 20, 9), (20, 37, 8), (50, 50, 2))
     logits = logits_of(head.targets(true))
@@ -189,7 +189,7 @@ def test_parameters_do_what_they_say():
     assert shallow.max() == 2  # no saddle is that deep: components
 
 
-def test_the_radius_is_that_of_typical_nuclei_not_of_specks():
+def test_the_radius_ignores_small_components():
     mask = discs((20, 20, 10), (45, 45, 10)) > 0
     mask[60, ::3] = True
     assert foreground_of(mask).radius == pytest.approx(10, abs=1)

@@ -1,4 +1,4 @@
-"""What each head is worth: ground truth, degraded to what a model would predict, through `instances`.
+"""Upper bound of each head's scores: ground truth, degraded like a model's output, passed through `instances`.
 
 The ceilings were measured on 107 tiles of the same source. The default head is tested on all images
 beside this checkout, the others on some of them.
@@ -45,7 +45,7 @@ def upsampled(logits: torch.Tensor, size: tuple[int, int]) -> np.ndarray:
 
 
 def means(label_maps, predict) -> tuple[float, float, float]:
-    """Mean AJI, mean PQ, and predicted nuclei per true one."""
+    """Mean AJI, mean PQ, and the ratio of predicted to true nuclei."""
     rows = [score(true, predict(true), aji_plus=False) for true in label_maps]
     aji, pq, n_pred, n_true = (np.mean([row[key] for row in rows]) for key in ("aji", "pq", "n_pred", "n_true"))
     return float(aji), float(pq), float(n_pred / n_true)
@@ -61,7 +61,7 @@ def means(label_maps, predict) -> tuple[float, float, float]:
         ("watershed", 1, 0.859, 0.905),
     ],
 )
-def test_the_ceiling_is_reached(label_maps, name, stride, aji, pq):
+def test_scores_reach_the_upper_bound(label_maps, name, stride, aji, pq):
     head = heads.get(name)
     mean_aji, mean_pq, _ = means(
         label_maps if name == "distance" else label_maps[::4],
@@ -71,7 +71,7 @@ def test_the_ceiling_is_reached(label_maps, name, stride, aji, pq):
     assert pq is None or mean_pq >= pq - TOLERANCE
 
 
-def test_noise_does_not_fragment(every_fourth):
+def test_noise_does_not_split_nuclei(every_fourth):
     head = heads.get("distance")
     generator = torch.Generator().manual_seed(0)
 
@@ -84,7 +84,7 @@ def test_noise_does_not_fragment(every_fourth):
     assert 0.95 <= nuclei <= 1.05
 
 
-def test_uncertain_logits_with_noise_do_not_fragment(every_fourth):
+def test_noise_on_small_logits_does_not_split_nuclei(every_fourth):
     """Logits of a quarter of the size: probabilities between 0.09 and 0.91, as of a model in training."""
     head = heads.get("distance")
     generator = torch.Generator().manual_seed(0)
@@ -100,8 +100,8 @@ def test_uncertain_logits_with_noise_do_not_fragment(every_fourth):
 
 
 @pytest.mark.parametrize(("stride", "ceiling"), [(2, 0.967), (4, 0.910)])
-def test_true_masks_as_candidates_of_everything(every_fourth, stride, ceiling):
-    """Every true nucleus as one mask at the stride of SAM's logits, its IoU predicted as 1."""
+def test_scores_of_everything_on_true_masks(every_fourth, stride, ceiling):
+    """Each true nucleus is a candidate at the stride of SAM's logits, with a predicted IoU of 1."""
     head = heads.get("everything")
 
     def painted(true):
@@ -112,7 +112,7 @@ def test_true_masks_as_candidates_of_everything(every_fourth, stride, ceiling):
                 masks = (torch.from_numpy(true)[None] == ids[:, None, None]).float()
                 yield torch.logit(F.avg_pool2d(masks[:, None], stride)[:, 0], eps=1e-4), torch.ones(len(ids))
 
-        found = collect(
+        candidates = collect(
             batches(),
             size=true.shape,
             grid=(height / stride, width / stride),
@@ -122,7 +122,7 @@ def test_true_masks_as_candidates_of_everything(every_fourth, stride, ceiling):
             max_area=0.25,
             limit=1024,
         )
-        return head.instances(found, stability=0.0, min_area=0.0)
+        return head.instances(candidates, stability=0.0, min_area=0.0)
 
     aji, _, _ = means(every_fourth[::4], painted)
     assert aji >= ceiling - TOLERANCE

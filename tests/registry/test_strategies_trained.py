@@ -1,4 +1,4 @@
-"""The trained part on disk: PEFT's own format, strict loading, nothing torn."""
+"""Trained part on disk: PEFT's format, strict loading, files written whole or not at all."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def predict(sam: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("strategy", TRAINING)
 @pytest.mark.parametrize("backbone", ["sam_nano", "mobile_sam", "efficient_sam_ti"])
-def test_a_fresh_model_predicts_the_same_after_loading(backbone: str, strategy: str, tmp_path: Path) -> None:
+def test_a_new_model_predicts_the_same_after_loading(backbone: str, strategy: str, tmp_path: Path) -> None:
     sam = disturb(build(strategy, backbone))
     written = trained.save(sam, strategy, tmp_path)
     files = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
@@ -84,7 +84,7 @@ def test_zero_shot_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["lora_qv", "lora_all_linear"])
-def test_peft_itself_loads_the_lora_part(strategy: str, tmp_path: Path) -> None:
+def test_peft_loads_the_lora_part(strategy: str, tmp_path: Path) -> None:
     from peft import PeftModel
 
     from registry.modules.split_qkv import SplitQkv
@@ -183,19 +183,19 @@ def test_a_changed_configuration_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [trained.OTHERS, trained.LORA_WEIGHTS, trained.LORA_CONFIG])
-@pytest.mark.parametrize("damage", ["absent", "torn"])
-def test_files_that_cannot_be_read(name: str, damage: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damage", ["absent", "cut off"])
+def test_missing_and_cut_off_files_are_refused(name: str, damage: str, tmp_path: Path) -> None:
     trained.save(build("lora_qv"), "lora_qv", tmp_path)
     path = tmp_path / name
     content = path.read_bytes()
     path.unlink()
-    if damage == "torn":
+    if damage == "cut off":
         path.write_bytes(content[: len(content) // 2])
     with pytest.raises(WeightsError, match=rf"{name} can't be read .*train again, or restore the file"):
         trained.load(build("lora_qv"), tmp_path)
 
 
-def test_the_wrong_strategy_is_not_saved(tmp_path: Path) -> None:
+def test_saving_under_another_strategy_is_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"the model carries 'decoder_only', not 'full'"):
         trained.save(build("decoder_only"), "full", tmp_path)
     with pytest.raises(WeightsError, match=r"the model carries no strategy, not 'full'"):
@@ -203,7 +203,7 @@ def test_the_wrong_strategy_is_not_saved(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_failure_while_writing_leaves_the_earlier_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_earlier_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sam = build("lora_qv")
     trained.save(sam, "lora_qv", tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -224,8 +224,8 @@ def test_channels_last_weights_are_saved(tmp_path: Path) -> None:
     trained.save(sam, "full", tmp_path)
     fresh = build("full")
     trained.load(fresh, tmp_path)
-    for mine, its in zip(sam.parameters(), fresh.parameters(), strict=True):
-        assert torch.equal(mine, its)
+    for expected, loaded in zip(sam.parameters(), fresh.parameters(), strict=True):
+        assert torch.equal(expected, loaded)
 
 
 def test_batch_norm_statistics_are_not_written(tmp_path: Path) -> None:

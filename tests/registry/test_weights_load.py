@@ -1,4 +1,4 @@
-"""Official checkpoints are loaded strictly and without running what they hold."""
+"""Official checkpoints are loaded strictly, and code in them is never executed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from registry.sam import Sam
 
 @cache
 def model(name: str) -> Sam:
-    """A model to load into; what one test leaves in it does not matter to another."""
+    """Model to load into, shared by the tests; all of its tensors are replaced by each load."""
     return backbones.get(name).build(64)
 
 
@@ -33,7 +33,7 @@ def load(name: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["mobile_sam", "efficient_sam_s"])
-def test_a_second_model_is_as_published_whatever_became_of_the_first(name: str, tmp_path: Path) -> None:
+def test_changes_of_a_loaded_model_do_not_reach_the_file_or_the_next_model(name: str, tmp_path: Path) -> None:
     path = official_files.write(name, tmp_path)
     content = path.read_bytes()
     first = backbones.build(name, 64, path)
@@ -46,7 +46,7 @@ def test_a_second_model_is_as_published_whatever_became_of_the_first(name: str, 
     assert path.read_bytes() == content
 
 
-def test_a_checkpoint_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
+def test_a_replaced_checkpoint_is_read_again(tmp_path: Path) -> None:
     tensors = official_files.state_dict("mobile_sam")
     path = official_files.write("mobile_sam", tmp_path, tensors)
     key = "mask_decoder.iou_token.weight"
@@ -57,7 +57,7 @@ def test_a_checkpoint_that_was_replaced_is_read_anew(tmp_path: Path) -> None:
     assert torch.equal(model("mobile_sam").state_dict()[key], kept + 1)
 
 
-def test_missing_and_left_over_tensors_are_named(tmp_path: Path) -> None:
+def test_missing_unexpected_and_misshapen_tensors_are_named(tmp_path: Path) -> None:
     tensors = official_files.state_dict("efficient_sam_ti")
     lost = [key for key in tensors if "blocks.3.mlp" in key] + [
         "mask_decoder.iou_token.weight",
@@ -94,7 +94,7 @@ def test_a_candidate_that_cannot_be_built_is_not_suggested(tmp_path: Path) -> No
         weights.load(model("efficient_sam_ti"), wanted, path, candidates)
 
 
-def test_nothing_is_loaded_from_a_file_that_does_not_fit(tmp_path: Path) -> None:
+def test_a_file_that_does_not_fit_leaves_the_model_unchanged(tmp_path: Path) -> None:
     entry, sam = backbones.get("efficient_sam_ti"), model("efficient_sam_ti")
     before = {key: value.clone() for key, value in sam.state_dict().items()}
     tensors = official_files.state_dict("efficient_sam_ti")
@@ -104,7 +104,7 @@ def test_nothing_is_loaded_from_a_file_that_does_not_fit(tmp_path: Path) -> None
     assert all(torch.equal(value, before[key]) for key, value in sam.state_dict().items())
 
 
-def test_tensors_named_as_unused_may_be_there(tmp_path: Path) -> None:
+def test_unused_tensors_of_a_card_are_ignored(tmp_path: Path) -> None:
     entry = backbones.get("efficient_sam_ti")
     assert entry.card.checkpoint is not None
     card = replace(entry.card, checkpoint=replace(entry.card.checkpoint, unused_keys=("extra.weight",)))
@@ -113,8 +113,8 @@ def test_tensors_named_as_unused_may_be_there(tmp_path: Path) -> None:
     weights.load(model("efficient_sam_ti"), replace(entry, card=card), path)
 
 
-class Trap:
-    """Unpickled, it makes a folder."""
+class MakesFolder:
+    """Object whose unpickling makes a folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -125,12 +125,12 @@ class Trap:
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("how", ["zip", "legacy", "pickle", "zipped"])
-def test_code_is_refused_and_not_run(how: str, tmp_path: Path) -> None:
-    trap, path, name = {"model": Trap(tmp_path / "sprung")}, tmp_path / "evil.pt", "mobile_sam"
+def test_code_is_refused_and_not_executed(how: str, tmp_path: Path) -> None:
+    content, path, name = {"model": MakesFolder(tmp_path / "made")}, tmp_path / "evil.pt", "mobile_sam"
     if how == "pickle":
-        path.write_bytes(pickle.dumps(trap, protocol=2))
+        path.write_bytes(pickle.dumps(content, protocol=2))
     else:
-        torch.save(trap, path, _use_new_zipfile_serialization=how != "legacy")
+        torch.save(content, path, _use_new_zipfile_serialization=how != "legacy")
     if how == "zipped":
         name = "efficient_sam_s"
         with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
@@ -138,9 +138,9 @@ def test_code_is_refused_and_not_run(how: str, tmp_path: Path) -> None:
         path = tmp_path / "evil.zip"
     with pytest.raises(WeightsError, match=r"was refused: it holds code, .* Nothing was executed\."):
         load(name, path)
-    assert not (tmp_path / "sprung").exists()
-    pickle.loads(pickle.dumps(trap))
-    assert (tmp_path / "sprung").exists()
+    assert not (tmp_path / "made").exists()
+    pickle.loads(pickle.dumps(content))
+    assert (tmp_path / "made").exists()
 
 
 def test_only_the_named_member_is_unpacked(tmp_path: Path) -> None:
