@@ -72,8 +72,8 @@ class Job:
     def __call__(self) -> JobResult:
         """Work, and return errors as a sentence: a debug executor would open a debugger on them."""
         try:
-            with StopFlag(is_immediate=True):  # until `work` listens: nothing has to be saved yet
-                result = self._start()
+            with StopFlag(is_immediate=True) as early:  # until `work` listens: nothing has to be saved yet
+                result = self._start(early)
         except StopNow:
             result = JobResult(stopped=True)
         except Exception as error:
@@ -88,7 +88,7 @@ class Job:
 
         return DelayedSubmission(self) if self.requeue else None
 
-    def _start(self) -> JobResult:
+    def _start(self, early: StopFlag) -> JobResult:
         if self.code is not None:
             problem = code.difference(self.code)
             if problem:
@@ -105,6 +105,8 @@ class Job:
         _limit_threads(self.threads)
         if self.settings.device == "cuda" and (problem := _gpu_problem()):
             return JobResult(error=problem)
+        if early():
+            return JobResult(stopped=True)
         return self._share() if self.at_once > 1 else self._work()
 
     def _work(self) -> JobResult:

@@ -31,7 +31,7 @@ class StopFlag:
 
     Attributes:
         count: number of signals so far.
-        is_immediate: whether the first signal raises `StopNow`: imports and decoding take seconds, and lose nothing.
+        is_immediate: whether SIGINT and SIGTERM raise `StopNow`: imports and decoding take seconds, and lose nothing.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
@@ -55,7 +55,8 @@ class StopFlag:
         self.count += 1
         if self.count == 1:
             logger.info("Stopping …" if self.is_immediate else "Stopping: the state is saved first …")
-        if self.is_immediate:
+        # SIGUSR2 comes ahead of a time limit: there is time for a step, without which the next start gets no further.
+        if self.is_immediate and number != signal.SIGUSR2:
             self.is_immediate = False  # blocks that clean up are not interrupted again
             raise StopNow
         if number == signal.SIGINT and self.count > 2:  # a terminal and submitit each send one for one Ctrl-C
