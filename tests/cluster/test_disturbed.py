@@ -57,7 +57,11 @@ def test_every_disturbance_leaves_the_weights_as_they_would_have_been(cluster, s
     ((orphaned, first),) = orphans.items()
     one.until(
         "the orphaned run's second start",
-        lambda: (now := one.training().get(orphaned)) and now["restarts"] > first["restarts"] and now["node"] != first["node"],
+        lambda: (
+            (now := one.training().get(orphaned))
+            and now["restarts"] > first["restarts"]
+            and now["node"] != first["node"]
+        ),
     )
     os.kill(first["pid"], signal.SIGCONT)
     one.until("the end of its first process", lambda: not alive(first["pid"]))
