@@ -1,4 +1,4 @@
-"""How long `bench status` takes over a large results folder, in a process of its own.
+"""Time that `bench status` takes over a large results folder, in a process of its own.
 
 pytest benchmarks/test_status_scale.py -s
 

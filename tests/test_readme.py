@@ -1,4 +1,4 @@
-"""What the README shows works: its two complete files, and the commands it names."""
+"""The README's examples work: its two complete files, and the commands it names."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def score(true: Int[np.ndarray, "h w"], pred: Int[np.ndarray, "h w"], aji_plus: 
 
 
 def pool(rows: Iterable[Mapping[str, float]]) -> dict[str, float | None]:
-    """What stands beside the headline, which is the unweighted mean over images.
+    """Pooled scores, shown beside the headline, which is the unweighted mean over images.
 
     AJI is not pooled: one giant prediction would own the denominator.
 

@@ -52,7 +52,7 @@ def overlaps(true: Int[np.ndarray, "h w"], pred: Int[np.ndarray, "h w"]) -> Over
 
 
 def starts(ordered: Int[np.ndarray, " n"]) -> Int[np.ndarray, " groups"]:
-    """Where each group of equal values begins."""
+    """First index of each group of equal values."""
     if not len(ordered):
         return np.zeros(0, np.intp)
     inner = np.flatnonzero(ordered[1:] != ordered[:-1])

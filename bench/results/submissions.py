@@ -89,7 +89,7 @@ class JobRef:
 
     @property
     def is_closed(self) -> bool:
-        """Whether its end is accounted for."""
+        """True once its end is accounted for."""
         return self.task in self.submission.closed_tasks
 
     def queue_entry(self, queue: Queue) -> QueuedJob | None:
@@ -100,7 +100,7 @@ class JobRef:
         return job if job is not None and job.name == self.submission.job_name else None
 
     def is_over(self, queue: Queue) -> bool:
-        """Whether it ended or vanished; False for jobs that this queue would not show."""
+        """Return whether it ended or vanished; False for jobs that this queue would not show."""
         if self.job_id is None or self.submission.owner != queue.owner:
             return False
         job = self.queue_entry(queue)

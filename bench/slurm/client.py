@@ -57,7 +57,7 @@ class QueuedJob:
 
     @property
     def live(self) -> bool:
-        """Whether it waits or runs."""
+        """True while it waits or runs."""
         return self.state not in FINISHED_STATES
 
 
@@ -79,18 +79,18 @@ class Queue:
 
 
 def is_installed() -> bool:
-    """Whether there is an `sbatch` here."""
+    """Return whether there is an `sbatch` here."""
     return shutil.which("sbatch") is not None
 
 
 def is_configured() -> bool:
-    """Whether a cluster is configured on this machine."""
+    """Return whether a cluster is configured on this machine."""
     usual = ("/etc/slurm/slurm.conf", "/etc/slurm-llnl/slurm.conf")
     return "SLURM_CONF" in os.environ or any(Path(path).is_file() for path in usual)
 
 
 def is_answering() -> bool:
-    """Whether there is a cluster behind the commands: packages alone are not one."""
+    """Return whether a cluster answers: installed packages alone are none."""
     return output(["sinfo", "--noheader"], limit_s=15) is not None
 
 

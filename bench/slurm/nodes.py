@@ -151,14 +151,12 @@ def _not_there(
     simple = profile.constraint is not None and re.fullmatch(r"[\w.-]+", profile.constraint)
     if simple and profile.constraint not in features:
         listed = ", ".join(sorted(features)) or "none"
-        found.append(
-            f"constraint = {profile.constraint!r}: no node of {where} has this feature; there are: {listed}."
-        )
+        found.append(f"constraint = {profile.constraint!r}: no node of {where} has this feature; there are: {listed}.")
     return found
 
 
 def _serves(group: NodeGroup, profile: ClusterProfile) -> bool:
-    """Whether a node has all at once; of a constraint in words (``a&b``), SLURM itself is the judge."""
+    """Return whether a node has all at once; of a constraint in words (``a&b``), SLURM itself is the judge."""
     simple = profile.constraint is not None and re.fullmatch(r"[\w.-]+", profile.constraint)
     return (
         group.cpus >= profile.cpus_per_gpu

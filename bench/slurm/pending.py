@@ -29,7 +29,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
 
 
 def is_permanent(reason: str) -> bool:
-    """Whether a job that waits for this reason never starts."""
+    """Return whether a job that waits for this reason never starts."""
     return _name(reason) in KEYS
 
 

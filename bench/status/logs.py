@@ -83,10 +83,10 @@ def show(
     offset = _print_from(path, 0, console)
     going_on = console.is_terminal if follow is None else follow
     if not offset:
-        found = _state(results, run_id)
-        told = f" ({found.detail})" if found and found.detail else ""
-        _print(f"{run_id} has no log yet; it is {found.state if found else 'in no plan'}{told}", console)
-        going_on = going_on and found is not None and found.state in ("running", "queued", "waiting")
+        state = _state(results, run_id)
+        detail = f" ({state.detail})" if state and state.detail else ""
+        _print(f"{run_id} has no log yet; it is {state.state if state else 'in no plan'}{detail}", console)
+        going_on = going_on and state is not None and state.state in ("running", "queued", "waiting")
     try:
         index = Index(results)
         saved = plans.read_all(results) if going_on else []
@@ -139,7 +139,7 @@ def _state(results: Path, run_id: str) -> RunState | None:
 
 
 def _is_over(index: Index, run_id: str, planned: SavedPlan | None) -> bool:
-    """Whether nothing more is to come: the run is done, failed for good or cancelled, and nobody works on it."""
+    """Return whether nothing more is to come: the run is done, failed for good or cancelled, and nobody works on it."""
     results = index.results
     if run_lock.holder(record.folder(results, run_id)) is not None:
         return False
@@ -147,17 +147,17 @@ def _is_over(index: Index, run_id: str, planned: SavedPlan | None) -> bool:
     run = next((one for one in planned.runs if one.id == run_id), None) if planned else None
     if planned is None or run is None:
         return run_id in index.entries
-    book = submissions.read(results)
-    found = run_states(
+    ledger = submissions.read(results)
+    (state,) = run_states(
         [run],
         results=results,
         entries=index.entries,
-        jobs=book.latest(),
-        cancelled=book.cancelled,
+        jobs=ledger.latest(),
+        cancelled=ledger.cancelled,
         queue=None,
         is_final=lambda entry: summary.is_final(entry, run, planned.profile),
     )
-    return found[0].state in ("done", "failed", "cancelled", "skipped")
+    return state.state in ("done", "failed", "cancelled", "skipped")
 
 
 def _print_from(path: Path, offset: int, console: Console) -> int:

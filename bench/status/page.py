@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bench.columns import Column, fitted_table, total_width
 from bench.console import command
 from bench.grid import Run
+from bench.results.retry import FINAL
 from bench.slurm import pending
 from bench.status import widgets
 from bench.status.run_state import STATES, RunState
@@ -70,7 +71,10 @@ def hints(status: Status) -> list[str]:
     lines = []
     if numbers.get("failed"):
         run_id = status.of("failed")[0].id[:SHOWN_ID]
-        lines.append(f"failed: {bench(f'logs {run_id}')} tells why; {bench('retry --failed')} does them again")
+        # An unplanned record has no kind here; `--failed` does it again whatever its kind.
+        is_ignored = all(run.failure is not None and run.failure not in FINAL for run in status.of("failed"))
+        again = bench("retry" if is_ignored else "retry --failed")
+        lines.append(f"failed: {bench(f'logs {run_id}')} tells why; {again} does them again")
     reasons = {str(run.pending_reason) for run in status.of("queued") if pending.is_permanent(str(run.pending_reason))}
     if reasons:
         lines.append(f"queued for {pending.advice(reasons, status.results)}")

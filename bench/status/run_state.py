@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 from bench.grid import Run
 from bench.results import progress, record, run_lock
+from bench.results.failure import FailureKind
 from bench.results.index import Entry
 from bench.results.submissions import JobRef
 from bench.slurm.client import Queue, QueuedJob
@@ -55,6 +56,7 @@ class RunState:
         detail: one line for people: why it waits or failed, how its job ended.
         pending_reason: SLURM's reason why its job waits; None unless the state is ``queued`` and SLURM gives one.
         is_retry: whether it waits to be tried again after a failure.
+        failure: kind of the last failure of a failed run.
         job: SLURM's id of the last job that it was given to.
         node: where it runs.
         progress: while it runs: phase, epoch, epochs, loss, images_per_s, eta_s, image, images.
@@ -72,6 +74,7 @@ class RunState:
     detail: str = ""
     pending_reason: str | None = None
     is_retry: bool = False
+    failure: FailureKind | None = None
     job: str | None = None
     node: str | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
@@ -141,7 +144,7 @@ class _LastJob:
         return self.job if self.job and not self.job.is_closed else None
 
     def has_no_process(self, job_id: str | None) -> bool:
-        """Whether SLURM says that the job of a lock has no process: its node died a moment ago, say."""
+        """Return whether SLURM says that the job of a lock has no process: its node died a moment ago, say."""
         if self.job is None or self.job.job_id != job_id or self.queue is None:
             return False
         if self.entry is None:
@@ -149,7 +152,7 @@ class _LastJob:
         return self.entry.state not in ACTIVE_JOB_STATES
 
     def queued_detail(self) -> str | None:
-        """Why the job has not begun the run; None if it never will."""
+        """Reason why the job has not begun the run; None if it never will."""
         job = self.open
         if job is None:
             return None
@@ -192,7 +195,7 @@ def _unfinished(
     if failed and job and str(failed.ended or "") < job.submission.submitted:
         failed = None  # of an attempt before this job
     if failed and is_final(failed):
-        return replace(state, state="failed", detail=str(failed.reason), node=failed.node)
+        return replace(state, state="failed", detail=str(failed.reason), node=failed.node, failure=failed.failures[-1])
     if entry and entry.status == "skipped":
         return replace(state, state="skipped", detail=str(entry.reason))
     if is_cancelled:

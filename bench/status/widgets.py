@@ -53,7 +53,7 @@ def counts(numbers: Mapping[State, int], width: int, more: str = "") -> Text:
 
 
 def queue(queued: Iterable[RunState]) -> str:
-    """Why runs wait in the queue, the most frequent reason first: ``37 queued: Priority 30, Resources 7``."""
+    """Reasons why runs wait in the queue, the most frequent first: ``37 queued: Priority 30, Resources 7``."""
     reasons = Counter(run.detail for run in queued).most_common()
     return f"{sum(n for _, n in reasons)} queued: " + ", ".join(f"{reason} {n}" for reason, n in reasons)
 

@@ -24,7 +24,7 @@ class QueueWatcher:
         last: the last queue state; None before SLURM has answered.
         waiting: jobs that waited in the state before the last: SLURM keeps no trace of those cancelled before they run.
         is_silent: whether SLURM did not answer the last time.
-        reported: reasons of jobs that never start, as far as the user was told.
+        reported: reasons of jobs that never start, that were reported.
     """
 
     results: Path

@@ -75,7 +75,8 @@ def attempt(
         ``ok``, ``failed``, ``interrupted``, ``cancelled`` or ``lost`` (another process took the run over).
     """
     folder = record.folder(settings.results, run.id)
-    atomic.remove_unfinished(folder)  # of an attempt that was killed while it wrote
+    for written in (folder, folder / "trained", folder / "predictions"):
+        atomic.remove_unfinished(written)  # of an attempt that was killed while it wrote
     log, progress = RunLog(folder), ProgressWriter(folder)
     device = _device(settings.device)
     log(_first_line(run, folder, device))

@@ -1,4 +1,4 @@
-"""When a run is to stop before its end: a signal, a user's cancel, or another process that took it over."""
+"""Reasons to stop a run before its end: a signal, a user's cancel, or another process that took it over."""
 
 from __future__ import annotations
 

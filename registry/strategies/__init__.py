@@ -50,7 +50,7 @@ def register(
 
     Raises:
         DuplicateNameError: a name that is taken.
-        StrategyError: an option without default, or whose type can't be told; a neutral value that does not fit.
+        StrategyError: an option without default, or whose type is unknown; a neutral value that does not fit.
     """
 
     def add(apply: Callable[..., None]) -> Callable[..., None]:

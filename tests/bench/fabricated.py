@@ -174,7 +174,11 @@ def many(rows: int = 2_000, folds: int = 5) -> Iterator[RunRecord]:
 def _history(pq: float) -> list[dict[str, float]]:
     names = ("dice", "aji", "pq", "sq", "dq", "f1", "precision", "recall")
     return [
-        {"epoch": epoch, "mean_loss": 3 / epoch, **{name: pq * (1 - 1 / (epoch + 7 + i)) for i, name in enumerate(names)}}
+        {
+            "epoch": epoch,
+            "mean_loss": 3 / epoch,
+            **{name: pq * (1 - 1 / (epoch + 7 + i)) for i, name in enumerate(names)},
+        }
         for epoch in range(1, 61)
     ]
 

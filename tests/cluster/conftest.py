@@ -31,7 +31,7 @@ class Cluster:
     env: Mapping[str, str]
 
     def ask(self, *command: str) -> str:
-        """What one of SLURM's commands prints."""
+        """Output of one of SLURM's commands."""
         done = subprocess.run(command, env=dict(self.env), capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{command}: {done.stderr}"
         return done.stdout

@@ -16,7 +16,7 @@ PROFILE = "runs_per_job = 1\n"
 
 
 def states(one) -> dict[str, int]:
-    """How many runs are in each state, as `bench status --json` says."""
+    """Numbers of runs by state, as `bench status --json` says."""
     return json.loads(one.do("status", "--json", expect=None))["counts"]
 
 

@@ -1,4 +1,4 @@
-"""What is read from SLURM's commands; the commands are small scripts here, tests/cluster asks real ones."""
+"""Reading the output of SLURM's commands; the commands are small scripts here, tests/cluster asks real ones."""
 
 from __future__ import annotations
 

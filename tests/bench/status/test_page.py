@@ -168,3 +168,13 @@ def test_the_status_for_programs(full):
     assert first["state"] == "running" and first["progress"]["epoch"] == 3 and first["job_left_s"] == 3600.0
     assert first["run"]["image_size"] == 1024 and first["detail"] is None
     assert len(told["runs"]) == 60 and told["results"] == str(full.results)
+
+
+def test_failures_of_the_environment_need_no_flag_to_be_tried_again(tmp_path):
+    place = planned(tmp_path, ("mobile_sam",), ("lora_qv",))
+    names = list(place.runs)
+    place.fail(names[0], "environment: checkpoint of mobile_sam: missing")
+    hint = page.hints(look(place))[0]
+    assert "tells why; bench retry" in hint and "--failed" not in hint
+    place.fail(names[1], "KeyError: 'x'")
+    assert "bench retry --failed" in page.hints(look(place))[0]
