@@ -52,7 +52,7 @@ def set_up_logging(verbosity: int = 0) -> None:
     """
     for name in LOGGERS:
         logger = logging.getLogger(name)
-        for handler in [one for one in logger.handlers if isinstance(one, ConsoleHandler)]:
+        for handler in [existing for existing in logger.handlers if isinstance(existing, ConsoleHandler)]:
             logger.removeHandler(handler)
         level = logging.DEBUG if verbosity else logging.INFO
         logger.addHandler(ConsoleHandler(console(stderr=True), level))
@@ -62,7 +62,8 @@ def set_up_logging(verbosity: int = 0) -> None:
 @contextmanager
 def logging_to(target: Console) -> Iterator[None]:
     """Print log messages on `target` while the block runs: the console of a live view, or of a command's lines."""
-    handlers = [one for name in LOGGERS for one in logging.getLogger(name).handlers if isinstance(one, ConsoleHandler)]
+    installed = (handler for name in LOGGERS for handler in logging.getLogger(name).handlers)
+    handlers = [handler for handler in installed if isinstance(handler, ConsoleHandler)]
     if not handlers:  # not started from the command line
         with _handler_for(target):
             yield

@@ -47,7 +47,7 @@ def download(url: str, part: Path, *, progress: bool = True) -> None:
         raise WeightsError(f"the download of {url} broke off: {error}.{kept}") from error
     except OSError as error:
         raise WeightsError(
-            f"{part} could not be written: {error.strerror or error}. Make room or mend the permissions of its folder "
+            f"{part} could not be written: {error.strerror or error}. Make room or fix the permissions of its folder "
             "and run the same again, or name another folder with --weights."
         ) from error
 

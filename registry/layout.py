@@ -161,7 +161,7 @@ def _files(organ: Path, name: str, problems: list[Problem]) -> dict[str, Path]:
             unusable = True
             continue
         if path.is_symlink() and not path.exists():
-            text = f"{path} is a broken link to {shown(path.readlink())}; mend or remove it."
+            text = f"{path} is a broken link to {shown(path.readlink())}; fix or remove it."
             problems.append(Problem(title, text))
         twin = files.setdefault(composed(path.stem), path)
         if twin is not path:

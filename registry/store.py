@@ -112,7 +112,7 @@ class Store(Generic[Entry]):
             self._left_out.append(f"{name} of the package {package!r} ({reason})")
             log.warning(
                 "the entry point %r of the package %r can't be loaded and is left out (%s). "
-                "Mend, update or uninstall that package.",
+                "Fix, update or uninstall that package.",
                 name,
                 package,
                 reason,

@@ -84,7 +84,7 @@ def fetch(card: Card, folder: Path | None = None, progress: bool = True) -> Path
             store.fetch(target.name, downloader=_downloader(checkpoint, target, progress))
         except OSError as error:
             raise WeightsError(
-                f"{target} could not be written: {error.strerror or error}. Mend the permissions of its folder, or "
+                f"{target} could not be written: {error.strerror or error}. Fix the permissions of its folder, or "
                 "name another folder with --weights."
             ) from error
     else:
@@ -107,7 +107,7 @@ def check(card: Card, folder: Path | None = None) -> Status:
     try:
         return _status(card, _checkpoint(card), target)
     except OSError as error:
-        return Status(card.name, target, "unreadable", f"{error.strerror or error}; mend its permissions or its disk")
+        return Status(card.name, target, "unreadable", f"{error.strerror or error}; fix its permissions or its disk")
 
 
 def _status(card: Card, checkpoint: Checkpoint, target: Path) -> Status:

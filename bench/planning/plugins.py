@@ -157,9 +157,7 @@ def _imports_from(path: Path, what: str) -> Iterator[None]:
         text = " ".join(str(error).split())
         if not isinstance(error, BenchError | RegistryError):
             text = f"{type(error).__name__}: {text}"
-        raise PluginError(
-            f"{what} {path} can't be run: {text.rstrip('.')} ({_place(error, path)}). Mend it."
-        ) from error
+        raise PluginError(f"{what} {path} can't be run: {text.rstrip('.')} ({_place(error, path)}). Fix it.") from error
 
 
 def _place(error: BaseException, path: Path) -> str:

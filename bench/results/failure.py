@@ -26,7 +26,7 @@ _WORDS: Mapping[FailureKind, str] = {
     "lost": "lost",
     "node_failed": "node failed",
     "timed_out": "timed out",
-    "requeue_limit": "out of time",
+    "requeue_limit": "requeue limit reached",
     "out_of_memory": "out of memory",
     "environment": "environment",
     "diverged": "diverged",
@@ -69,4 +69,6 @@ def kind_of_attempt(attempt: Mapping[str, Any]) -> FailureKind:
         return "environment"
     if reason.startswith("lost: the node failed"):
         return "node_failed"
+    if reason.startswith("out of time:"):
+        return "requeue_limit"
     return next((kind for kind, words in _WORDS.items() if reason.startswith(f"{words}:")), "error")

@@ -177,7 +177,9 @@ def read(results: Path) -> Ledger:
     opened = _submissions(root / "open")
     closed = _submissions(root / "closed")
     over = {submission.token for submission in closed}
-    return Ledger(tuple(one for one in opened if one.token not in over), closed, read_cancelled(results))
+    return Ledger(
+        tuple(submission for submission in opened if submission.token not in over), closed, read_cancelled(results)
+    )
 
 
 def read_cancelled(results: Path) -> frozenset[str]:

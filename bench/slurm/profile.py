@@ -188,7 +188,7 @@ def _problems(values: Mapping[str, Any]) -> list[str]:
         (
             "extra",
             dict(given.extra),
-            all(isinstance(one, str | int) for one in given.extra.values()),
+            all(isinstance(value, str | int) for value in given.extra.values()),
             "texts or whole numbers by the names of sbatch's options",
         ),
         (

@@ -36,10 +36,10 @@ def find(results: Path, text: str) -> str:
     known = record.folders(results)
     if text in known:  # by far the most frequent, and no plan needs to be read
         return text
-    runs = {run.id: run for one in plans.read_all(results) for run in one.runs}
+    runs = {run.id: run for plan in plans.read_all(results) for run in plan.runs}
     if "/" in text:
         return _by_name(results, text, runs)
-    ids = sorted(one for one in known | runs.keys() if text and one.startswith(text))
+    ids = sorted(run_id for run_id in known | runs.keys() if text and run_id.startswith(text))
     if len(ids) == 1:
         return ids[0]
     if ids:
@@ -90,7 +90,7 @@ def show(
     try:
         index = Index(results)
         saved = plans.read_all(results) if going_on else []
-        planned = next((one for one in reversed(saved) if any(run.id == run_id for run in one.runs)), None)
+        planned = next((plan for plan in reversed(saved) if any(run.id == run_id for run in plan.runs)), None)
         while going_on:
             over = _is_over(index, run_id, planned)  # before the last look at the log, so that nothing is missed
             offset = _print_from(path, offset, console)
@@ -110,7 +110,7 @@ def _by_name(results: Path, text: str, runs: dict[str, Run]) -> str:
     if text not in names.values():  # results of an older version, or of a plan that is gone
         index = Index(results)
         index.refresh()
-        names |= {one.id: f"{one.backbone}/{one.strategy}/{one.fold}" for one in index.entries.values()}
+        names |= {entry.id: f"{entry.backbone}/{entry.strategy}/{entry.fold}" for entry in index.entries.values()}
     ids = [run_id for run_id, name in names.items() if name == text]
     if len(ids) == 1:
         return ids[0]
@@ -135,7 +135,7 @@ def _listed(ids: Sequence[str], runs: dict[str, Run]) -> str:
 
 
 def _state(results: Path, run_id: str) -> RunState | None:
-    return next((one for one in summary.read(results).runs if one.id == run_id), None)
+    return next((state for state in summary.read(results).runs if state.id == run_id), None)
 
 
 def _is_over(index: Index, run_id: str, planned: SavedPlan | None) -> bool:
@@ -144,7 +144,7 @@ def _is_over(index: Index, run_id: str, planned: SavedPlan | None) -> bool:
     if run_lock.holder(record.folder(results, run_id)) is not None:
         return False
     index.refresh([run_id])
-    run = next((one for one in planned.runs if one.id == run_id), None) if planned else None
+    run = next((run for run in planned.runs if run.id == run_id), None) if planned else None
     if planned is None or run is None:
         return run_id in index.entries
     ledger = submissions.read(results)

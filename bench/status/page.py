@@ -12,7 +12,7 @@ from bench.columns import Column, fitted_table, total_width
 from bench.console import command
 from bench.grid import Run
 from bench.results.retry import FINAL
-from bench.slurm import pending
+from bench.slurm import never_starts
 from bench.status import widgets
 from bench.status.run_state import STATES, RunState
 from bench.status.summary import Status
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MOST_ROWS = 60
-MOST_ENDS = 20
+MAX_FAILURES_SHOWN = 20
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
@@ -49,9 +49,9 @@ def show(status: Status, console: Console, *, full: bool = False) -> None:
     if active := status.of("running"):
         console.print()
         console.print(widgets.running(active, console.width))
-    if ends := status.of("failed", "lost"):
+    if failed := status.of("failed", "lost"):
         console.print()
-        _show_ends(ends, console, full)
+        _show_failures(failed, console, full)
     _show_skipped(status.of("skipped"), console, full)
     for sentence in status.unreadable:
         console.print(sentence, style="red", **PLAIN)
@@ -71,13 +71,15 @@ def hints(status: Status) -> list[str]:
     lines = []
     if numbers.get("failed"):
         run_id = status.of("failed")[0].id[:SHOWN_ID]
-        # An unplanned record has no kind here; `--failed` does it again whatever its kind.
-        is_ignored = all(run.failure is not None and run.failure not in FINAL for run in status.of("failed"))
-        again = bench("retry" if is_ignored else "retry --failed")
+        # `failure` is None for records without a plan.
+        is_plain_retry = all(run.failure is not None and run.failure not in FINAL for run in status.of("failed"))
+        again = bench("retry" if is_plain_retry else "retry --failed")
         lines.append(f"failed: {bench(f'logs {run_id}')} tells why; {again} does them again")
-    reasons = {str(run.pending_reason) for run in status.of("queued") if pending.is_permanent(str(run.pending_reason))}
+    reasons = {
+        str(run.pending_reason) for run in status.of("queued") if never_starts.is_permanent(str(run.pending_reason))
+    }
     if reasons:
-        lines.append(f"queued for {pending.advice(reasons, status.results)}")
+        lines.append(f"queued for {never_starts.advice(reasons, status.results)}")
     stopped = [state for state in STATES if state in ("interrupted", "cancelled", "lost") and numbers.get(state)]
     if stopped:
         lines.append(f"{', '.join(stopped)}: {bench('retry')} goes on with them")
@@ -192,8 +194,8 @@ def _rows(rows: Sequence[tuple[tuple[str, str, str], list[RunState]]], width: in
     return fitted_table(words if fits else columns(symbols=True), width)
 
 
-def _show_ends(ends: Sequence[RunState], console: Console, full: bool) -> None:
-    shown = ends if full else ends[:MOST_ENDS]
+def _show_failures(failed: Sequence[RunState], console: Console, full: bool) -> None:
+    shown = failed if full else failed[:MAX_FAILURES_SHOWN]
     columns = [
         Column("state", [f"{STATE_STYLES[run.state][0]} {run.state}" for run in shown], right=False, style="red"),
         Column("run", [run.id[:SHOWN_ID] for run in shown], right=False),
@@ -201,8 +203,8 @@ def _show_ends(ends: Sequence[RunState], console: Console, full: bool) -> None:
         Column("why", [" ".join(run.detail.split()) for run in shown], right=False, cut=True),
     ]
     console.print(fitted_table(columns, console.width, header=False))
-    if len(ends) > len(shown):
-        console.print(f"… and {len(ends) - len(shown)} more; --full shows them", **PLAIN)
+    if len(failed) > len(shown):
+        console.print(f"… and {len(failed) - len(shown)} more; --full shows them", **PLAIN)
 
 
 def _show_skipped(skipped: Sequence[RunState], console: Console, full: bool) -> None:

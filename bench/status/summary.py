@@ -71,7 +71,7 @@ def read(results: Path, *, grid: str | None = None) -> Status:
         raise BenchError(f"there is no folder {results}; check --results.")
     saved_plans = plans.read_all(results)
     ledger = submissions.read(results)
-    # The queue before the records: a job that is over by then has left its records by now.
+    # Read the queue first: a job that has left it has written its records by then.
     queue = client.queue() if ledger.open else None
     index = Index(results)
     index.refresh()
@@ -139,7 +139,7 @@ def collect(
 def is_final(entry: Entry, run: Run, profile: str) -> bool:
     """Return whether a failed run is not to be tried again by the command that planned it.
 
-    Failures that a later command ignored count here too, as nothing on disk tells of them.
+    Failures that a later command ignored count here too: their number is not stored.
     """
     return not retry.is_due(entry, run, limits=_limits(profile))
 

@@ -62,13 +62,16 @@ def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Co
     sentences = _counts(n_new=len(wanted - earlier), n_earlier=len(earlier), n_jobs=len(idle))
     held = [run_id for run_id in wanted if run_lock.holder(record.folder(results, run_id)) is not None]
     if held:
-        sentences.append(f"{plural(len(held), 'run')} at work will save the state within seconds, and make way.")
+        sentences.append(f"{plural(len(held), 'run')} running; will save their state and stop within seconds.")
     if others := _other_owners(ledger, queue, wanted):
-        sentences.append(f"Jobs of {', '.join(others)} are not ours to end: their runs stop at the mark.")
+        sentences.append(
+            f"Jobs of {', '.join(others)} belong to another user or cluster and are not ended; their runs stop when "
+            "they read the mark."
+        )
     if named & done:
         sentences.append(f"{plural(len(named & done), 'run')} had been done already.")
     if wanted:
-        sentences.append(f"`{command('retry', results)}` makes them wanted again.")
+        sentences.append(f"`{command('retry', results)}` schedules them again.")
     console.print(" ".join(sentences), highlight=False, soft_wrap=True)
 
 

@@ -167,7 +167,7 @@ class Controller:
         if self.jobs_without_record >= MOST_JOBS_WITHOUT_RECORD:
             results = self.settings.results
             self.errors.append(
-                f"{self.jobs_without_record} jobs in a row came to nothing: they began no run, or left no record in "
+                f"{self.jobs_without_record} jobs in a row produced no result: they began no run, or left no record in "
                 f"{results}. See the logs in {results / 'jobs'}."
             )
 

@@ -62,7 +62,7 @@ def print_end(view: live.View, results: Path, outcome: Outcome, console: Console
     text += f", {left} left" if left else ""
     is_retried = any(entry.failures[-1] not in retry.FINAL for entry in view.failures())  # a missing file, say
     following = (
-        "Mend that, and give the same command again."
+        "Fix that, and give the same command again."
         if outcome.errors
         else f"Next: {command('retry' if cancelled or left or is_retried else 'table', results)}"
     )

@@ -58,7 +58,9 @@ def follow_local(
         rounds_without_record = 0 if dead or len(left) < len(free) else rounds_without_record + 1
         if rounds_without_record >= MOST_JOBS_WITHOUT_RECORD:
             logs = settings.results / "jobs"
-            outcome.errors.append(f"{rounds_without_record} times no worker came to anything: see the logs in {logs}.")
+            outcome.errors.append(
+                f"{rounds_without_record} times in a row the workers ended without a record: see the logs in {logs}."
+            )
     return outcome
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.results.submissions import JobRef
-from bench.slurm import pending
+from bench.slurm import never_starts
 from bench.slurm.client import Queue
 from bench.units import plural
 
@@ -47,13 +47,9 @@ class QueueWatcher:
         if self.last is None:
             return
         jobs = [job for task in tasks if (job := task.queue_entry(self.last)) is not None and job.state == "PENDING"]
-        stuck = [job.reason for job in jobs if pending.is_permanent(job.reason)]
+        stuck = [job.reason for job in jobs if never_starts.is_permanent(job.reason)]
         new = set(stuck) - self.reported
         if new:
             self.reported |= new
             count = sum(reason in new for reason in stuck)
-            logger.warning("%s waiting for ever, %s.", _jobs_are(count), pending.advice(new, self.results))
-
-
-def _jobs_are(count: int) -> str:
-    return f"{plural(count, 'job')} {'is' if count == 1 else 'are'}"
+            logger.warning("%s can never start, %s.", plural(count, "job"), never_starts.advice(new, self.results))

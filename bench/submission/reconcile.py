@@ -89,7 +89,7 @@ def reconcile(
         waiting: jobs that waited a moment ago: SLURM keeps no trace of those that are cancelled before they begin.
     """
     results = settings.results
-    ledger = _adopt(ledger, queue, results)
+    ledger = _resolve_unconfirmed(ledger, queue, results)
     reconciled = Reconciled(ledger)
     closed: dict[str, tuple[Submission, set[int]]] = {}
     for job in _ended_jobs(ledger, queue, results, waiting):
@@ -107,7 +107,7 @@ def reconcile(
             }
         if _has_worked(job, results, ledger.cancelled):
             reconciled.has_progress = True
-        elif job.state not in NODE_FAILED:  # one node takes many jobs along, which says nothing of them
+        elif job.state not in NODE_FAILED:  # a failed node ends many jobs, which are not at fault
             reconciled.jobs_without_record += 1
         closed.setdefault(job.task.submission.token, (job.task.submission, set()))[1].add(job.task.task)
     if reconciled.cancelled:
@@ -150,8 +150,8 @@ def _failures(job: _EndedJob, results: Path) -> Iterator[tuple[str, Failure]]:
     else:
         text = f"job {job.task.job_id} was told to end and was not requeued; its state is saved."
         failure = Failure("timed_out", text)
-    # One that was stopped before it began any run costs the first a time-out: else a limit that is shorter than the
-    # imports would be met for ever.
+    # If the job was stopped before any run began, a time-out is counted for its first unfinished run: otherwise a time
+    # limit shorter than the imports would cause endless resubmission.
     first = [run_id for run_id in job.task.run_ids if not _is_done(results, run_id)][:1]
     for run_id in job.result.left or first:
         yield run_id, failure
@@ -169,7 +169,7 @@ def _failure_of_killed(job: _EndedJob) -> Failure:
             text = f"SLURM killed {job.name}: host memory, see memory_gb_per_gpu in the profile."
             return Failure("out_of_memory", text)
         case None:
-            return Failure("lost", f"{job.name} vanished from the queue without a word; see {log}.")
+            return Failure("lost", f"{job.name} disappeared from the queue, and SLURM gives no final state; see {log}.")
         case "COMPLETED":
             return Failure("lost", f"its process in {job.name} was killed, out of host memory perhaps; see {log}.")
     return Failure("lost", f"{job.name} was killed, SLURM says {job.state}; see {log}.")
@@ -189,17 +189,17 @@ def _left_records(job: _EndedJob, results: Path, cancelled: Collection[str]) -> 
     wanted = [run_id for run_id in job.task.run_ids if run_id not in cancelled]
     records = {run_id: record.read_or_none(results, run_id) for run_id in wanted}
     job_id = str(job.task.job_id)
-    if any(one and (one.provenance or {}).get("slurm_job_id") == job_id for one in records.values()):
+    if any(latest and (latest.provenance or {}).get("slurm_job_id") == job_id for latest in records.values()):
         return True
     return all(
-        (one is not None and one.status == "ok") or run_lock.holder(record.folder(results, run_id)) is not None
-        for run_id, one in records.items()
+        (latest is not None and latest.status == "ok") or run_lock.holder(record.folder(results, run_id)) is not None
+        for run_id, latest in records.items()
     )
 
 
-def _adopt(ledger: Ledger, queue: client.Queue, results: Path) -> Ledger:
+def _resolve_unconfirmed(ledger: Ledger, queue: client.Queue, results: Path) -> Ledger:
     """Confirm submissions whose command ended between `sbatch` and its note, or close those that were never made."""
-    unconfirmed = [one for one in ledger.open if one.job_id is None and one.owner == queue.owner]
+    unconfirmed = [call for call in ledger.open if call.job_id is None and call.owner == queue.owner]
     for submission in unconfirmed:
         job = queue.named(submission.job_name)
         if job is not None:

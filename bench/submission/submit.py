@@ -62,7 +62,7 @@ def submit(
                 ) from error
             submissions.close_tasks(settings.results, submission, range(len(submission.tasks)))
             raise ClusterError(
-                f"sbatch refused the jobs: {message} Mend the profile (against a limit on the number of jobs: a larger "
+                f"sbatch refused the jobs: {message} Fix the profile (against a limit on the number of jobs: a larger "
                 "runs_per_job), or use --cluster local."
             ) from error
         yield submissions.confirm(settings.results, submission, jobs[0].job_id)

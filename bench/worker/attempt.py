@@ -104,7 +104,7 @@ def attempt(
         if stop.why != "lost":
             progress.clear()
     if not lock.is_ours():
-        return "lost"  # another process took this run for dead and does it; the record is its own
+        return "lost"  # another process considered this one dead and took the run over; it writes the record
     record.write(settings.results, replace(result, attempts=earlier_attempts(earlier)))
     if result.status == "ok":
         (folder / STATE_FILENAME).unlink(missing_ok=True)

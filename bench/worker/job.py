@@ -182,7 +182,7 @@ def _gpu_problem() -> str | None:
         return None
     job = job_environment()
     return (
-        f"PyTorch finds no usable GPU in job {job.id} on {job.node}: mend the profile's setup lines (modules, "
+        f"PyTorch finds no usable GPU in job {job.id} on {job.node}: fix the profile's setup lines (modules, "
         "environment) or exclude the node; pass --device cpu if CPUs are meant."
     )
 

@@ -55,7 +55,8 @@ class StopFlag:
         self.count += 1
         if self.count == 1:
             logger.info("Stopping …" if self.is_immediate else "Stopping: the state is saved first …")
-        # SIGUSR2 comes ahead of a time limit: there is time for a step, without which the next start gets no further.
+        # SIGUSR2 comes ahead of a time limit: there is time for one more step, without which a run might
+        # never get further.
         if self.is_immediate and number != signal.SIGUSR2:
             self.is_immediate = False  # blocks that clean up are not interrupted again
             raise StopNow
@@ -104,7 +105,7 @@ class StopCheck:
         with suppress(OSError):  # transient I/O errors: the next check will tell
             if not self.lock.is_ours():
                 self.why = "lost"
-                # An answer would not do: the caller would save the state, over that of the new holder.
+                # Returning True is not enough: the caller would save the state over the new holder's.
                 raise InterruptedRunError("another process took this run over.")
             if self.is_cancelled():
                 self.why = "cancelled"

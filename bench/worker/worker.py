@@ -69,7 +69,7 @@ def work(
                     statuses.pop(run.id, None)
                 if flag():
                     break
-            # Cancelled when their turn came, and wanted again since: no other job has them.
+            # Skipped as cancelled, and scheduled again since: no other job has them.
             remaining = [
                 run
                 for run in remaining

@@ -50,9 +50,7 @@ def test_runs_outlive_commands_and_end_when_they_are_cancelled(cluster, study):
     one.until("its second start", lambda: one.at_work().get(signalled, {}).get("restarts", 0) >= 1)
 
     output = one.do("cancel", "--all")
-    assert (
-        output.startswith("Cancelled ") and f"`bench retry --results {one.results}` makes them wanted again." in output
-    )
+    assert output.startswith("Cancelled ") and f"`bench retry --results {one.results}` schedules them again." in output
     one.until("the end of all jobs", lambda: not one.live_jobs())
     assert one.at_work() == {}
     done = len(one.records())

@@ -97,7 +97,7 @@ def test_a_disk_without_room_for_the_record_ends_the_command_and_tears_nothing(d
     os.kill(progress["pid"], signal.SIGCONT)
     output = one.finish(command, expect=1)
     assert "error: environment: OSError: [Errno 28] No space left on device" in output
-    assert "Mend that, and give the same command again." in output
+    assert "Fix that, and give the same command again." in output
     assert run not in one.records() and leftovers(one.results) == []
     filler.unlink()
     assert "3 of 3 runs are done, 0 failed" in one.finish(one.run(cluster="inline"))

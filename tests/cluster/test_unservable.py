@@ -21,7 +21,7 @@ def test_jobs_that_wait_for_ever_are_reported_once_and_can_be_cancelled(cluster,
     (folder / "sinfo").chmod(0o755)
     one.env["PATH"] = f"{folder}:{one.env['PATH']}"
     command = one.run()
-    sentence = "2 jobs are waiting for ever, PartitionConfig: no node can take these; change cpus_per_gpu, "
+    sentence = "2 jobs can never start, PartitionConfig: no node can take these; change cpus_per_gpu, "
     one.until("the sentence", lambda: sentence in command.output, of=command)
     status = one.do("status")
     assert "queued for PartitionConfig: no node can take these; change cpus_per_gpu, memory_gb_per_gpu" in status

@@ -271,7 +271,7 @@ def test_links_are_followed_and_broken_ones_named(root: Path, tmp_path: Path) ->
     path = root / "human brain" / "tissue images" / "human_brain_1.png"
     path.unlink()
     path.symlink_to("elsewhere.png")
-    assert problem_of(root) == f"{path} is a broken link to elsewhere.png; mend or remove it."
+    assert problem_of(root) == f"{path} is a broken link to elsewhere.png; fix or remove it."
 
 
 def test_folder_that_can_not_be_listed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

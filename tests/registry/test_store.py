@@ -95,7 +95,7 @@ def test_a_broken_plug_in_is_left_out_with_one_warning(
         f"the entry point 'test.things: point = {package}_broken_plug' of the package 'broken-plug' can't be loaded "
         "and is left out ("
     )
-    assert text.endswith("Mend, update or uninstall that package.") and "\n" not in text
+    assert text.endswith("Fix, update or uninstall that package.") and "\n" not in text
     kind = {"import": "ModuleNotFoundError: No module", "raise": "SystemExit: 3", "1": "ZeroDivisionError: division"}
     assert f"({kind[failure.split()[0]]}" in text
 
@@ -166,5 +166,5 @@ def test_the_warning_is_one_line_on_standard_error_without_source(package: str, 
     assert done.stdout == "()\n"
     assert done.stderr == (
         f"the entry point 'test.things: point = {package}_broken_plug' of the package 'broken-plug' can't be loaded "
-        "and is left out (RuntimeError: two lines). Mend, update or uninstall that package.\n"
+        "and is left out (RuntimeError: two lines). Fix, update or uninstall that package.\n"
     )

@@ -271,7 +271,7 @@ def test_a_file_or_folder_that_cannot_be_read_has_a_state(tmp_path: Path, monkey
     monkeypatch.setattr(weights, "wrong_content", denied)
     status = weights.check(CARD, tmp_path)
     assert (status.state, status.usable) == ("unreadable", False)
-    assert status.detail == "Permission denied; mend its permissions or its disk"
+    assert status.detail == "Permission denied; fix its permissions or its disk"
 
 
 def test_a_backbone_without_weights_is_refused() -> None:

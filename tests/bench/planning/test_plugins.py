@@ -87,7 +87,7 @@ def test_the_line_of_an_error_in_a_plug_in_is_named_and_nothing_of_it_is_kept(tm
     ("text", "message"),
     [
         ("def broken(:\n", "SyntaxError: invalid syntax"),
-        ("1 / 0\n", "ZeroDivisionError: division by zero (line 1). Mend it."),
+        ("1 / 0\n", "ZeroDivisionError: division by zero (line 1). Fix it."),
         ("raise SystemExit(3)\n", "SystemExit: 3 (line 1)"),
         (STRATEGY.format(name="full"), "the strategy 'full' is registered already by registry.strategies.full"),
     ],
@@ -208,7 +208,7 @@ def test_a_name_that_only_this_process_knows_is_a_problem(tmp_path: Path) -> Non
     assert fresh_process.problems(names, [path]) == []
     path.write_text("print('names that are missing?')\nraise ValueError('not here')\n")
     (problem,) = fresh_process.problems(names, [path])
-    assert problem == f"the plug-in {path} can't be run: ValueError: not here (line 2). Mend it."
+    assert problem == f"the plug-in {path} can't be run: ValueError: not here (line 2). Fix it."
 
 
 def test_no_process_is_started_for_names_that_come_with_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,7 +231,7 @@ def test_an_error_of_a_grid_file_names_its_line(tmp_path: Path) -> None:
     with pytest.raises(PlanError) as caught:
         plan.load_grid(str(path))
     assert str(caught.value) == (
-        f"the grid file {path} can't be run: NameError: name 'Gird' is not defined (line 2). Mend it."
+        f"the grid file {path} can't be run: NameError: name 'Gird' is not defined (line 2). Fix it."
     )
 
 

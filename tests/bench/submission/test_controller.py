@@ -171,7 +171,7 @@ def test_jobs_that_wait_for_ever_are_reported_once_with_the_keys_to_change(contr
         controller.watcher.observe(set_queue(monkeypatch, *jobs))
         controller.watcher.report_stuck(ledger.open_tasks())
     assert caplog.messages == [
-        "1 job is waiting for ever, PartitionConfig: no node can take these; change cpus_per_gpu, memory_gb_per_gpu, "
+        "1 job can never start, PartitionConfig: no node can take these; change cpus_per_gpu, memory_gb_per_gpu, "
         f"gpu or partition in the cluster profile, then bench cancel --all --results {results} and bench retry "
         f"--profile NAME --results {results}."
     ]

@@ -95,7 +95,7 @@ def test_live_jobs_are_left_alone(world):
             "out_of_memory",
             "out of memory: SLURM killed job 7_0 on node1: host memory, see memory_gb_per_gpu",
         ),
-        (None, "lost", "lost: job 7_0 vanished from the queue without a word; see "),
+        (None, "lost", "lost: job 7_0 disappeared from the queue, and SLURM gives no final state; see "),
     ],
 )
 def test_the_run_of_a_killed_job_gets_a_record_with_the_kind_of_its_failure(world, state, kind, reason):
@@ -236,7 +236,9 @@ def test_a_run_that_used_up_its_time_outs_is_not_tried_again_by_this_command(wor
     world.states["7_0"] = "COMPLETED"
     world.leave("7_0", JobResult(stopped=True, left=(run.id,), out_of_time=True))
     world.reconcile()
-    assert world.reasons()[run.id].startswith("out of time: job 7_0 was requeued at its time limit as often as")
+    assert world.reasons()[run.id].startswith(
+        "requeue limit reached: job 7_0 was requeued at its time limit as often as"
+    )
     settings = WorkerSettings(world.results, world.results)
     assert controller.pending([run], settings, {}) == []
     assert controller.pending([run], settings, {run.id: 1}) == [run]  # a new command ignores it
@@ -270,7 +272,10 @@ def test_jobs_of_another_cluster_are_neither_reconciled_nor_ended(world, monkeyp
     printed = StringIO()
     cancel.cancel(world.results, (), everything=True, console=Console(file=printed, width=300))
     assert ended == []
-    assert "Cancelled 4 runs; 0 jobs ended. Jobs of 0@other are not ours to end" in printed.getvalue()
+    assert (
+        "Cancelled 4 runs; 0 jobs ended. Jobs of 0@other belong to another user or cluster and are not ended"
+        in printed.getvalue()
+    )
 
 
 def test_a_second_cancel_says_that_the_runs_are_cancelled_already(world, monkeypatch):
