@@ -66,7 +66,7 @@ def test_jobs_that_ended_unseen_are_noticed_and_explained(either, study):
     records = one.records()
     assert {found.status for found in records.values()} == {"ok"}
     reasons = {run: [attempt["reason"] for attempt in found.attempts] for run, found in records.items()}
-    why = "was killed, SLURM says FAILED" if accounted else "vanished from the queue without a word"
+    why = "was killed, SLURM says FAILED" if accounted else "disappeared from the queue, and SLURM gives no final state"
     (reason,) = reasons.pop(killed)
     assert reason.startswith(f"lost: job {killed_in['job']} {why}; see ") and reason.endswith("_log.err.")
     assert set(map(tuple, reasons.values())) == {()}  # the other one had saved its state: nothing was lost
