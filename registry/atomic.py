@@ -48,7 +48,8 @@ def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
         with temporary.open("xb") as created:
             mode = os.fstat(created.fileno()).st_mode & 0o777  # what the umask leaves
         yield temporary
-        temporary.chmod(mode)
+        if temporary.stat().st_mode & 0o777 != mode:  # some file systems refuse any chmod
+            temporary.chmod(mode)
         if sync:
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())

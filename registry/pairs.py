@@ -57,13 +57,14 @@ def check(root: Path, *, release: Release) -> CheckReport:
             yield pair
 
     verification = verify(release, readable())
+    changed = (verification.detail,) if verification.differing else ()
     for problem in (*problems, *damaged):
         if problem.organ is not None:
             organs[problem.organ]["problems"] += 1
     return CheckReport(
         root=Path(shown(root)),
         organs={name: dict(counts) for name, counts in organs.items()},
-        problems=tuple(problem.text for problem in (*problems, *damaged)),
+        problems=(*(problem.text for problem in (*problems, *damaged)), *changed),
         notes=tuple(notes),
         release=verification.detail,
     )

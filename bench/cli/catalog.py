@@ -135,8 +135,12 @@ def check_report(report: CheckReport) -> Iterator[Table | str]:
     table.add_row(f"[bold]{len(report.organs)} organs[/]", *(f"[bold]{total:,}[/]" for total in totals))
     lines = [f"[red]problem[/] {escape(text)}" for text in report.problems]
     lines += [f"[yellow]note[/] {escape(text)}" for text in report.notes]
+    if report.release and report.release not in report.problems:
+        lines.append(f"[dim]release[/] {escape(report.release)}")
     yield table
-    yield from lines or ["[green]no problems[/]"]
+    yield from lines
+    if not report.problems:
+        yield "[green]no problems[/]"
 
 
 def weights_report(statuses: Iterable[Status]) -> Table:

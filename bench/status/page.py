@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 60
 MAX_FAILURES_SHOWN = 20
+APART = ("run", "needs_final_state")
+"""Fields of `RunState` that `--json` leaves out or writes in another way."""
 PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
@@ -102,7 +104,7 @@ def as_json(status: Status) -> str:
     """The status for programs: ``counts``, ``runs`` and the other fields of `Status`; missing is null."""
     runs = []
     for run in status.runs:
-        values = {name: getattr(run, name) for name in RunState.__dataclass_fields__ if name != "run"}
+        values = {name: getattr(run, name) for name in RunState.__dataclass_fields__ if name not in APART}
         values["detail"] = run.detail or None
         runs.append(values | {"progress": dict(run.progress), "run": run.run.as_dict() if run.run else None})
     values = {

@@ -57,6 +57,7 @@ class RunState:
         pending_reason: SLURM's reason why its job waits; None unless the state is ``queued`` and SLURM gives one.
         is_retry: whether it waits to be tried again after a failure.
         failure: kind of the last failure of a failed run.
+        needs_final_state: whether its job is gone from the queue, so that only the accounting knows how it ended.
         job: SLURM's id of the last job that it was given to.
         node: where it runs.
         progress: while it runs: phase, epoch, epochs, loss, images_per_s, eta_s, image, images.
@@ -75,6 +76,7 @@ class RunState:
     pending_reason: str | None = None
     is_retry: bool = False
     failure: FailureKind | None = None
+    needs_final_state: bool = False
     job: str | None = None
     node: str | None = None
     progress: Mapping[str, Any] = field(default_factory=dict)
@@ -229,8 +231,10 @@ def _ended(state: RunState, last_job: _LastJob, *, saved: bool, is_abandoned: bo
     if entry and entry.state == "CANCELLED":  # by scancel itself
         return replace(state, state="cancelled", detail=detail)
     if saved and not is_abandoned:
-        return replace(state, state="interrupted", detail=detail)
+        return replace(state, state="interrupted", detail=detail, needs_final_state=not entry)
     if is_abandoned or (job and job.job_id):
+        unexplained = not (entry or is_abandoned or saved)
         detail = detail or ("its process is gone" if is_abandoned else "")
-        return replace(state, state="lost", detail=f"{detail} (state saved)" if saved else detail)
+        detail = f"{detail} (state saved)" if saved else detail
+        return replace(state, state="lost", detail=detail, needs_final_state=unexplained)
     return replace(state, detail="its submission was not answered") if job else state

@@ -148,19 +148,16 @@ def _with_final_states(
     states: Sequence[RunState], final_states: Callable[[Collection[str]], Mapping[str, str]]
 ) -> list[RunState]:
     """Add the final states of jobs that the queue has forgotten."""
-
-    def is_unexplained(state: RunState) -> bool:
-        return state.state in ("lost", "interrupted") and state.job is not None and not state.detail
-
-    jobs = {str(state.job) for state in states if is_unexplained(state)}
+    jobs = {str(state.job) for state in states if state.needs_final_state and state.job}
     if not jobs:
         return list(states)
     by_job = final_states(jobs)
     explained = []
     for state in states:
-        if is_unexplained(state):
+        if state.needs_final_state and state.job:
             final = by_job.get(str(state.job))
-            state = replace(state, detail=f"job {state.job}: {final or 'over, SLURM does not say how'}")
+            detail = f"job {state.job}: {final or 'over, SLURM does not say how'}"
+            state = replace(state, detail=detail, needs_final_state=False)
             if final == "CANCELLED":
                 state = replace(state, state="cancelled")
         explained.append(state)
