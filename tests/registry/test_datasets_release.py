@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from registry import datasets, pixels
+from registry import datasets, layout, pairs, pixels
 from registry.contract import CheckReport, Sample
 from registry.datasets import nuinsseg, synthetic
 from registry.release import Release, Verification, content_digest, names_digest, verify
@@ -172,3 +172,18 @@ def test_the_release_is_official_and_partly_verified() -> None:
     assert verification.detail == "names as released; content of 48 of 1,330 files verified, of the others not"
     edited = [Picture(p.stem, p.organ, p.pixels, p.label_map + 1) if p.stem == "human_spleen_01" else p for p in whole]
     assert datasets.verify(dataset, edited).differing == ("human_spleen_01 (labels)",)
+
+
+def test_the_check_reports_changed_content_under_released_names_as_a_problem(tmp_path):
+    from bench.cli import catalog
+
+    synthetic.write(tmp_path / "data", n_images=2, image_size=64, organs=2, seed=3)
+    samples = layout.samples(tmp_path / "data", obtain=None)
+    names = names_digest(samples)
+    known = {sample.stem: (None, "0" * 32) for sample in samples}
+    report = pairs.check(tmp_path / "data", release=Release(names_sha256=names, content=known))
+    assert len(report.problems) == 1 and "names as released, but other content" in report.problems[0]
+    verified = pairs.check(tmp_path / "data", release=Release(names_sha256=names))
+    assert verified.problems == () and verified.release == "names as released, content not verified"
+    printed = [str(part) for part in catalog.check_report(verified)]
+    assert printed[-2:] == ["[dim]release[/] names as released, content not verified", "[green]no problems[/]"]
