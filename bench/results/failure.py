@@ -31,6 +31,20 @@ _WORDS: Mapping[FailureKind, str] = {
     "environment": "environment",
     "diverged": "diverged",
 }
+_ENVIRONMENT_OF_0_1 = (
+    "disk full:",
+    "checkpoint of ",
+    "FileNotFoundError:",
+    "PermissionError:",
+    "ModuleNotFoundError:",
+    "ImportError:",
+    "unknown backbone",
+    "unknown strategy",
+    "unknown head",
+    "unknown dataset",
+    "the images in ",
+)
+"""First words of the reasons of version 0.1.0 that are errors of the environment by now."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,7 @@ def kind_of_attempt(attempt: Mapping[str, Any]) -> FailureKind:
         kind: FailureKind = failure["kind"]
         return kind
     reason = str(attempt.get("reason"))
-    if reason.startswith("disk full:"):
+    if reason.startswith(_ENVIRONMENT_OF_0_1):
         return "environment"
     if reason.startswith("lost: the node failed"):
         return "node_failed"

@@ -12,6 +12,8 @@ from bench.errors import SavedPlanError
 from bench.grid import Run, digest
 from registry import atomic
 
+SCHEMA_VERSION = 1
+
 
 @dataclass(frozen=True)
 class SavedPlan:
@@ -45,7 +47,7 @@ class SavedPlan:
 def write(results: Path, plan: SavedPlan) -> Path:
     """Write ``plans/<grid>-<digest of its run ids>.json``: the same plan, given again, replaces itself."""
     values: dict[str, Any] = {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "grid": plan.grid,
         "planned": plan.planned,
         "data": str(plan.data),
@@ -66,13 +68,19 @@ def read_all(results: Path) -> list[SavedPlan]:
     """All plans of a results folder, oldest first.
 
     Raises:
-        SavedPlanError: a damaged file.
+        SavedPlanError: a damaged file, or one of a newer schema.
     """
     plans = []
     for path in sorted((results / "plans").glob("[!.]*.json")):
         try:
-            plans.append(_parse(json.loads(path.read_text(encoding="utf-8"))))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values.get("schema_version", SCHEMA_VERSION) > SCHEMA_VERSION:
+                raise SavedPlanError(
+                    f"{path} is a plan of a newer version: it has schema {values['schema_version']}, this version "
+                    f"reads up to {SCHEMA_VERSION}; update nuclei-bench, or use another --results."
+                )
+            plans.append(_parse(values))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SavedPlanError(
                 f"{path} can't be read as a plan ({type(error).__name__}: {error}); move it away, and give the "
                 "`bench run` that wrote it again."

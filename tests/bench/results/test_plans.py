@@ -62,3 +62,12 @@ def test_a_damaged_plan_says_what_to_do(tmp_path, text):
         plans.read_all(tmp_path)
     assert str(caught.value).startswith(f"{path} can't be read as a plan (")
     assert str(caught.value).endswith("move it away, and give the `bench run` that wrote it again.")
+
+
+def test_a_plan_of_a_newer_schema_is_refused_in_words(tmp_path):
+    path = plans.write(tmp_path, planned(1))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2, "new": []}))
+    with pytest.raises(
+        SavedPlanError, match=r"is a plan of a newer version: it has schema 2, this version reads up to 1"
+    ):
+        plans.read_all(tmp_path)
