@@ -16,10 +16,9 @@ from registry.errors import RegistryError
 from registry.store import local_names
 
 _LOOK_UP = {"backbone": backbones.card, "strategy": strategies.get, "head": heads.get, "dataset": datasets.get}
-_FOLDER = Path(bench.__file__).parents[1]  # in which the packages of this program lie
+_FOLDER = Path(bench.__file__).parent / "worker" / "import_path"  # the path of workers, see its `__init__`
 _CODE = """import sys
-if sys.argv[1] not in sys.path:
-    sys.path.insert(0, sys.argv[1])
+sys.path.insert(0, sys.argv[1])
 from bench.planning import fresh_process
 fresh_process.print_problems(sys.argv[2])
 """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import site
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,8 @@ from functools import cache
 from pathlib import Path
 
 PACKAGES = ("bench", "registry")
+IMPORT_PATH = Path(__file__).resolve().parent / "import_path"
+"""First folder on the PYTHONPATH of workers; see its `__init__`."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +52,15 @@ def python_environment() -> dict[str, str]:
     Without ``PYTHONSAFEPATH``, ``python -m`` puts the current folder first on its path: a worker started in another
     checkout, or beside a file called torch.py, would run that code.
     """
-    variables = {"PYTHONSAFEPATH": "1"}
-    root = _root()
-    if (
-        str(root) not in _site_folders()
-    ):  # installed packages are found anyway, and must not precede the standard library
-        earlier = os.environ.get("PYTHONPATH")
-        parts = [str(root), *(earlier.split(os.pathsep) if earlier else [])]
-        variables["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(parts))
-    return variables
+    earlier = os.environ.get("PYTHONPATH")
+    parts = [str(IMPORT_PATH), *(earlier.split(os.pathsep) if earlier else [])]
+    return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(dict.fromkeys(parts))}
 
 
 def python_command() -> str:
     """Return the shell words that start this Python on this code, whatever setup lines before them export."""
-    words = ["env", "PYTHONSAFEPATH=1"]
-    root = str(_root())
-    if root not in _site_folders():
-        words.append(f'PYTHONPATH={shlex.quote(root)}"${{PYTHONPATH:+:$PYTHONPATH}}"')
-    return " ".join([*words, shlex.quote(sys.executable)])
+    path = f'PYTHONPATH={shlex.quote(str(IMPORT_PATH))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
+    return f"env PYTHONSAFEPATH=1 {path} {shlex.quote(sys.executable)}"
 
 
 @contextmanager
@@ -111,8 +103,3 @@ def is_edited(submitted: CodeVersion) -> bool:
 
 def _root() -> Path:
     return Path(__file__).resolve().parents[2]
-
-
-def _site_folders() -> set[str]:
-    folders = [*site.getsitepackages(), site.getusersitepackages()]
-    return {str(Path(folder).resolve()) for folder in folders}

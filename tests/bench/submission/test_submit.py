@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import site
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -79,8 +78,8 @@ def test_the_job_starts_python_on_the_code_that_submits_it(tmp_path, monkeypatch
     text = sbatch_text(tmp_path, ClusterProfile(setup=("export PYTHONPATH=/elsewhere",)))
     (line,) = [line for line in text.splitlines() if line.startswith("srun ")]
     assert "env PYTHONSAFEPATH=1 " in line and f"{sys.executable} -u -m submitit.core._submit" in line
-    root = str(Path(submit.__file__).resolve().parents[2])
-    assert root in site.getsitepackages() or f'PYTHONPATH={root}"${{PYTHONPATH:+:$PYTHONPATH}}"' in line
+    folder = Path(submit.__file__).resolve().parents[1] / "worker" / "import_path"
+    assert f'PYTHONPATH={folder}"${{PYTHONPATH:+:$PYTHONPATH}}"' in line
 
 
 def test_arrays_share_the_limit_by_their_work():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from bench.worker import code
 from bench.worker.code import CodeVersion
 
 ROOT = Path(code.__file__).resolve().parents[2]
+FROM_COPY = "import sys; sys.path.append(sys.argv[1]); from bench.worker import code\n"
+"""Start of a script on the code of a folder, which stands last on the path as with an editable install."""
 
 
 @pytest.fixture
@@ -24,6 +27,25 @@ def decoy(tmp_path) -> Path:
         (folder / package / "__init__.py").write_text("raise SystemExit('the wrong code')\n")
     (folder / "torch.py").write_text("raise SystemExit('the wrong torch')\n")
     return folder
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    """A copy of this code with files beside the packages that have names of the standard library and of PyTorch."""
+    folder = tmp_path_factory.mktemp("check out")
+    for package in code.PACKAGES:
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("queue", "profile", "torch", "argparse"):
+        (folder / f"{name}.py").write_text(f"raise SystemExit('the wrong {name}')\n")
+    return folder
+
+
+def run_from_copy(checkout: Path, script: str, cwd: Path) -> str:
+    environment = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    command = [sys.executable, "-P", "-c", FROM_COPY + script, str(checkout)]
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def test_the_digest_changes_with_names_and_content_of_python_files(tmp_path):
@@ -43,7 +65,7 @@ def test_this_process_runs_this_code():
 
 
 def test_a_child_process_in_a_folder_of_decoys_imports_this_code(decoy):
-    command = [sys.executable, "-m", "json.tool", "--help"]  # -m: the current folder would come first
+    command = [sys.executable, "-m", "bench.cli", "--help"]  # -m: the current folder would come first
     script = "import bench.worker.code as code, importlib.util; print(code.__file__, importlib.util.find_spec('torch'))"
     with code.for_child_processes():
         assert subprocess.run(command, cwd=decoy, capture_output=True, check=True)
@@ -56,6 +78,48 @@ def test_the_words_for_sbatch_start_this_code_whatever_is_exported(decoy):
     script = f"export PYTHONPATH={decoy}\n{code.python_command()} -c 'import bench; print(bench.__file__)'"
     done = subprocess.run(["sh", "-c", script], cwd=decoy, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == str(ROOT / "bench" / "__init__.py"), done.stderr
+
+
+IMPORTS = "import queue, profile, torch, bench, registry.store; print(bench.__file__, registry.store.__file__)"
+
+
+def test_files_beside_the_packages_replace_no_module_in_child_processes(checkout, tmp_path):
+    script = f"""
+import subprocess
+with code.for_child_processes():
+    subprocess.run([sys.executable, "-m", "submitit.core._submit", "--help"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([sys.executable, "-c", {IMPORTS!r}], check=True)
+"""
+    files = f"{checkout}/bench/__init__.py {checkout}/registry/store.py"
+    assert run_from_copy(checkout, script, tmp_path).strip() == files
+
+
+def test_files_beside_the_packages_replace_no_module_in_jobs(checkout, tmp_path):
+    command = run_from_copy(checkout, "print(code.python_command())", tmp_path).strip()
+    script = f"cd '{checkout}'; {command} -c '{IMPORTS}'; {command} -m submitit.core._submit --help"
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    files = f"{checkout}/bench/__init__.py {checkout}/registry/store.py"
+    assert done.stdout.startswith(f"{files}\nusage: "), done.stdout + done.stderr
+
+
+def test_files_beside_the_packages_replace_no_module_in_processes_that_share_a_gpu(checkout, tmp_path):
+    job = f"""
+from pathlib import Path
+from bench.grid import FoldSettings, Grid, Settings
+from bench.planning import plan
+from bench.worker.job import Job
+from bench.worker.settings import WorkerSettings
+settings = Settings(weights="random", folds=FoldSettings(n_splits=2))
+runs = plan.make(Grid("g", ("sam_nano",), ("full",), settings, classical=False), "d").runs
+folder = Path({str(tmp_path)!r})
+print(Job(runs, WorkerSettings(folder, folder / "gone", device="cpu"), {{}}, at_once=2)().error)
+"""
+    script = f"""
+import subprocess
+with code.for_child_processes():
+    subprocess.run([sys.executable, "-c", {job!r}], check=True)
+"""
+    assert str(tmp_path / "gone") in run_from_copy(checkout, script, tmp_path)
 
 
 def test_code_of_another_folder_is_named_and_edited_code_is_not():
