@@ -45,7 +45,9 @@ class ConsoleHandler(logging.Handler):
 
 
 def set_up_logging(verbosity: int = 0) -> None:
-    """Print log messages of this program on standard error.
+    """Print log messages of this program on standard error, and nowhere else.
+
+    A plug-in may set up the root logger (`logging.basicConfig`), which would print them a second time.
 
     Args:
         verbosity: 0 shows messages from INFO on, 1 and more those of DEBUG too.
@@ -57,6 +59,7 @@ def set_up_logging(verbosity: int = 0) -> None:
         level = logging.DEBUG if verbosity else logging.INFO
         logger.addHandler(ConsoleHandler(console(stderr=True), level))
         logger.setLevel(level)
+        logger.propagate = False
 
 
 @contextmanager

@@ -46,9 +46,17 @@ class SavedPlanError(BenchError):
     """A plan in the results folder that can't be read."""
 
 
+class NewerRunError(BenchError):
+    """A run that newer code planned, with settings that this code does not know."""
+
+
+class ResultsFolderError(BenchError):
+    """A results folder that was moved or removed while runs went on."""
+
+
 class LedgerError(BenchError):
     """Ledger of submitted jobs that can't be read or locked."""
 
 
 class PluginError(BenchError):
-    """A file of a plug-in that can't be imported."""
+    """A file of a plug-in that can't be imported, or an error in its code."""

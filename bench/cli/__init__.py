@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from bench import characters
 from bench.cli import files, jobs, options, reports
@@ -16,8 +17,33 @@ from bench.errors import BenchError
 from registry import cache_dir, names
 from registry.errors import RegistryError
 
+STOPPED = 130
+"""Exit code of a command that Ctrl-C ended."""
+RESUMABLE = frozenset(("run", "retry", "data", "weights"))
+"""Commands that, given again, go on where they were stopped."""
+
+
+class StoppableGroup(TyperGroup):
+    """Group of commands that Ctrl-C ends with a line and exit code 130; typer's own way says "Aborted" and gives 1."""
+
+    def invoke(self, ctx: Any) -> Any:  # click's context; newer versions of typer bring their own click
+        """Call the command that was given."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            print_stopped(ctx.invoked_subcommand)
+            raise typer.Exit(STOPPED) from None
+
+
+def print_stopped(command: str | None = None) -> None:
+    """Say that a command was stopped, and whether it can be continued."""
+    goes_on = " The same command continues where this one stopped." if command in RESUMABLE else ""
+    console(stderr=True).print(f"Stopped.{goes_on}", highlight=False, soft_wrap=True)
+
+
 app = typer.Typer(
     name="bench",
+    cls=StoppableGroup,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -85,7 +111,7 @@ def run(
             )
     except KeyboardInterrupt:
         console().print("Stopped: nothing was started.")
-        raise typer.Exit(130) from None
+        raise typer.Exit(STOPPED) from None
     if dry_run:
         raise typer.Exit(preview.dry_run(prepared, console=console()))
     raise typer.Exit(prepare.run(prepared, console=console(), workers=workers, detach=detach))
@@ -164,12 +190,12 @@ def show(
 
 def main() -> None:
     """Run the command line; known errors end it with their text and exit code 2, without a traceback."""
-    # OpenMP's threads wait by spinning, without end by default: processes that share cores then took ten times as
-    # long as their work. A short spin costs nothing where they are alone.
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    cache_dir.set_missing_user_name()
-    characters.replace_what_cannot_be_shown()
     try:
+        # OpenMP's threads wait by spinning, without end by default: processes that share cores then took ten times as
+        # long as their work. A short spin costs nothing where they are alone.
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+        cache_dir.set_missing_user_name()
+        characters.replace_what_cannot_be_shown()
         app()
     except (BenchError, RegistryError, OSError) as error:
         from rich.markup import escape
@@ -177,6 +203,9 @@ def main() -> None:
         text = _file_error(error) if isinstance(error, OSError) and error.strerror else str(error)
         console(stderr=True).print(f"[red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:  # before a command was called, or while its last lines were printed
+        print_stopped()
+        raise SystemExit(STOPPED) from None
 
 
 def _file_error(error: OSError) -> str:

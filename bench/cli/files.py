@@ -26,10 +26,12 @@ def data_check(
     """
     from bench.cli import catalog
     from bench.planning import plugins as plugin_files
+    from bench.submission import images
     from registry import datasets, names
 
     plugin_files.load(plugins or ())
-    with console().status(f"reading {names.shown(folder)}"):
+    shown = names.shown(folder)
+    with console().status(f"reading {shown}"), images.errors_in_words(dataset, f"can't check its images in {shown}"):
         report = datasets.get(dataset).check(folder)
     for part in catalog.check_report(report):
         console().print(part, soft_wrap=True)
@@ -44,12 +46,15 @@ def data_fetch(
 ) -> None:
     """Download and unpack a dataset (NuInsSeg: 1.6 GB from Zenodo)."""
     from bench.planning import plugins as plugin_files
+    from bench.submission import images
     from registry import cache_dir, datasets, names
 
     plugin_files.load(plugins or ())
     folder = data or cache_dir.data(dataset)
-    datasets.get(dataset).prepare(folder)
-    typer.echo(names.shown(folder))
+    shown = names.shown(folder)
+    with images.errors_in_words(dataset, f"can't be fetched to {shown}"):
+        datasets.get(dataset).prepare(folder)
+    typer.echo(shown)
 
 
 @data.command("synth")

@@ -7,25 +7,38 @@ from pathlib import Path
 
 from bench.console import command
 
-KEYS: Mapping[str, tuple[str, ...]] = {
-    "PartitionConfig": ("cpus_per_gpu", "memory_gb_per_gpu", "gpu", "partition"),
-    "BadConstraints": ("constraint", "gpu", "cpus_per_gpu", "memory_gb_per_gpu"),
-    "AccountNotAllowed": ("account",),
-    "InvalidAccount": ("account",),
-    "QOSNotAllowed": ("qos",),
-    "InvalidQOS": ("qos",),
-    "PartitionNodeLimit": ("partition",),
-    "PartitionTimeLimit": ("time_limit_min", "partition"),
-    "AssocMaxWallDurationPerJobLimit": ("time_limit_min",),
-    "QOSMaxWallDurationPerJobLimit": ("time_limit_min", "qos"),
-    "AssocMaxCpuPerJobLimit": ("cpus_per_gpu",),
-    "QOSMaxCpuPerJobLimit": ("cpus_per_gpu", "qos"),
-    "AssocMaxMemPerJob": ("memory_gb_per_gpu",),
-    "QOSMaxMemoryPerJob": ("memory_gb_per_gpu", "qos"),
-    "AssocMaxGRESPerJob": ("gpu", "gpus"),
-    "QOSMaxGRESPerJob": ("gpu", "gpus", "qos"),
+CAUSES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "no node can take these": {
+        "PartitionConfig": ("cpus_per_gpu", "memory_gb_per_gpu", "gpu", "partition"),
+        "BadConstraints": ("constraint", "gpu", "cpus_per_gpu", "memory_gb_per_gpu"),
+        "MaxMemPerLimit": ("memory_gb_per_gpu", "partition"),
+    },
+    "the account may not be used": {"AccountNotAllowed": ("account", "partition"), "InvalidAccount": ("account",)},
+    "the account allows less for one job": {
+        "AssocMaxCpuPerJobLimit": ("cpus_per_gpu",),
+        "AssocMaxMemPerJob": ("memory_gb_per_gpu",),
+        "AssocMaxGRESPerJob": ("gpu", "gpus"),
+    },
+    "the QOS may not be used": {"QOSNotAllowed": ("qos", "partition"), "InvalidQOS": ("qos",)},
+    "the QOS does not allow such jobs": {
+        "QOSMaxCpuPerJobLimit": ("cpus_per_gpu", "qos"),
+        "QOSMaxMemoryPerJob": ("memory_gb_per_gpu", "qos"),
+        "QOSMaxGRESPerJob": ("gpu", "gpus", "qos"),
+        "QOSMinGRES": ("gpu", "gpus", "qos"),
+    },
+    "the time limit is longer than allowed": {
+        "PartitionTimeLimit": ("time_limit_min", "partition"),
+        "AssocMaxWallDurationPerJobLimit": ("time_limit_min",),
+        "QOSMaxWallDurationPerJobLimit": ("time_limit_min", "qos"),
+    },
+    "the reservation no longer exists": {"ReservationDeleted": ("extra",)},
 }
-"""Keys of a cluster profile by the reason; other reasons pass by themselves: nodes come back, jobs of others end."""
+"""Keys of a cluster profile by cause and reason.
+
+Other reasons pass by themselves: nodes come back, jobs of others end. PartitionNodeLimit is among them: SLURM gives it
+also while nodes of the partition are down or drained.
+"""
+KEYS: Mapping[str, tuple[str, ...]] = {name: keys for reasons in CAUSES.values() for name, keys in reasons.items()}
 
 
 def is_permanent(reason: str) -> bool:
@@ -34,13 +47,16 @@ def is_permanent(reason: str) -> bool:
 
 
 def advice(reasons: Collection[str], results: Path) -> str:
-    """Say that no node takes jobs which wait for `reasons`, what to change, and the commands that do it."""
-    names = sorted({_name(reason) for reason in reasons})
-    keys = list(dict.fromkeys(key for name in names for key in KEYS[name]))
-    changed = keys[0] if len(keys) == 1 else f"{', '.join(keys[:-1])} or {keys[-1]}"
+    """Say for each cause why jobs that wait for `reasons` can't start and what to change, and the commands to give."""
+    names = {_name(reason) for reason in reasons}
+    clauses = []
+    for cause, keys_by_reason in CAUSES.items():
+        if present := sorted(names & keys_by_reason.keys()):
+            keys = list(dict.fromkeys(key for name in present for key in keys_by_reason[name]))
+            changed = keys[0] if len(keys) == 1 else f"{', '.join(keys[:-1])} or {keys[-1]}"
+            clauses.append(f"{', '.join(present)}: {cause}; change {changed} in the cluster profile")
     return (
-        f"{', '.join(names)}: no node can take these; change {changed} in the cluster profile, then "
-        f"{command('cancel --all', results)} and {command('retry --profile NAME', results)}"
+        f"{'. '.join(clauses)}, then {command('cancel --all', results)} and {command('retry --profile NAME', results)}"
     )
 
 

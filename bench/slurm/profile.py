@@ -41,6 +41,7 @@ class ClusterProfile:
         lost_retries: maximum number of new attempts of a run whose job was killed, or whose node failed.
         timeout_retries: maximum number of requeues of a job at its time limit, or of new submissions of a run after it.
         out_of_memory_retries: maximum number of new attempts of a run, each with half the micro-batch.
+        check_nodes: whether `bench run` and `bench plan` compare the profile with the nodes that `sinfo` lists.
         setup: shell lines before the job starts (modules, environment).
         extra: other options of sbatch, without the dashes.
     """
@@ -66,6 +67,7 @@ class ClusterProfile:
     lost_retries: int = 3
     timeout_retries: int = 20
     out_of_memory_retries: int = 3
+    check_nodes: bool = True
     setup: tuple[str, ...] = ()
     extra: Mapping[str, str | int] = field(default_factory=dict)
 

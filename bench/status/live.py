@@ -52,7 +52,9 @@ class View:
     _open: dict[str, Run] = field(default_factory=dict, repr=False)
     _jobs: tuple[Ledger | None, dict[str, JobRef]] = field(default=(None, {}), repr=False)
     _started: float = field(default_factory=time.monotonic, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)  # rich draws from two threads
+    # rich draws from two threads, and a signal's handler that logs draws while its own thread does.
+    _lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
+    _is_refreshing: bool = field(default=False, repr=False)
     _at_start: int = 0
 
     def __post_init__(self) -> None:
@@ -64,17 +66,26 @@ class View:
     def refresh(self) -> list[Entry]:
         """Read the records of runs that may have ended; returns the newly ended ones."""
         with self._lock:
-            self._index.refresh(self._open.keys())
-            entries = ((run_id, self._index.entries.get(run_id)) for run_id in self._open)
-            new = {
-                run_id: entry
-                for run_id, entry in entries
-                if entry is not None and (entry.status == "ok" or self.is_final(entry))
-            }
-            self._finished |= new
-            for run_id in new:
-                del self._open[run_id]
-            return list(new.values())
+            if self._is_refreshing:  # called by a signal's handler, in the midst of the same thread's refresh
+                return []
+            self._is_refreshing = True
+            try:
+                return self._refresh()
+            finally:
+                self._is_refreshing = False
+
+    def _refresh(self) -> list[Entry]:
+        self._index.refresh(self._open.keys())
+        entries = ((run_id, self._index.entries.get(run_id)) for run_id in self._open)
+        new = {
+            run_id: entry
+            for run_id, entry in entries
+            if entry is not None and (entry.status == "ok" or self.is_final(entry))
+        }
+        self._finished |= new
+        for run_id in new:
+            del self._open[run_id]
+        return list(new.values())
 
     def counts(self) -> dict[str, int]:
         """Numbers of runs done and failed so far, and of all."""

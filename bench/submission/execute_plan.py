@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.console import command, logging_to
-from bench.errors import ClusterError
 from bench.grid import Run
 from bench.planning import plugins
 from bench.results import retry, submissions
 from bench.results.index import Entry, Index
 from bench.results.plans import SavedPlan
-from bench.slurm import client, nodes
+from bench.slurm import client
 from bench.slurm.profile import ClusterProfile, load_profile, profile_for_device
 from bench.status import live
-from bench.submission import exit_message
+from bench.submission import exit_message, images
 from bench.units import plural
 
 if TYPE_CHECKING:
@@ -148,15 +147,11 @@ def _follow(
 def _arrangement(
     plan: SavedPlan, results: Path, profile: ClusterProfile, console: Console
 ) -> Callable[[Sequence[Run]], Sequence[JobArray]]:
-    """Return the function that groups due runs into job arrays, by estimates that are made here, once.
-
-    It raises `ClusterError` for a time limit that no partition grants.
-    """
+    """Return the function that groups due runs into job arrays, by estimates that are made here, once."""
     from bench.estimate import packing, page
     from bench.results import record
-    from registry import datasets
 
-    samples = datasets.get(plan.runs[0].dataset).samples(plan.data) if plan.runs else ()
+    samples = images.samples(plan.runs[0].dataset, plan.data) if plan.runs else ()
     resources = page.estimate_with_progress(
         plan.runs,
         samples,
@@ -165,16 +160,7 @@ def _arrangement(
         n_images=len(samples),
         records=record.read_all(results, [], history=False),
     )
-    groups = nodes.read()
-
-    def arrange(due: Sequence[Run]) -> Sequence[JobArray]:
-        arrays = packing.pack(due, resources, profile, client.max_array_size())
-        longest = max((array.time_limit_min for array in arrays), default=0)
-        if problem := nodes.time_limit_problem(profile, longest, groups):
-            raise ClusterError(problem)
-        return arrays
-
-    return arrange
+    return lambda due: packing.pack(due, resources, profile, client.max_array_size())
 
 
 def _remove_cancel_marks(results: Path, run_ids: Collection[str]) -> None:

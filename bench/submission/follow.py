@@ -15,7 +15,7 @@ from bench.slurm.profile import ClusterProfile
 from bench.submission import local
 from bench.submission.controller import MOST_JOBS_WITHOUT_RECORD, Controller, Outcome, is_held, pending
 from bench.submission.queue_watcher import QueueWatcher
-from bench.submission.results_folder import check_present
+from bench.submission.results_folder import PresenceCheck
 from bench.submission.submitter import Submitter
 from bench.worker.settings import WorkerSettings
 from bench.worker.worker import record_failure
@@ -43,8 +43,9 @@ def follow_local(
         BenchError: the results folder is gone.
     """
     outcome, rounds_without_record = Outcome(), 0
+    is_present = PresenceCheck(settings.results)
     while not outcome.errors and not outcome.interrupted:
-        check_present(settings.results)
+        is_present.wait(poll_s)
         due = pending(runs, settings, ignored_failures)
         cancelled = submissions.read_cancelled(settings.results)
         free = [run for run in due if run.id not in cancelled and not is_held(settings.results, run)]
@@ -53,7 +54,7 @@ def follow_local(
         if not free:
             time.sleep(poll_s)
             continue
-        dead = _work_once(free, settings, outcome, inline, workers, ignored_failures, poll_s)
+        dead = _work_once(free, settings, outcome, inline, workers, ignored_failures, poll_s, is_present)
         left = pending(free, settings, ignored_failures)
         rounds_without_record = 0 if dead or len(left) < len(free) else rounds_without_record + 1
         if rounds_without_record >= MOST_JOBS_WITHOUT_RECORD:
@@ -72,6 +73,7 @@ def _work_once(
     workers: int,
     ignored_failures: Mapping[str, int],
     poll_s: float,
+    is_present: PresenceCheck,
 ) -> list[Run]:
     """Start workers once and wait for their end; add errors to `outcome` and return the runs whose process died."""
 
@@ -83,14 +85,14 @@ def _work_once(
     try:
         while not inline and not all(job.done() for job in jobs):
             time.sleep(poll_s)
-            check_present(settings.results)
+            is_present()
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             logger.info("Stopping: runs that train save their state first …")
         local.stop(jobs)
         raise
     results = [local.worker_result(job, inline=inline) for job in jobs]
-    check_present(settings.results)
+    is_present.wait(poll_s)
     outcome.errors += [result.error for result in results if result.error]
     outcome.interrupted = any(result.stopped for result in results)
     # A lock that was abandoned before, and still is, was never reached by these workers.
@@ -141,8 +143,11 @@ def follow_slurm(
         ignored_failures=ignored_failures,
         due={run.id: run for run in pending(runs, settings, ignored_failures)},
     )
+    is_present = PresenceCheck(settings.results)
     while controller.due and not controller.errors:
-        check_present(settings.results)
+        if not is_present():
+            time.sleep(poll_s)
+            continue
         queue, ledger = client.queue(), submissions.read(settings.results)
         controller.watcher.observe(queue)
         if queue is not None and controller.must_act(queue, ledger):

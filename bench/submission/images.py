@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import BenchError
+from bench.errors import BenchError, PluginError
 from registry import cache_dir, datasets
 from registry.contract import Sample
 from registry.errors import DataError, RegistryError
@@ -51,9 +53,10 @@ def find(name: str, folder: Path | None, *, ahead: bool) -> DatasetImages:
     published = dataset.published_images or 0
     release = datasets.release(dataset)
     try:
-        if folder is None and release.made_here:
-            dataset.prepare(root)
-        samples = dataset.samples(root)
+        with errors_in_words(name, f"can't list its images in {root}"):
+            if folder is None and release.made_here:
+                dataset.prepare(root)
+            samples = dataset.samples(root)
         return DatasetImages(root, samples, datasets.fingerprint(samples)[:16], len(samples))
     except DataError as error:
         sentence = str(error)
@@ -61,11 +64,39 @@ def find(name: str, folder: Path | None, *, ahead: bool) -> DatasetImages:
             return DatasetImages(root, n_images=published, absent=(sentence,))
     except (BenchError, RegistryError, OSError) as error:
         sentence = str(error)
-    except Exception as error:  # of a plug-in's code
-        logger.debug("images of the dataset %r", name, exc_info=True)
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        sentence = (
-            f"the dataset {name!r} can't list its images in {root}: {type(error).__name__}: "
-            f"{' '.join(str(error).split())} ({place.filename}, line {place.lineno})."
-        )
     return DatasetImages(root, n_images=published, problems=(sentence,))
+
+
+def samples(name: str, root: Path) -> tuple[Sample, ...]:
+    """Return the images of a dataset below a folder.
+
+    Raises:
+        DataError: there are none, or they are not laid out as they should be.
+        PluginError: an error in a plug-in's code.
+    """
+    with errors_in_words(name, f"can't list its images in {root}"):
+        return datasets.get(name).samples(root)
+
+
+@contextmanager
+def errors_in_words(name: str, failure: str) -> Iterator[None]:
+    """Report any error of a dataset's own code in a sentence with its type, file and line.
+
+    Args:
+        name: of the dataset.
+        failure: what it could not do, e.g. "can't list its images in /data".
+
+    Raises:
+        PluginError: in place of an error that is neither the harness's own nor of the file system.
+    """
+    try:
+        yield
+    except (BenchError, RegistryError, OSError):
+        raise
+    except Exception as error:
+        logger.debug("dataset %r", name, exc_info=True)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise PluginError(
+            f"the dataset {name!r} {failure}: {type(error).__name__}: {' '.join(str(error).split())} "
+            f"({place.filename}, line {place.lineno})."
+        ) from error

@@ -15,9 +15,8 @@ from bench.results import plans, record
 from bench.results.index import Index
 from bench.results.plans import SavedPlan
 from bench.results.record import RunRecord
-from bench.slurm import nodes
-from bench.slurm.profile import load_profile, profile_for_device
-from bench.submission import checkpoints, images
+from bench.slurm.profile import load_profile
+from bench.submission import checkpoints, images, servable
 from bench.submission.executor import Executor, check_detachable, choose_executor
 from bench.submission.images import DatasetImages
 from bench.submission.results_folder import check_writable
@@ -107,6 +106,15 @@ def prepare(
     unusable = checkpoints.problems(planned.runs, weights_folder)
     executor, executor_problems = _executor(cluster, profile, device)
     problems += [*unusable.wrong, *executor_problems, *(() if ahead else unusable.absent)]
+    if executor == "slurm":
+        problems += servable.problems(
+            planned.runs,
+            lambda: dataset.samples,
+            profile_name=profile,
+            device=device,
+            results=results,
+            warn=not ahead,  # `preview` prints the warnings of plans made ahead
+        )
     if problems:
         raise PlanError(problems)
     index = Index(results)
@@ -174,11 +182,11 @@ def _write_folds(prepared: Prepared, results: Path) -> None:
 
 
 def _executor(cluster: str | None, profile_name: str, device: str) -> tuple[Executor | None, list[str]]:
-    """Choose the executor, and compare profile and device with what it has."""
+    """Choose the executor, and find what is wrong with the profile, and with the device where runs are done here."""
     problems: list[str] = []
-    executor = profile = None
+    executor = None
     try:
-        profile = load_profile(profile_name)
+        load_profile(profile_name)
     except ClusterError as error:
         problems.append(str(error))
     try:
@@ -187,9 +195,6 @@ def _executor(cluster: str | None, profile_name: str, device: str) -> tuple[Exec
         problems.append(str(error))
     if device == "cuda" and executor in ("inline", "local") and not _has_gpu():
         problems.append("--device cuda: no GPU is usable here; use --device auto, or --device cpu.")
-    if executor == "slurm" and profile is not None:
-        unservable = nodes.problems(profile_for_device(profile, device), nodes.read())
-        problems += [f"profile {profile_name}: {sentence}" for sentence in unservable]
     return executor, problems
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.results import record
-from bench.slurm import client, nodes
+from bench.slurm import client
 from bench.slurm.profile import ClusterProfile, load_profile, profile_for_device
+from bench.submission import servable
 from bench.submission.results_folder import check_writable
 from registry import atomic
 
@@ -70,8 +71,7 @@ def dry_run(prepared: Prepared, *, console: Console) -> int:
     return code
 
 
-def _unservable(profile: ClusterProfile, costs: CostSummary) -> list[str]:
-    groups = nodes.read()
+def _unservable(profile: ClusterProfile, costs: CostSummary) -> tuple[str, ...]:
     longest = max((array.time_limit_min for array in costs.arrays), default=0)
-    problem = nodes.time_limit_problem(profile, longest, groups)
-    return nodes.problems(profile, groups) + ([problem] if problem else [])
+    compared = servable.compare(profile, lambda: longest)
+    return compared.problems + compared.warnings

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
 from registry import names
+
+logger = logging.getLogger(__name__)
+
+GONE_AFTER_S = 30.0
+"""Seconds for which the folder must be absent before it counts as gone."""
+FEWEST_ABSENCES = 3  # polls: one before and one after a stopped process say nothing about the time between
 
 
 def check_writable(results: Path) -> None:
@@ -33,18 +43,62 @@ def check_writable(results: Path) -> None:
         ) from error
 
 
-def check_present(results: Path) -> None:
-    """Notice that the results folder was moved, removed or unmounted under a command that follows runs.
+@dataclass
+class PresenceCheck:
+    """Check that the results folder was not moved, removed or unmounted under a command that follows runs.
 
     Its plans are looked for, because workers that go on may make the folder itself anew. Without this check the empty
     folder would look as if no run had been done, and everything would be submitted again.
 
-    Raises:
-        BenchError: with what to do.
+    A network file system may miss a folder for seconds: only an absence that lasts is believed.
+
+    Attributes:
+        results: the results folder.
+        clock: returns the time in seconds.
     """
-    if not (results / "plans").is_dir():
-        raise BenchError(
-            f"the results folder {results} is gone: it was moved, removed or unmounted while runs went on. Jobs that "
-            "still run can't leave records there: end them with scancel, or bring the folder back and give the same "
-            "command again."
-        )
+
+    results: Path
+    clock: Callable[[], float] = time.monotonic
+    _absent_since: float | None = None
+    _absences: int = 0
+    _is_unreadable: bool = False
+
+    def __call__(self) -> bool:
+        """Return True if the folder is there; False while that is in doubt, when nothing may be concluded from it.
+
+        Raises:
+            BenchError: it is gone, with what to do.
+        """
+        try:
+            (self.results / "plans").stat()
+        except (FileNotFoundError, NotADirectoryError):
+            self._count_absence()
+            return False
+        except OSError as error:  # ESTALE, EIO: the file system fails, and says nothing about the folder
+            if not self._is_unreadable:
+                logger.warning("the results folder %s can't be read (%s); waiting.", self.results, error.strerror)
+            self._is_unreadable = True
+            return False
+        self._absent_since, self._absences, self._is_unreadable = None, 0, False
+        return True
+
+    def wait(self, poll_s: float) -> None:
+        """Return once the folder is there.
+
+        Raises:
+            BenchError: it is gone.
+        """
+        while not self():
+            time.sleep(poll_s)
+
+    def _count_absence(self) -> None:
+        now = self.clock()
+        self._absences += 1
+        if self._absent_since is None:
+            self._absent_since = now
+        if self._absences >= FEWEST_ABSENCES and now - self._absent_since >= GONE_AFTER_S:
+            raise BenchError(
+                f"the results folder {self.results} is gone: it was moved, removed or unmounted while runs went on. "
+                "Jobs that still run can't leave records there: end them with scancel, or bring the folder back and "
+                "give the same command again."
+            )

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import BenchError, ClusterError
+from bench.errors import BenchError, ClusterError, PluginError
 from bench.grid import Run
+from bench.planning import plugins
 from bench.results import plans
 from bench.results.index import Index
 from bench.results.plans import SavedPlan
-from bench.slurm import nodes
-from bench.slurm.profile import load_profile, profile_for_device
+from bench.slurm.profile import load_profile
+from bench.submission import images, servable
 from bench.submission.execute_plan import execute
 from bench.submission.executor import check_detachable, choose_executor
 from bench.submission.results_folder import check_writable
+from bench.units import plural
 from bench.worker import provenance
+from registry.errors import RegistryError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,7 +31,8 @@ def retry_plans(results: Path, *, console: Console, failed: bool, detach: bool, 
     """Execute all plans of the results folder as they were, as far as they are not done.
 
     Plans with the same places and settings are executed as one; of several, all but the last are submitted and left to
-    themselves.
+    themselves. An error in one of several plans (a plug-in that can't be loaded, say) is printed, and the others are
+    executed.
 
     Args:
         results: the results folder.
@@ -39,7 +45,8 @@ def retry_plans(results: Path, *, console: Console, failed: bool, detach: bool, 
         The exit code: 0 fine, 1 something failed, 130 stopped.
 
     Raises:
-        BenchError: there is no plan, the folder can't be written to, or there are jobs to detach from without SLURM.
+        BenchError: there is no plan, the folder can't be written to, there are jobs to detach from without SLURM, or
+            the only plan can't be executed.
     """
     results = results.resolve()
     saved_plans = plans.read_all(results)
@@ -51,49 +58,84 @@ def retry_plans(results: Path, *, console: Console, failed: bool, detach: bool, 
     shares = [share for share in _shares(saved_plans, profile) if {run.id for run in share.runs} - index.done()]
     for share in shares:
         check_detachable(detach, choose_executor(share.kind))
-        if share.kind == "slurm":
-            _check_nodes(share)
-    codes = []
-    for number, share in enumerate(shares, start=1):
-        is_left_alone = number < len(shares) and share.kind == "slurm"
-        code = execute(
-            share,
-            results=results,
-            console=console,
-            index=index,
-            detach=detach or is_left_alone,
-            final_too=failed,
-            remark=f" with profile {share.profile}" if len(shares) > 1 else "",
-        )
-        codes.append(code)
-        if code == 130:
+    is_single = len(shares) == 1
+    codes: list[int] = []
+    usable: list[SavedPlan] = []
+    for share in shares:
+        with _reported(share, console, codes, is_single=is_single):
+            _check(share, results)
+            usable.append(share)
+    for number, share in enumerate(usable, start=1):
+        is_left_alone = number < len(usable) and share.kind == "slurm"
+        with _reported(share, console, codes, is_single=is_single):
+            code = execute(
+                share,
+                results=results,
+                console=console,
+                index=index,
+                detach=detach or is_left_alone,
+                final_too=failed,
+                remark="" if is_single else f" with profile {share.profile}",
+            )
+            codes.append(code)
+        if 130 in codes:
             break
     if not codes:
         console.print("Nothing to retry: every planned run is done.", highlight=False)
     return max(codes, default=0)
 
 
-def _check_nodes(plan: SavedPlan) -> None:
-    """Refuse a profile that no node can serve: its jobs would wait for ever.
+@contextmanager
+def _reported(share: SavedPlan, console: Console, codes: list[int], *, is_single: bool) -> Iterator[None]:
+    """Print an error of one plan's own and add exit code 1, so that the other plans are executed all the same.
 
     Raises:
+        BenchError: any error of the only plan; of several, those that concern all (a results folder that is gone).
+        RegistryError: of the only plan.
+    """
+    from rich.markup import escape
+
+    try:
+        yield
+    except (PluginError, ClusterError, RegistryError) as error:
+        if is_single:
+            raise
+        place = f"{plural(len(share.runs), 'run')} of {share.runs[0].dataset} in {share.data}"
+        console.print(f"[red]error:[/] {escape(f'{place}: {error}')}", highlight=False, soft_wrap=True)
+        codes.append(1)
+
+
+def _check(plan: SavedPlan, results: Path) -> None:
+    """Load the plug-ins of a plan, and refuse a profile that no node can serve: its jobs would wait for ever.
+
+    Raises:
+        PluginError: a plug-in can't be loaded.
         ClusterError: with the keys to change.
     """
-    profile = profile_for_device(load_profile(plan.profile), plan.device)
-    if problems := nodes.problems(profile, nodes.read()):
-        raise ClusterError(
-            f"profile {plan.profile}: {' '.join(problems)} Another profile is given with `bench retry --profile NAME`."
-        )
+    plugins.load(plan.plugins)
+    if plan.kind != "slurm":
+        return
+    load_profile(plan.profile)
+    unservable = servable.problems(
+        plan.runs,
+        lambda: images.samples(plan.runs[0].dataset, plan.data),
+        profile_name=plan.profile,
+        device=plan.device,
+        results=results,
+    )
+    if unservable:
+        raise ClusterError(f"{' '.join(unservable)} Another profile is given with `bench retry --profile NAME`.")
 
 
 def _shares(saved_plans: list[SavedPlan], profile: str | None) -> list[SavedPlan]:
-    """One plan for all runs of the same places and settings; a run of several plans belongs to the latest."""
+    """One plan for all runs of the same dataset, places and settings; a run of several plans belongs to the latest."""
     latest = {run.id: (run, plan) for plan in saved_plans for run in plan.runs}
-    by_settings: dict[SavedPlan, list[Run]] = {}
+    by_settings: dict[tuple[SavedPlan, str, str], list[Run]] = {}
     for run, plan in latest.values():
         settings = replace(plan, grid="", planned="", runs=(), skipped=(), profile=profile or plan.profile)
-        by_settings.setdefault(settings, []).append(run)
+        # The same folder may be read as two datasets, or hold other images than at the time of an earlier plan.
+        by_settings.setdefault((settings, run.dataset, run.dataset_digest), []).append(run)
     return [
         replace(settings, grid="retry", planned=provenance.now(), runs=tuple(runs))
-        for settings, runs in by_settings.items()
+        for (settings, _, _), runs in by_settings.items()
     ]

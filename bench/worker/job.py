@@ -7,11 +7,13 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from subprocess import SubprocessError
 from typing import Any
 
+from bench.console import LOGGERS
 from bench.grid import Run
 from bench.results.failure import Failure
 from bench.slurm import client
@@ -24,6 +26,8 @@ from bench.worker.stop import StopFlag, StopNow
 from bench.worker.worker import work
 
 logger = logging.getLogger(__name__)
+
+STDERR = 2  # its file descriptor
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,10 @@ class Job:
 
     def __call__(self) -> JobResult:
         """Work, and return errors as a sentence: a debug executor would open a debugger on them."""
+        with logging_to_stderr():
+            return self._call()
+
+    def _call(self) -> JobResult:
         try:
             with StopFlag(is_immediate=True) as early:  # until `work` listens: nothing has to be saved yet
                 result = self._start(early)
@@ -167,6 +175,35 @@ class Job:
         return None
 
 
+class StderrHandler(logging.Handler):
+    """Writes log messages to the job's standard error, unbuffered: a signal may interrupt a line that is printed."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a message."""
+        with suppress(OSError):  # a full disk must not end the job
+            os.write(STDERR, f"{self.format(record)}\n".encode(errors="backslashreplace"))
+
+
+@contextmanager
+def logging_to_stderr() -> Iterator[None]:
+    """Write log messages, from INFO on, to standard error while the block runs, unless a command shows them already."""
+    silent = [logger for logger in map(logging.getLogger, LOGGERS) if not logger.handlers]
+    before = [(logger.level, logger.propagate) for logger in silent]
+    handler = StderrHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    for logger in silent:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False  # the root's handlers, of a plug-in say, would write them a second time
+    try:
+        yield
+    finally:
+        for logger, (level, propagates) in zip(silent, before, strict=True):
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+            logger.propagate = propagates
+
+
 def _limit_threads(threads: int | None) -> None:
     if threads:
         import torch
@@ -190,6 +227,7 @@ def _gpu_problem() -> str | None:
 def _put_result(job: Job, results: Any) -> None:
     try:
         _limit_threads(job.threads)
-        results.put(job._work())
+        with logging_to_stderr():
+            results.put(job._work())
     except Exception as error:
         results.put(JobResult(error=failure_of(error).reason))

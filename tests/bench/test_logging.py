@@ -13,12 +13,14 @@ from bench.console import LOGGERS, ConsoleHandler, logging_to, set_up_logging
 
 @pytest.fixture
 def logger():
-    """A logger of the program; handlers and levels are as before after the test."""
-    before = {name: (logging.getLogger(name).level, list(logging.getLogger(name).handlers)) for name in LOGGERS}
+    """A logger of the program; all its settings are as before after the test."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
     yield logging.getLogger("bench.some_module")
-    for name, (level, handlers) in before.items():
-        logging.getLogger(name).setLevel(level)
-        logging.getLogger(name).handlers[:] = handlers
+    for logger, (level, propagates, handlers) in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+        logger.propagate = propagates
+        logger.handlers[:] = handlers
 
 
 def test_messages_are_plain_lines_on_standard_error(logger, capsys):
@@ -34,6 +36,18 @@ def test_more_verbosity_shows_debug_messages_and_no_message_twice(logger, capsys
     set_up_logging(1)
     logger.debug("details")
     assert capsys.readouterr().err == "details\n"
+
+
+def test_a_root_logger_that_a_plug_in_sets_up_prints_no_message_twice(logger, capsys):
+    root, printed = logging.getLogger(), StringIO()
+    handler = logging.StreamHandler(printed)  # as `logging.basicConfig` adds it
+    root.addHandler(handler)
+    try:
+        set_up_logging()
+        logger.info("once")
+    finally:
+        root.removeHandler(handler)
+    assert capsys.readouterr().err == "once\n" and printed.getvalue() == ""
 
 
 @pytest.mark.parametrize("is_set_up", [True, False])

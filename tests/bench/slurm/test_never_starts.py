@@ -16,6 +16,10 @@ from bench.slurm.profile import ClusterProfile
     [
         ("PartitionConfig", True),
         ("PartitionTimeLimit (state saved)", True),
+        ("MaxMemPerLimit", True),
+        ("QOSMinGRES", True),
+        ("ReservationDeleted", True),
+        ("PartitionNodeLimit", False),  # also while nodes are down
         ("Priority", False),
         ("ReqNodeNotAvail, UnavailableNodes:node1", False),
         ("", False),
@@ -30,7 +34,16 @@ def test_every_reason_names_keys_of_the_profile():
 
 
 def test_the_advice_names_reasons_keys_and_commands():
-    assert never_starts.advice({"InvalidAccount", "InvalidQOS"}, Path("results")) == (
-        "InvalidAccount, InvalidQOS: no node can take these; change account or qos in the cluster profile, then "
-        "bench cancel --all and bench retry --profile NAME"
+    assert never_starts.advice({"PartitionConfig", "MaxMemPerLimit"}, Path("results")) == (
+        "MaxMemPerLimit, PartitionConfig: no node can take these; change memory_gb_per_gpu, partition, cpus_per_gpu or "
+        "gpu in the cluster profile, then bench cancel --all and bench retry --profile NAME"
+    )
+
+
+def test_the_advice_has_a_sentence_for_each_cause():
+    assert never_starts.advice({"InvalidAccount", "InvalidQOS", "PartitionTimeLimit"}, Path("results")) == (
+        "InvalidAccount: the account may not be used; change account in the cluster profile. InvalidQOS: the QOS may "
+        "not be used; change qos in the cluster profile. PartitionTimeLimit: the time limit is longer than allowed; "
+        "change time_limit_min or partition in the cluster profile, then bench cancel --all and bench retry --profile "
+        "NAME"
     )

@@ -46,6 +46,24 @@ def finish(results, run, **values):
     record.write(results, RunRecord(id=run.id, run=run.as_dict(), **values))
 
 
+def test_a_signal_in_the_midst_of_a_refresh_may_draw_the_view(tmp_path, runs, view, monkeypatch):
+    entered = []
+
+    def refresh(index, ids=None):
+        if not entered:
+            entered.append(view._lock.acquire(blocking=False))  # else drawing would wait for ever
+            assert entered == [True]
+            view._lock.release()
+            drawn(view)
+        return read(index, ids)
+
+    read = live.Index.refresh
+    monkeypatch.setattr(live.Index, "refresh", refresh)
+    finish(tmp_path, runs[0])
+    assert [entry.id for entry in view.refresh()] == [runs[0].id]
+    assert view.counts() == {"done": 1, "failed": 0, "all": 4}
+
+
 def test_the_view_counts_and_shows_what_runs(tmp_path, runs, view):
     assert "✓ 0 done · ▸ 0 running · ○ 4 waiting · ✗ 0 failed · 0 s" in drawn(view)
     folder = record.folder(tmp_path, runs[2].id)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import count
+
 import pytest
 from slurm_commands import put_commands
 
@@ -11,6 +14,7 @@ from bench.results import submissions
 from bench.slurm import client
 from bench.slurm.profile import ClusterProfile
 from bench.submission import follow
+from bench.submission.results_folder import PresenceCheck
 from bench.worker.settings import WorkerSettings
 
 
@@ -58,6 +62,7 @@ def test_a_results_folder_that_vanishes_ends_the_command_with_a_sentence(tmp_pat
         results.mkdir()  # a worker that goes on makes it anew
         return client.Queue({}, "0@here")
 
+    monkeypatch.setattr(follow, "PresenceCheck", partial(PresenceCheck, clock=count(step=10.0).__next__))
     monkeypatch.setattr(client, "queue", vanish)
     monkeypatch.setattr(follow.Controller, "act", lambda self: None)
     with pytest.raises(BenchError, match=r"the results folder .*results is gone: .* give the same command again"):
@@ -65,5 +70,33 @@ def test_a_results_folder_that_vanishes_ends_the_command_with_a_sentence(tmp_pat
             plan.runs, settings, profile=ClusterProfile(), ignored_failures={}, arrange=lambda due: [], poll_s=0.0
         )
     with pytest.raises(BenchError, match="is gone"):
-        follow.follow_local(plan.runs, settings, inline=True, ignored_failures={})
+        follow.follow_local(plan.runs, settings, inline=True, ignored_failures={}, poll_s=0.0)
     assert not (results / "jobs").exists()  # nothing was started, or given out, a second time
+
+
+def test_a_results_folder_that_is_missed_for_a_moment_changes_nothing(tmp_path, plan, monkeypatch):
+    results, hidden = tmp_path / "results", tmp_path / "hidden"
+    (results / "plans").mkdir(parents=True)
+    answers: list[bool] = []
+
+    class Check(PresenceCheck):
+        def __call__(self) -> bool:
+            answers.append(super().__call__())
+            if hidden.exists():
+                hidden.rename(results)  # it is back at the next poll
+            return answers[-1]
+
+    def miss():
+        if answers == [True]:
+            results.rename(hidden)
+        return None if len(answers) < 3 else pytest.fail("the end")
+
+    monkeypatch.setattr(follow, "PresenceCheck", Check)
+    monkeypatch.setattr(client, "queue", miss)
+    monkeypatch.setattr(follow.submissions, "read", lambda _: submissions.Ledger((), (), frozenset()))
+    settings = WorkerSettings(results=results, data=tmp_path)
+    with pytest.raises(pytest.fail.Exception, match="the end"):
+        follow.follow_slurm(
+            plan.runs, settings, profile=ClusterProfile(), ignored_failures={}, arrange=lambda due: [], poll_s=0.0
+        )
+    assert answers == [True, False, True]

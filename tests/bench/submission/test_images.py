@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bench.errors import PluginError
 from bench.submission import images
 from registry import cache_dir, datasets
 from registry.errors import DataError
@@ -84,6 +85,19 @@ def test_missing_images_are_absent_in_a_plan_made_ahead_and_a_problem_otherwise(
     assert (now.absent, now.problems) == ((), ("nothing there",))
     given = images.find("mine", tmp_path / "typo", ahead=True)
     assert (given.absent, given.problems) == ((), ("nothing there",))
+
+
+def test_an_error_of_a_plug_in_while_runs_are_executed_is_a_sentence_too(register: Any, tmp_path: Path) -> None:
+    def samples(root):
+        raise ValueError("two\nlines")
+
+    register(samples=samples)
+    with pytest.raises(PluginError) as caught:
+        images.samples("mine", tmp_path)
+    line = samples.__code__.co_firstlineno + 1
+    assert str(caught.value) == (
+        f"the dataset 'mine' can't list its images in {tmp_path}: ValueError: two lines ({__file__}, line {line})."
+    )
 
 
 def test_an_unknown_dataset_is_no_problem_of_its_images(tmp_path: Path) -> None:

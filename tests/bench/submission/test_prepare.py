@@ -239,14 +239,18 @@ def test_images_that_changed_since_the_plan_are_refused(tmp_path, tiny_grid):
     from bench.worker.settings import WorkerSettings
     from bench.worker.worker import work
     from registry.datasets import synthetic
-    from registry.errors import DataError
 
     synthetic.write(tmp_path / "data", n_images=4, image_size=64, seed=5, nuclei=(4, 8))
     prepared = prepare.prepare(str(tiny_grid), data=tmp_path / "data", weights_folder=None, results=tmp_path)
     image = next((tmp_path / "data").rglob("*.png"))
     Image.open(image).rotate(90).save(image)
-    with pytest.raises(DataError, match=r"the images in .* have changed: .*Run the same command again to plan anew"):
-        work(prepared.plan.runs, WorkerSettings(tmp_path, tmp_path / "data", device="cpu"))
+    work(prepared.plan.runs, WorkerSettings(tmp_path, tmp_path / "data", device="cpu"))
+    records = list(record.read_all(tmp_path))
+    assert len(records) == len(prepared.plan.runs)
+    for failed in records:
+        assert failed.failures == ("environment",)
+        assert failed.reason.startswith(f"environment: the images in {tmp_path / 'data'} have changed: ")
+        assert failed.reason.endswith("Run the same command again to plan anew.")
 
 
 def test_a_plan_can_be_made_before_anything_is_downloaded(tmp_path, monkeypatch):
@@ -317,6 +321,41 @@ def test_a_profile_that_no_node_serves_is_refused_by_run_and_warned_of_by_plan(
     assert "warning  profile default: cpus_per_gpu = 8: no node of partition gpu has more than 2 CPUs" in (
         printed.getvalue()
     )
+
+
+def profile_file(folder: Path, **values: object) -> str:
+    path = folder / "mine.toml"
+    path.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items()))
+    return str(path)
+
+
+def test_a_time_limit_that_no_partition_grants_is_a_problem_with_all_others(
+    tmp_path, tiny_grid, tiny_data, monkeypatch
+):
+    line = "gpu|gpu*|30:00|2|64000|gpu:1|(null)"
+    put_commands(tmp_path / "bin", monkeypatch, sbatch="exit 0", sinfo=f"echo '{line}'")
+    places = {"data": tiny_data, "weights_folder": None, "results": tmp_path / "results", "only": ["fold=1"]}
+    long = profile_file(tmp_path, partition="gpu", time_limit_min=60, runs_per_job=1000)
+    with pytest.raises(PlanError) as caught:
+        prepare.prepare(str(tiny_grid), cluster="slurm", device="cpu", profile=long, **places)
+    requests, time_limit = caught.value.problems
+    assert "cpus_per_gpu = 8: no node of partition gpu has more than 2 CPUs" in requests
+    assert "time_limit_min = 60: a job asks for 60 minutes, and partition gpu allows 30" in time_limit
+
+
+def test_what_another_partition_may_serve_is_a_warning_of_run_alone(
+    tmp_path, tiny_grid, tiny_data, monkeypatch, caplog
+):
+    lines = "gpu|gpu*|infinite|2|64000|gpu:1|(null)\ncpu|cpu|infinite|64|64000|(null)|(null)"
+    put_commands(tmp_path / "bin", monkeypatch, sbatch="exit 0", sinfo=f"printf '{lines}\n'")
+    places = {"data": tiny_data, "weights_folder": None, "results": tmp_path / "results"}
+    prepare.prepare(str(tiny_grid), cluster="slurm", device="cpu", ahead=True, **places)
+    assert caplog.messages == []  # `preview` prints it
+    assert prepare.prepare(str(tiny_grid), cluster="slurm", device="cpu", **places).executor == "slurm"
+    assert caplog.messages == [
+        "profile default: cpus_per_gpu = 8: no node of partition gpu has more than 2 CPUs; write cpus_per_gpu = 2 or "
+        "less in the profile. Jobs without a partition may wait for ever there; set partition in the profile (cpu)."
+    ]
 
 
 def test_a_percent_sign_in_the_path_of_the_results_is_refused(tmp_path, bench_run):

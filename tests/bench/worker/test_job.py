@@ -9,6 +9,7 @@ from bench.planning import plan
 from bench.worker import job as room
 from bench.worker.job import Job, JobResult
 from bench.worker.settings import WorkerSettings
+from bench.worker.stop import StopFlag
 from bench.worker.worker import WorkResult
 
 
@@ -74,3 +75,40 @@ def test_a_job_that_is_told_to_stop_before_it_works_does_nothing(tmp_path, monke
     monkeypatch.setattr(torch, "set_num_threads", lambda _: signal.raise_signal(signal.SIGUSR2))
     job = Job(runs(2), WorkerSettings(tmp_path, tmp_path / "gone", device="cpu"), {}, threads=1)
     assert job() == JobResult(stopped=True)
+
+
+def test_signals_are_noted_on_the_jobs_standard_error(monkeypatch, capfd):
+    import logging
+    import signal
+
+    def work(*_, **__):
+        with StopFlag() as stop:
+            signal.raise_signal(signal.SIGTERM)
+        return WorkResult(stopped=stop())
+
+    monkeypatch.setattr(room, "work", work)
+    loggers = [logging.getLogger(name) for name in ("bench", "registry")]
+    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    assert Job((), WorkerSettings(Path("r"), Path("d")), {})().stopped
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.partition(" INFO ")[2] for line in lines] == ["Stopping: the state is saved first …"]
+    assert [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers] == before
+
+
+def test_messages_that_a_command_shows_are_not_written_a_second_time(monkeypatch, capfd):
+    import logging
+    from io import StringIO
+
+    from rich.console import Console
+
+    from bench.console import logging_to
+
+    def work(*_, **__):
+        logging.getLogger("bench.some_module").info("a message")
+        return WorkResult()
+
+    monkeypatch.setattr(room, "work", work)
+    printed = StringIO()
+    with logging_to(Console(file=printed)):
+        Job((), WorkerSettings(Path("r"), Path("d")), {})()
+    assert printed.getvalue() == "a message\n" and capfd.readouterr().err == ""
