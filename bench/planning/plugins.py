@@ -76,12 +76,19 @@ def with_grid_file(sources: Sequence[Path], path: Path) -> tuple[Path, ...]:
 def digests(sources: Sequence[Path]) -> dict[str, str]:
     """Return the SHA-256 (hex) of each file of the plug-ins by its path, for the provenance of a record.
 
-    For a folder, these are its .py files and those in folders below it; for a file, also the files that this process
-    has imported from its folder.
+    These are the files that `load` imports, and those that this process has imported from the folder of a file, from
+    a folder, or from a package. A virtual environment or other files below a folder don't count.
+
+    Raises:
+        OSError: a file that can't be read.
     """
     paths: set[Path] = set()
     for source in sources:
-        paths |= set(source.rglob("*.py")) if source.is_dir() else {source, *_imported_from(source.parent).values()}
+        if (source / "__init__.py").is_file():
+            imported = {path for path in _imported_from(source.parent).values() if path.is_relative_to(source)}
+        else:
+            imported = set(_imported_from(source if source.is_dir() else source.parent).values())
+        paths |= imported | (set(source.glob("*.py")) if source.is_dir() else {source})
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(paths) if path.is_file()}
 
 

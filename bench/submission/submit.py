@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -22,6 +23,11 @@ from bench.worker.settings import WorkerSettings
 
 if TYPE_CHECKING:
     import submitit
+
+_IS_OF_OTHER_VERSION = re.compile(
+    r"ModuleNotFoundError: No module named 'bench\.|AttributeError: Can't get attribute .* on <module 'bench\."
+)
+"""Errors of a job whose pickle names modules or classes that this version does not have."""
 
 
 def submit(
@@ -112,7 +118,15 @@ def result(reference: submissions.JobRef) -> JobResult | None:
         status, value = pickle_load(paths.result_pickle)
     except Exception:  # absent, torn, or of another version: pickle fails in many ways, and none says more
         return None
-    return value if status == "success" else JobResult(error=str(value).strip().rpartition("\n")[2])
+    if status == "success":
+        return value
+    error = str(value).strip().rpartition("\n")[2]
+    if _IS_OF_OTHER_VERSION.match(error):
+        error = (
+            f"job {reference.job_id} was submitted by an earlier version of nuclei-bench, which this code can't "
+            "continue; the same command submits its runs anew."
+        )
+    return JobResult(error=error)
 
 
 def has_pickles(submission: submissions.Submission) -> bool:

@@ -34,6 +34,7 @@ class State:
         epoch_loss_sum: sum of the losses of all images that the current epoch has trained on; None where it is
             unknown, because version 0.1.0 saved the state in the middle of the epoch.
         epoch_images: number of these images.
+        shared: other runs used the device during this attempt or an earlier one, so `seconds` says little.
     """
 
     step: int = 0
@@ -47,6 +48,7 @@ class State:
     history: list[dict[str, float | None]] = field(default_factory=list)
     epoch_loss_sum: float | None = None
     epoch_images: int = 0
+    shared: bool = False
 
 
 def save(

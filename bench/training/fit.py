@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     from registry.sam import Sam
 
 Fitted = tuple[dict[str, Any], dict[str, Any]]
-"""The record's block ``audit``, and what building and training add to its block ``cost``."""
+"""The record's block ``audit``, and what building and training add to its block ``cost``.
+
+``train_seconds`` is None where a part of the training, in this attempt or an earlier one, shared its device.
+"""
 
 
 def build(run: Run, context: RunContext) -> Sam:
@@ -109,6 +112,7 @@ def _loop_settings(run: Run, parts: Split, context: RunContext) -> loop.LoopSett
         ),
         micro_batch=max(1, train["batch_size"] >> context.micro_batch_halvings),
         seed=run.seed,
+        is_shared=context.is_shared,
     )
 
 
@@ -187,7 +191,7 @@ def _audit_untrained(run: Run, sam: Sam, parts: Split, context: RunContext) -> d
 
 def _training_cost(state: State, batch_size: int) -> dict[str, Any]:
     return {
-        "train_seconds": state.seconds,
+        "train_seconds": None if state.shared else state.seconds,
         "train_steps": state.step,
         "best_step": state.best_step,
         "micro_batch": state.micro_batch,

@@ -33,6 +33,7 @@ class LoopSettings:
         seed: of everything random in a step (dropout, say), together with the step's number: so a resumed run needs no
             saved random state to continue like an undisturbed one.
         save_every_s: seconds between two saves in the middle of an epoch.
+        is_shared: other runs use the device at the same time; the state remembers it.
     """
 
     epochs: int
@@ -47,6 +48,7 @@ class LoopSettings:
     patience: int
     seed: int = 0
     save_every_s: float = SAVE_EVERY_S
+    is_shared: bool = False
 
     @property
     def steps(self) -> int:
@@ -161,6 +163,7 @@ def _start(
     restored = restore(path, trained, optimizer) if path.exists() else None
     state, best = restored or (State(micro_batch=settings.batch_size), {})
     state.micro_batch = min(state.micro_batch, settings.micro_batch)
+    state.shared = state.shared or settings.is_shared
     return state, best
 
 

@@ -28,10 +28,11 @@ TIMINGS = (
 
 
 def gpu_seconds(cost: Mapping[str, Any]) -> float | None:
-    """Return the seconds of training and evaluation on a GPU; None for a run on the CPU."""
-    if cost["memory_kind"] != "cuda":
+    """Return the seconds of training and evaluation on a GPU; None for a run on the CPU or of unknown duration."""
+    train_seconds = cost.get("train_seconds", 0.0)
+    if cost["memory_kind"] != "cuda" or train_seconds is None:
         return None
-    return float(cost["evaluate_seconds"] + cost.get("train_seconds", 0.0))
+    return float(cost["evaluate_seconds"] + train_seconds)
 
 
 def without_timings(cost: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import AuditError, BenchError, DivergedError, InterruptedRunError, PluginError
+from bench.errors import AuditError, BenchError, DivergedError, InterruptedRunError, NewerRunError, PluginError
 from bench.grid import Run
 from bench.results import record, retry
-from bench.results.failure import Failure
+from bench.results.failure import Failure, FailureKind
 from bench.results.progress import ProgressWriter
 from bench.results.record import RunRecord
 from bench.results.run_lock import RunLock
@@ -23,7 +23,7 @@ from bench.worker import inputs, provenance
 from bench.worker.settings import WorkerSettings
 from bench.worker.stop import StopCheck, StopNow
 from registry import atomic
-from registry.errors import DataError, RegistryError, UnknownNameError, WeightsError
+from registry.errors import CacheDirError, DataError, RegistryError, UnknownNameError, WeightsError
 
 if TYPE_CHECKING:
     from bench.training.data import Image
@@ -32,6 +32,29 @@ STATE_FILENAME = "state.pt"
 SAVING_PHASES = frozenset(("training", "recording"))
 """Phases in which a signal waits for the next step: files are being written."""
 LOST_FILE_SYSTEM = frozenset((errno.ESTALE, errno.EIO, errno.ETIMEDOUT))
+_KINDS_BY_TEXT: tuple[tuple[FailureKind, tuple[str, ...]], ...] = (
+    ("out_of_memory", ("is killed by signal: killed",)),  # a process that loads samples
+    ("node_failed", ("uncorrectable ecc error", "uncorrectable nvlink error", "gpu is lost", "fallen off the bus")),
+    (
+        "environment",
+        (
+            "no cuda gpus are available",
+            "no cuda-capable device",
+            "no nvidia driver",
+            "nvidia driver on your system",
+            "cuda driver",
+            "driver shutting down",
+            "devices are busy or unavailable",
+            "cuda error: initialization error",
+            "cuda error: system not yet initialized",
+            "cuda error: invalid device ordinal",
+            "cuda error: no kernel image is available",
+            "cuda unknown error",
+            "is killed by signal: bus error",  # too little shared memory
+        ),
+    ),
+)
+"""Parts of the texts (lower case) of PyTorch's `RuntimeError`, whose class says nothing, by kind of failure."""
 
 
 @dataclass
@@ -54,7 +77,7 @@ class _Reporter:
 
 def attempt(
     run: Run,
-    images: Mapping[str, Image],
+    load_images: Callable[[], Mapping[str, Image]],
     settings: WorkerSettings,
     *,
     earlier: RunRecord | None,
@@ -65,7 +88,7 @@ def attempt(
 
     Args:
         run: the run; its folder exists, and this process holds its lock.
-        images: the dataset's images by stem.
+        load_images: returns the dataset's images by stem; images that are not those of the plan fail this run alone.
         settings: of the worker.
         earlier: record of the attempt before this one.
         lock: of the run.
@@ -80,11 +103,13 @@ def attempt(
     log, progress = RunLog(folder), ProgressWriter(folder)
     device = _device(settings.device)
     log(_first_line(run, folder, device))
-    origin = provenance.of_attempt(settings)
+    origin: dict[str, Any] = {"started": provenance.now()}
     try:
-        origin |= provenance.machine(device)
+        origin |= provenance.of_attempt(settings) | provenance.machine(device)
         report = _Reporter(progress, log, stop)
         report("preparing")
+        inputs.check_settings(run)
+        images = load_images()
         origin |= inputs.provenance(run, images, data_folder=settings.data, weights_folder=settings.weights)
         result = _execute(run, images, settings, origin, device, earlier, report, stop)
     except InterruptedRunError as error:
@@ -154,8 +179,8 @@ def _failed(run: Run, error: Exception, origin: Mapping[str, Any], log: RunLog) 
 def failure_of(error: BaseException) -> Failure:
     """Kind and one-line text of an error.
 
-    Errors of the environment (files, permissions, disks, checkpoints, imports, names that a plug-in should have
-    registered) are no bugs: the next command tries such runs again.
+    Errors of the environment (files, permissions, disks, checkpoints, imports, GPUs that can't be used, names that a
+    plug-in should have registered) are no bugs: the next command tries such runs again.
     """
     import torch
 
@@ -164,15 +189,23 @@ def failure_of(error: BaseException) -> Failure:
         return Failure("diverged", text)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in text:
         return Failure("out_of_memory", text)
+    if isinstance(error, RuntimeError) and (kind := _kind_by_text(error)):
+        return Failure(kind, text)
     if isinstance(error, OSError) and error.errno in LOST_FILE_SYSTEM:
         return Failure("lost", f"the file system failed: {text}")
-    if isinstance(error, WeightsError | DataError | UnknownNameError | PluginError):
+    if isinstance(error, WeightsError | DataError | CacheDirError | UnknownNameError | PluginError | NewerRunError):
         return Failure("environment", text)
     if isinstance(error, OSError | ImportError):
         return Failure("environment", f"{type(error).__name__}: {text}")
     if isinstance(error, BenchError | RegistryError):
         return Failure("error", text)
     return Failure("error", f"{type(error).__name__}: {text}")
+
+
+def _kind_by_text(error: BaseException) -> FailureKind | None:
+    """Return the kind that the text of an error, or of the error that caused it, says; None if neither does."""
+    text = f"{error} {error.__cause__ or ''}".lower()
+    return next((kind for kind, parts in _KINDS_BY_TEXT if any(part in text for part in parts)), None)
 
 
 def earlier_attempts(earlier: RunRecord | None) -> list[Mapping[str, Any]]:

@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.grid import CLASSICAL, Run
+from bench.errors import NewerRunError
+from bench.grid import CLASSICAL, Run, TrainSettings
 from registry.errors import DataError, WeightsError
 
 if TYPE_CHECKING:
     from bench.training.data import Image
 
 
+def check_settings(run: Run) -> None:
+    """Refuse a run whose training settings this code does not know, and would ignore.
+
+    Raises:
+        NewerRunError: newer code planned the run.
+    """
+    unknown = sorted(run.train.keys() - {member.name for member in fields(TrainSettings)})
+    if unknown:
+        names = ", ".join(f"train.{name}" for name in unknown)
+        raise NewerRunError(
+            f"this run was planned by newer code: {names} {'is' if len(unknown) == 1 else 'are'} unknown here. Update "
+            "the code, or plan the grid with this code into another results folder (--results DIR)."
+        )
+
+
 def images(run: Run, folder: Path) -> dict[str, Image]:
-    """Decode the dataset's images, by stem; once for all runs of a job.
+    """Decode the dataset's images, by stem; once for all runs of a job with the same images.
 
     Raises:
         DataError: they are unreadable, or no longer those that the plan was made for.

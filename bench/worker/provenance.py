@@ -37,10 +37,9 @@ def now() -> str:
 
 
 def of_attempt(settings: WorkerSettings) -> dict[str, Any]:
-    """Start, versions and code of an attempt: what is known before anything can fail."""
+    """Versions and code of an attempt."""
     revision, dirty = commit()
     return {
-        "started": now(),
         "versions": package_versions(),
         "runs_at_once": settings.runs_at_once,
         "commit": revision,

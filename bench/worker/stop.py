@@ -91,8 +91,11 @@ class StopCheck:
         return self.why is not None
 
     def allow_immediate(self, allowed: bool) -> None:
-        """Choose whether a signal stops the run at once, or at its next check; see `StopFlag.is_immediate`."""
-        if isinstance(self.flag, StopFlag) and not self.flag():
+        """Choose whether a signal stops the run at once, or at its next check; see `StopFlag.is_immediate`.
+
+        After a signal it can only be forbidden: blocks that clean up, or save, are not interrupted by the next signal.
+        """
+        if isinstance(self.flag, StopFlag) and (not allowed or not self.flag()):
             self.flag.is_immediate = allowed
 
     def check_files(self) -> None:

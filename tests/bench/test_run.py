@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.errors import AuditError, DivergedError
+from bench.errors import AuditError, DivergedError, InterruptedRunError
 from bench.grid import CLASSICAL, Run, TrainSettings
 from bench.run import execute
 from bench.training import data, fit, measure
@@ -88,6 +88,16 @@ def test_timings_of_a_shared_device_are_missing(images, tmp_path, name):
     assert {key for key in timings if alone[key] is None} <= {"gpu_seconds"}
     rest = alone.keys() - timings - {"train_peak_bytes", "inference_peak_bytes"}
     assert {key: shared[key] for key in rest} == {key: alone[key] for key in rest}
+
+
+@pytest.mark.parametrize("first_is_shared", [True, False])
+def test_timings_are_missing_if_an_earlier_attempt_shared_its_device(images, tmp_path, first_is_shared):
+    with pytest.raises(InterruptedRunError):
+        execute(RUN, images, RunContext(tmp_path, is_shared=first_is_shared), should_stop=lambda: True)
+    cost = execute(RUN, images, RunContext(tmp_path)).cost
+    assert cost is not None and cost["train_steps"] == 2
+    missing = {key for key in measure.TIMINGS if cost[key] is None}
+    assert missing == (set(measure.TIMINGS) if first_is_shared else {"gpu_seconds"})  # on a CPU, it is missing anyway
 
 
 @pytest.mark.parametrize("rate", [1e20, 1e36])

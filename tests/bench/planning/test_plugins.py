@@ -75,7 +75,7 @@ def test_the_line_of_an_error_in_a_plug_in_is_named_and_nothing_of_it_is_kept(tm
         plugins.load([path])
     assert str(caught.value) == (
         f"the plug-in {path} can't be run: ModuleNotFoundError: No module named 'there_is_no_such_module' (line 7). "
-        "Mend it."
+        "Fix it."
     )
     assert "half" not in strategies.names() and "half_method" not in sys.modules
     write_strategy(path, "half", "# mended\n")
@@ -143,13 +143,30 @@ def test_digests_cover_a_folder_and_what_a_file_imports_beside_it(tmp_path: Path
     write_strategy(tmp_path / "theta_method.py", "theta")
     (tmp_path / "unrelated.py").write_text("")
     folder = tmp_path / "methods"
-    write_strategy(folder / "iota_method.py", "iota")
-    write_strategy(folder / "parts" / "kappa.py", "kappa")
+    write_strategy(folder / "iota_method.py", "iota", "import iota_parts.kappa\n")
+    write_strategy(folder / "iota_parts" / "kappa.py", "kappa")
+    (folder / "iota_parts" / "never_imported.py").write_text("")
+    unreadable = folder / ".venv" / "lib" / "site-packages" / "torch" / "__init__.py"
+    unreadable.parent.mkdir(parents=True)
+    unreadable.write_text("")
+    unreadable.chmod(0)
     plan.load_grid(str(grid), [folder])
     found = plugins.digests([grid, folder])
     names = {str(Path(path).relative_to(tmp_path)) for path in found}
-    assert names == {"with_import.py", "theta_method.py", "methods/iota_method.py", "methods/parts/kappa.py"}
+    assert names == {"with_import.py", "theta_method.py", "methods/iota_method.py", "methods/iota_parts/kappa.py"}
     assert found[str(grid)] == hashlib.sha256(grid.read_bytes()).hexdigest()
+
+
+def test_digests_of_a_package_cover_its_modules_and_no_package_beside_it(tmp_path: Path) -> None:
+    for name in ("package_of_digests", "package_beside_it"):
+        write_strategy(tmp_path / name / "method.py", name)
+        (tmp_path / name / "__init__.py").write_text("")
+    package = tmp_path / "package_of_digests"
+    (package / "tests").mkdir()
+    (package / "tests" / "test_method.py").write_text("")
+    plugins.load([package, tmp_path / "package_beside_it"])
+    found = plugins.digests([package])
+    assert set(found) == {str(package / "__init__.py"), str(package / "method.py")}
 
 
 def test_a_grid_file_is_a_source_only_if_it_registers_names(tmp_path: Path) -> None:

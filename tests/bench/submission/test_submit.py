@@ -6,11 +6,14 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import cloudpickle
+import pytest
 from slurm_commands import put_commands
 
 from bench.estimate.packing import JobArray
 from bench.grid import FoldSettings, Grid, Run, Settings
 from bench.planning import plan
+from bench.results.submissions import JobRef, Submission
 from bench.slurm.profile import ClusterProfile, profile_for_device
 from bench.submission import submit
 
@@ -90,3 +93,27 @@ def test_arrays_share_the_limit_by_their_work():
     assert submit.shares([short, long], 1) == [1, 1]
     assert submit.shares([short], 32) == [32]
     assert submit.shares([], 32) == []
+
+
+@pytest.mark.parametrize(
+    ("last_line", "is_of_other_version"),
+    [
+        ("ModuleNotFoundError: No module named 'bench.job'", True),
+        (
+            "AttributeError: Can't get attribute 'Places' on <module 'bench.worker.settings' from '/a/settings.py'>",
+            True,
+        ),
+        ("ModuleNotFoundError: No module named 'torch'", False),
+        ("AttributeError: Can't get attribute 'Method' on <module 'my_method' from '/a/my_method.py'>", False),
+    ],
+)
+def test_a_job_of_an_earlier_version_is_explained_in_words(tmp_path, last_line, is_of_other_version):
+    submission = Submission("token", "bench-1", "7", (("a",),), str(tmp_path), "", False, "")
+    text = f'Traceback (most recent call last):\n  File "x.py", line 1, in <module>\n{last_line}\n'
+    (tmp_path / "7_0_result.pkl").write_bytes(cloudpickle.dumps(("error", text)))
+    result = submit.result(JobRef(submission, 0))
+    words = (
+        "job 7 was submitted by an earlier version of nuclei-bench, which this code can't continue; the same command "
+        "submits its runs anew."
+    )
+    assert result is not None and result.error == (words if is_of_other_version else last_line)

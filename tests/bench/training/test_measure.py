@@ -71,3 +71,10 @@ def test_costs_without_timings_keep_everything_else_and_add_nothing():
         "encoder_latency_ms": None,
         "flops": None,
     }
+
+
+def test_gpu_seconds_of_a_training_of_unknown_duration_are_unknown():
+    cost = {"memory_kind": "cuda", "evaluate_seconds": 2.0}
+    assert measure.gpu_seconds(cost) == 2.0
+    assert measure.gpu_seconds({**cost, "train_seconds": 3.5}) == 5.5
+    assert measure.gpu_seconds({**cost, "train_seconds": None}) is None

@@ -6,15 +6,24 @@ import errno
 from dataclasses import replace
 
 import pytest
+import torch
 
-from bench.errors import AuditError, DivergedError
+from bench.errors import AuditError, DivergedError, NewerRunError
 from bench.results import record, retry
 from bench.results.retry import Limits
 from bench.submission import prepare
-from bench.worker import worker
+from bench.worker import provenance, worker
 from bench.worker.attempt import failure_of
 from bench.worker.settings import WorkerSettings
-from registry.errors import DataError, StrategyError, UnknownNameError, WeightsError
+from registry.errors import CacheDirError, DataError, StrategyError, UnknownNameError, WeightsError
+
+DRIVER_TOO_OLD = "The NVIDIA driver on your system is too old (found version 11040)."
+WORKER_KILLED = "DataLoader worker (pid 12) is killed by signal: Killed. "
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
 
 
 @pytest.mark.parametrize(
@@ -34,6 +43,47 @@ from registry.errors import DataError, StrategyError, UnknownNameError, WeightsE
         (DataError("/data does not exist"), "environment", "environment: /data does not exist"),
         (ImportError("no module my_sam"), "environment", "environment: ImportError: no module my_sam"),
         (UnknownNameError("backbone", "x", ()), "environment", "environment: unknown backbone 'x'. Known: none."),
+        (CacheDirError("no home folder"), "environment", "environment: no home folder"),
+        (NewerRunError("newer code"), "environment", "environment: newer code"),
+        (RuntimeError("No CUDA GPUs are available"), "environment", "environment: No CUDA GPUs are available"),
+        (RuntimeError(DRIVER_TOO_OLD), "environment", f"environment: {DRIVER_TOO_OLD}"),
+        (
+            RuntimeError("Found no NVIDIA driver on your system."),
+            "environment",
+            "environment: Found no NVIDIA driver on your system.",
+        ),
+        (
+            torch.AcceleratorError("CUDA error: no CUDA-capable device is detected\nSearch for it"),
+            "environment",
+            "environment: CUDA error: no CUDA-capable device is detected Search for it",
+        ),
+        (
+            RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable"),
+            "environment",
+            "environment: CUDA error: all CUDA-capable devices are busy or unavailable",
+        ),
+        (
+            torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered"),
+            "node_failed",
+            "node failed: CUDA error: uncorrectable ECC error encountered",
+        ),
+        (RuntimeError(WORKER_KILLED), "out_of_memory", f"out of memory: {WORKER_KILLED.strip()}"),
+        (
+            caused(RuntimeError("DataLoader worker (pid(s) 12) exited unexpectedly"), RuntimeError(WORKER_KILLED)),
+            "out_of_memory",
+            "out of memory: DataLoader worker (pid(s) 12) exited unexpectedly",
+        ),
+        (
+            RuntimeError("DataLoader worker (pid 12) is killed by signal: Bus error."),
+            "environment",
+            "environment: DataLoader worker (pid 12) is killed by signal: Bus error.",
+        ),
+        (
+            torch.AcceleratorError("CUDA error: device-side assert triggered"),
+            "error",
+            "AcceleratorError: CUDA error: device-side assert triggered",
+        ),
+        (ValueError("No CUDA GPUs are available"), "error", "ValueError: No CUDA GPUs are available"),
         (AuditError("the audit failed"), "error", "the audit failed"),
         (StrategyError("rank 0 is not possible"), "error", "rank 0 is not possible"),
         (KeyError("x"), "error", "KeyError: 'x'"),
@@ -91,3 +141,26 @@ def test_a_name_that_a_plug_in_did_not_register_on_the_node_is_an_error_of_the_e
     failed = record.read(tmp_path, run.id)
     assert failed is not None and failed.failures == ("environment",)
     assert "unknown backbone 'sam_of_a_plug_in'" in failed.reason
+
+
+def test_training_settings_of_newer_code_fail_as_environment(tmp_path, one_run, tiny_data):
+    run = replace(one_run, train={"ema": 0.99, "swa": True})
+    worker.work([run], WorkerSettings(tmp_path, tiny_data, device="cpu"))
+    failed = record.read(tmp_path, run.id)
+    assert failed is not None and failed.failures == ("environment",)
+    assert failed.reason.startswith(
+        "environment: this run was planned by newer code: train.ema, train.swa are unknown here."
+    )
+
+
+def test_a_plug_in_that_can_not_be_read_any_more_fails_the_run_and_ends_nothing(
+    tmp_path, one_run, tiny_data, monkeypatch
+):
+    def digests(sources):
+        raise PermissionError(errno.EACCES, "Permission denied", "/plug/in.py")
+
+    monkeypatch.setattr(provenance.plugins, "digests", digests)
+    assert worker.work([one_run], WorkerSettings(tmp_path, tiny_data, device="cpu")).statuses == {one_run.id: "failed"}
+    failed = record.read(tmp_path, one_run.id)
+    assert failed is not None and failed.failures == ("environment",)
+    assert failed.provenance is not None and failed.provenance["started"] <= failed.provenance["ended"]

@@ -8,14 +8,20 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from bench.results import progress, record, run_lock, submissions
 from bench.submission import prepare
 from bench.worker import worker
+from bench.worker.job import Job
 from bench.worker.settings import WorkerSettings
+from registry import datasets
+from registry.contract import Sample
+from registry.datasets import synthetic
 
 WORKER = """
 import sys
@@ -204,3 +210,74 @@ def test_cancelled_runs_are_not_begun(tmp_path, first_cancelled, tiny_data):
     result = worker.work(first_cancelled, WorkerSettings(tmp_path, tiny_data, device="cpu"))
     assert result.statuses == {first.id: "cancelled", second.id: "ok"}
     assert record.read(tmp_path, first.id) is None
+
+
+def test_images_that_changed_between_two_plans_fail_the_runs_of_the_first_and_not_those_of_the_second(
+    tmp_path, tiny_grid
+):
+    data, results = tmp_path / "data", tmp_path / "results"
+    synthetic.write(data, n_images=4, image_size=64, seed=5, nuclei=(4, 8))
+    arguments = {"only": ["backbone=classical", "fold=1"], "data": data, "weights_folder": None, "results": results}
+    (before,) = prepare.prepare(str(tiny_grid), **arguments).plan.runs
+    image = next(data.rglob("*.png"))
+    Image.open(image).rotate(90).save(image)
+    (after,) = prepare.prepare(str(tiny_grid), **arguments).plan.runs
+    runs = [before, after, replace(before, seed=7)]
+    result = worker.work(runs, WorkerSettings(results, data, device="cpu"))
+    assert list(result.statuses.values()) == ["failed", "ok", "failed"]
+    failed = record.read(results, before.id)
+    assert failed is not None and failed.failures == ("environment",)
+    assert f"and the plan was made for {before.dataset_digest}." in failed.reason
+
+
+class FirstFour:
+    """The synthetic dataset without all but its first four images."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(synthetic_dataset, name)
+
+    def samples(self, root: Path) -> tuple[Sample, ...]:
+        return synthetic_dataset.samples(root)[:4]
+
+
+synthetic_dataset = datasets.get("synthetic")
+
+
+def test_runs_of_two_datasets_in_one_folder_have_the_images_of_their_own_dataset(
+    tmp_path, tiny_grid, tiny_data, monkeypatch
+):
+    only = ["backbone=classical", "fold=1"]
+    prepared = prepare.prepare(str(tiny_grid), only=only, data=tiny_data, weights_folder=None, results=tmp_path)
+    (whole,) = prepared.plan.runs
+    get = datasets.get
+    monkeypatch.setattr(datasets, "get", lambda name: FirstFour() if name == "first_four" else get(name))
+    digest = datasets.fingerprint(FirstFour().samples(tiny_data))[: len(whole.dataset_digest)]
+    part = replace(whole, dataset="first_four", dataset_digest=digest)
+    worker.work([whole, part], WorkerSettings(tmp_path, tiny_data, device="cpu"))
+    records = [record.read(tmp_path, run.id) for run in (whole, part)]
+    assert [r.status for r in records] == ["ok", "ok"]
+    assert [r.provenance["dataset"]["n_images"] for r in records] == [len(synthetic_dataset.samples(tiny_data)), 4]
+
+
+@pytest.mark.parametrize("made_anew", [False, True])
+def test_a_results_folder_that_is_gone_ends_the_job_and_is_not_made_anew(
+    tmp_path, tiny_grid, tiny_data, monkeypatch, made_anew
+):
+    results = tmp_path / "results"
+    prepared = prepare.prepare(
+        str(tiny_grid), only=["backbone=classical"], data=tiny_data, weights_folder=None, results=results
+    )
+    attempt = worker.attempt
+
+    def attempt_and_move(*arguments, **options):
+        status = attempt(*arguments, **options)
+        results.rename(tmp_path / "moved")
+        if made_anew:
+            results.mkdir()
+        return status
+
+    monkeypatch.setattr(worker, "attempt", attempt_and_move)
+    ended = Job(prepared.plan.runs, WorkerSettings(results, tiny_data, device="cpu"), {})()
+    assert str(ended.error).startswith(f"the results folder {results} is gone: it was moved, removed or unmounted")
+    assert [r.status for r in record.read_all(tmp_path / "moved")] == ["ok"]
+    assert not (results / "runs").exists()
