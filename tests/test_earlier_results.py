@@ -66,7 +66,7 @@ def test_retry_gives_out_the_runs_that_are_not_done(results, monkeypatch):
     executed = []
     monkeypatch.setattr(retry_plans, "execute", lambda plan, **_: executed.append(plan) or 0)
     monkeypatch.setattr(retry_plans, "choose_executor", lambda kind, *_: kind)
-    code = retry_plans.retry_plans(results, console=Console(), failed=False, detach=False, profile=None)
+    code = retry_plans.retry_plans(results, console=Console(), failed=False, detach=False, profile="default")
     assert code == 0
     done = {one.id for one in record.read_all(results) if one.status == "ok"}
     assert {run.id for plan in executed for run in plan.runs} - done == {CANCELLED, LOST}
