@@ -37,10 +37,15 @@ def table(
 
 def plot(
     results: Results = RESULTS,
-    x: Annotated[Axis, typer.Option(help="Cost that accuracy is plotted against.")] = Axis.parameters,
+    x: Annotated[
+        Axis,
+        typer.Option(
+            help="Cost: parameters (the encoder's trainable ones), total (all trainable ones), latency, memory."
+        ),
+    ] = Axis.parameters,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="STEM", help="Path without suffix.")] = None,
 ) -> None:
-    """Draw accuracy (PQ, AJI, Dice) against trainable parameters, latency or memory, as PNG and SVG."""
+    """Draw accuracy (PQ, AJI, Dice) against the encoder's trainable parameters, latency or memory, as PNG and SVG."""
     from bench import report
 
     for path in report.draw_plots(results, x=x.value, output=output):

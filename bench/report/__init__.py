@@ -83,7 +83,8 @@ def draw_plots(
 
     Args:
         results: the results folder.
-        x: the cost on the horizontal axis: ``parameters``, ``latency`` or ``memory``.
+        x: the cost on the horizontal axis: ``parameters`` (trainable ones of the encoder), ``total`` (all trainable
+            ones), ``latency`` or ``memory``.
         output: start of the file names, or a folder for them; None takes the folder ``figures`` below `results`.
         baselines: published scores; None takes the shipped ones.
 

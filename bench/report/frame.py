@@ -36,6 +36,8 @@ RUN_KEYS = (
 CONSTANT_COSTS = (
     "parameters_total",
     "parameters_trainable",
+    "parameters_trainable_encoder",
+    "parameters_trainable_decoder",
     "parameters_encoder",
     "parameters_decoder",
     "parameters_added",
@@ -84,6 +86,8 @@ def _row(record: RunRecord) -> dict[str, Any]:
     needed = parts[2:] if run["backbone"] == CLASSICAL else parts
     peaks = [cost[name] for name in PEAK_COSTS if cost.get(name) is not None]
     root = data.get("root")
+    if cost.get("parameters_trainable") == 0:  # then none is in a part either, in records that lack the parts too
+        cost = {"parameters_trainable_encoder": 0, "parameters_trainable_decoder": 0, **cost}
     return {
         "id": record.id,
         "cell": row_id(run),

@@ -16,7 +16,12 @@ from bench.units import significant
 NONE = "–"
 UNVERIFIED = "?: not checked against the source."
 HEADLINE = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
-SHORT_TITLES = {"trainable": "train-\nable", "parameters": "para-\nmeters"}
+SHORT_TITLES = {
+    "trainable": "train-\nable",
+    "trainable encoder": "train-\nable\nenc.",
+    "trainable total": "train-\nable\ntotal",
+    "parameters": "para-\nmeters",
+}
 
 
 def blocks(sections: Sequence[Section]) -> list[Block]:
@@ -103,8 +108,11 @@ def _run_columns(section: Section) -> list[Column]:
         columns.append(_with_narrow(Column(title, [_mean_sd(row, name) for row in rows], drop, bold=best)))
     if not section.rows["complete"].all():
         columns.append(Column("folds", [_folds(row) for row in rows]))
+    apart = section.encoder_apart
+    total = 5 if apart else 3
     others = [
-        numbers("trainable", lambda row: _count(row["parameters_trainable"]), 3),
+        *([numbers("trainable encoder", lambda row: _count(row["parameters_trainable_encoder"]), 3)] * apart),
+        numbers("trainable total", lambda row: _count(row["parameters_trainable"]), total),
         numbers("parameters", lambda row: _count(row["parameters_total"]), 6),
         numbers("latency ms", lambda row: _number(row["latency_ms"], "{:.1f}"), 4),
         numbers("peak GiB", lambda row: _number(row["peak_bytes"] / 2**30, "{:.2f}"), 5),
@@ -170,6 +178,10 @@ def _notes(section: Section) -> list[str]:
     notes = ["Mean ± sd over folds, in percent; ranked by PQ."]
     if not section.official:  # otherwise the title says it
         notes += [f"Images: {sentence}." for sentence in section.verification]
+    if rows["trains"].any() and not section.encoder_apart:
+        notes.append(
+            "These records don't tell the trainable parameters of encoder and decoder apart: the total is shown."
+        )
     if section.classical_pq is not None:
         notes.append("ref: the classical pipeline, which learns nothing.")
     for _, row in rows[~rows["complete"]].iterrows():

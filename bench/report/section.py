@@ -61,6 +61,11 @@ class Section:
         return f"{name}: {images}{release}, digest {self.dataset_digest}, {folds}"
 
     @property
+    def encoder_apart(self) -> bool:
+        """Whether a trained row knows how many of its trainable parameters are the encoder's."""
+        return bool(self.rows.loc[self.rows["trains"], "parameters_trainable_encoder"].notna().any())
+
+    @property
     def published_on(self) -> str:
         """Names of the datasets of the published rows."""
         return ", ".join(dict.fromkeys(self.published["dataset_title"]))

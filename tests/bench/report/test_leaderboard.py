@@ -51,7 +51,8 @@ def test_small_leaderboard() -> None:
     assert shown["AJI"] == ["56.0 ± 1.4", "49.0 ± 1.4", "70.0"]
     assert shown["Dice"] == ["81.0 ± 1.4", "82.0 ± 2.8", "90.0"]
     assert shown["folds"] == ["2/2", "2/2", "1/2 †"]
-    assert shown["trainable"] == ["4.07 M", "0", "10.1 M"]
+    assert shown["trainable encoder"] == ["15.2 k", "0", "6.07 M"]
+    assert shown["trainable total"] == ["4.07 M", "0", "10.1 M"]
     assert shown["latency ms"] == ["42.1", "230.0", "42.1"]
     assert shown["GPU h"] == ["1.70", "–", "0.85"]
     assert "weights" not in shown
@@ -123,15 +124,18 @@ def test_80_columns_hold_scores_trainable_parameters_and_latency() -> None:
     Console(file=file, width=80).print(terminal(leaderboard.blocks(sections_of(records))[:1], width=80))
     lines = [line.rstrip() for line in file.getvalue().splitlines()]
     assert lines[1] == "The same in all rows: weights random, folds 2/2."
-    assert lines[3:5] == [
-        " " * 66 + "train- latency",
-        "  # backbone         strategy              PQ       AJI      Dice   able      ms",
+    assert lines[3:6] == [
+        " " * 66 + "train-",
+        " " * 66 + "  able latency",
+        "  # backbone         strategy              PQ       AJI      Dice   enc.      ms",
     ]
-    assert lines[6:8] == [
+    assert lines[7:9] == [
         "ref classical        –               45.0±1.4  49.0±1.4  82.0±2.8      0   230.0",
-        "  1 efficient_sam_ti lora_all_linear 25.0±7.1 25.0±21.2 25.0±21.2 4.11 M    42.2",
+        "  1 efficient_sam_ti lora_all_linear 25.0±7.1 25.0±21.2 25.0±21.2 51.4 k    42.2",
     ]
-    assert "No room for: parameters, peak GiB, GFLOP, GPU h, pooled PQ, PQ by nuclei." in " ".join(lines)
+    assert "No room for: trainable total, parameters, peak GiB, GFLOP, GPU h, pooled PQ, PQ by nuclei." in " ".join(
+        lines
+    )
     assert max(map(len, lines)) <= 80
 
 
@@ -159,6 +163,17 @@ def test_a_trained_row_below_the_classical_one_is_reported_as_a_fault() -> None:
     assert [note.split(". ")[0] for note in notes if "Below" in note] == [
         "Below the classical row on PQ: mobile_sam adapter"
     ]
+
+
+def test_records_without_the_parts_show_the_total_and_say_so() -> None:
+    parts = {"parameters_trainable_encoder", "parameters_trainable_decoder"}
+    older = [replace(r, cost=r.cost and {k: v for k, v in r.cost.items() if k not in parts}) for r in small()]
+    own = leaderboard.blocks(sections_of(older))[0]
+    assert "trainable encoder" not in columns(own)
+    assert (
+        columns(own)["trainable total"].cells == ["4.07 M", "0", "10.1 M"] and columns(own)["trainable total"].drop == 3
+    )
+    assert any("don't tell the trainable parameters of encoder and decoder apart" in note for note in own.notes)
 
 
 def test_costs_of_different_devices_are_not_to_be_compared() -> None:
