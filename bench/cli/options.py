@@ -69,8 +69,8 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change a setting, e.g. train.epochs=20; repeat for others. `bench list settings` shows all. Several values "
-        "are a sweep: strategy.rank=1,4,8 and seed=0,1,2 plan all nine combinations.",
+        help="Change a setting, e.g. train.epochs=20; repeat for others. `bench list settings` shows all. Several "
+        "values are a sweep: strategy.rank=1,4,8 and seed=0,1,2 plan all nine combinations.",
     ),
 ]
 Only = Annotated[

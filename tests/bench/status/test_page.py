@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -116,19 +115,6 @@ def test_a_large_study_shows_the_rows_that_are_not_complete(tmp_path, monkeypatc
     lines = printed(look(place))
     assert "… rows not shown: 1 complete, 1 other; --full shows them" in lines
     assert sum("0/5" in line for line in lines) == 2 and not any("5/5" in line for line in lines)
-
-
-def test_rows_of_one_pair_with_several_settings_are_told_apart(tmp_path):
-    place = planned(tmp_path, ("mobile_sam",), ("lora_qv", "full"))
-    runs = [place.runs[f"mobile_sam/lora_qv/{fold}"] for fold in (1, 2)]
-    other = replace(runs[0], options={"rank": 8}, seed=1)
-    labels = page.setting_labels([*runs, other, place.runs["mobile_sam/full/1"]])
-    assert labels == {
-        runs[0].id: "seed=0, rank=4",
-        runs[1].id: "seed=0, rank=4",
-        other.id: "seed=1, rank=8",
-        place.runs["mobile_sam/full/1"].id: "",
-    }
 
 
 def test_skipped_pairs_say_why_once(tmp_path):
