@@ -53,7 +53,7 @@ def expand(grid: Grid) -> list[Grid]:
 def problems(grid: Grid) -> list[str]:
     """Return a sentence for everything that is wrong with the sweep itself; ranges of values are checked elsewhere."""
     sentences: list[str] = []
-    known = overrides.setting_names()
+    known = overrides.setting_names() if grid.sweep else {}
     for key, values in grid.sweep.items():
         if key not in known:
             sentences.append(overrides.unknown_setting(key))
