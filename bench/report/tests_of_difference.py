@@ -20,6 +20,8 @@ import numpy as np
 
 N_RESAMPLES = 10_000
 SEED = 0
+FEWEST_CLUSTERS = 6
+"""With fewer organs, images are drawn one by one: two organs would have three different resamples."""
 DECIMALS = 12
 """Differences are rounded to so many digits, so that a tie is a tie whatever the order of additions was."""
 
@@ -136,18 +138,21 @@ def corrected_t(differences: Sequence[float] | np.ndarray, *, test_to_train: flo
     return FoldTest(float(t), n - 1, float(2 * student.sf(abs(t), n - 1)))
 
 
-def resample(differences: np.ndarray, clusters: Sequence[str], *, seed: int = SEED) -> Resampled:
+def resample(
+    differences: np.ndarray, clusters: Sequence[str], *, seed: int = SEED, fewest: int = FEWEST_CLUSTERS
+) -> Resampled:
     """Draw clusters with replacement, each with all its images, and take the mean difference of the images drawn.
 
     Images of one organ resemble each other; drawing them singly would make the interval too short.
 
     Args:
         differences: one for each image.
-        clusters: the organ of each image; if all are the same, images are drawn singly.
+        clusters: the organ of each image.
         seed: of the random numbers.
+        fewest: with fewer clusters, images are drawn singly.
     """
     names, places = np.unique(np.asarray(clusters), return_inverse=True)
-    if len(names) == 1:
+    if len(names) < fewest:
         places = np.arange(len(differences))
     sums, sizes = np.bincount(places, weights=differences), np.bincount(places)
     n = len(sums)

@@ -81,7 +81,7 @@ def test_corrected_t_is_missing_without_variance(differences):
 def test_resampling_of_two_organs_draws_whole_organs():
     # Drawn twice from {liver: mean 1, 3 images; brain: mean -3, 1 image}: both liver 1/4 (mean 1), both brain 1/4
     # (mean -3), one of each 1/2 (mean (3 - 3) / 4 = 0, which counts half).
-    resampled = resample(np.array([1.0, 1.0, 1.0, -3.0]), ["liver"] * 3 + ["brain"])
+    resampled = resample(np.array([1.0, 1.0, 1.0, -3.0]), ["liver"] * 3 + ["brain"], fewest=2)
     assert resampled.p_above == pytest.approx(1 / 4 + 1 / 4, abs=0.01)
     assert (resampled.low, resampled.high) == (-3, 1)
 
@@ -92,9 +92,9 @@ def test_resampling_gives_the_same_numbers_twice():
     assert resample(differences, organs) == resample(differences, organs)
 
 
-def test_resampling_of_one_organ_draws_single_images():
+def test_resampling_of_few_organs_draws_single_images():
     # of two images, both are the better one in 1/4 of the draws, and the mean of both is above zero
-    resampled = resample(np.array([3.0, -1.0]), ["liver", "liver"])
+    resampled = resample(np.array([3.0, -1.0]), ["liver", "brain"])
     assert resampled.p_above == pytest.approx(3 / 4, abs=0.015)
 
 
