@@ -50,3 +50,27 @@ def plot(
 
     for path in report.draw_plots(results, x=x.value, output=output):
         typer.echo(names.shown(path))
+
+
+def compare(
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="BACKBONE/STRATEGY, STRATEGY or BACKBONE, perhaps with ,KEY=VALUE; two or more, or none for all rows.",
+        ),
+    ] = None,
+    results: Results = RESULTS,
+    format: Annotated[Format | None, typer.Option(help="terminal, markdown or csv.", show_default=False)] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="Write to a file: .md or .csv; - is the terminal."),
+    ] = None,
+) -> None:
+    """Test which method is better on the same images; without names, rank all rows and test every two.
+
+    A strategy alone is paired with another over the backbones, seeds, folds and images that both have.
+    """
+    from bench.report.compare import show_comparison
+
+    show_comparison(results, methods or (), format=format and format.value, output=output)
