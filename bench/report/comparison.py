@@ -251,8 +251,8 @@ def _cautions(pairing: Pairing) -> list[str]:
     if n_images == 1:
         notes.append("One image only: no test can tell anything.")
     elif n_organs < FEWEST_CLUSTERS:
-        only = f"{n_organs} organ{'s'[: n_organs != 1]}"
-        notes.append(f"Of {only} only, images were drawn singly: too few organs to draw from.")
+        too_few = "One organ is" if n_organs == 1 else f"{n_organs} organs are"
+        notes.append(f"{too_few} too few to draw from, so the images were drawn one by one.")
     if pairing.images["fold"].nunique() == 1:
         notes.append("One fold only: there is no test over folds.")
     return notes

@@ -24,6 +24,8 @@ NOTES = (
 )
 
 
+MOST_ROWS = 100
+"""So many rows are compared: 4,950 pairs, three scores each, about half a minute."""
 SIGNS = "+: the row is above the column; −: below it (p < 0.05); ·: not told apart. Markdown and CSV have the numbers."
 
 
@@ -61,8 +63,13 @@ def compare_all(methods: Sequence[Method], files: ScoreFiles) -> tuple[list[Over
 
     Raises:
         TooFewRowsError: fewer than two rows are complete.
-        BenchError: the rows share no image.
+        BenchError: the rows are too many, or share no image.
     """
+    if len(methods) > MOST_ROWS:
+        raise BenchError(
+            f"{len(methods)} rows are too many to compare every two; {MOST_ROWS} are the most. Give the names of some: "
+            "`bench compare NAME NAME…`."
+        )
     notes, names, tables = [], [], []
     for method in methods:
         if method.classical:

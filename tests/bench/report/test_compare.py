@@ -190,6 +190,12 @@ def test_one_image_is_too_few(tmp_path: Path):
     assert "One image only: no test can tell anything." in text
 
 
+def test_few_organs_are_said(two_rows: Path):
+    assert "2 organs are too few to draw from, so the images were drawn one by one." in page(
+        two_rows, "adapter", "full"
+    )
+
+
 def test_equal_scores_are_said_to_be_equal(tmp_path: Path):
     add(tmp_path, "mobile_sam", "adapter")
     add(tmp_path, "mobile_sam", "full")

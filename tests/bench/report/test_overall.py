@@ -124,3 +124,12 @@ def test_sections_are_compared_apart(three_rows: Path):
     add(three_rows, "sam_vit_b", "full", dataset_digest="cccc")  # alone: nothing is said of it
     table = frame(three_rows)
     assert table.groupby("dataset_digest")["a"].nunique().to_dict() == {"0123456789ab": 3, "bbbb": 2}
+
+
+def test_too_many_rows_are_refused_before_their_scores_are_read(tmp_path: Path):
+    for seed in range(101):
+        write(tmp_path, record(run("mobile_sam", "full", 1, n_splits=2, image_size=16 * seed + 16)))
+    with pytest.raises(
+        BenchError, match=r"101 rows are too many to compare every two; 100 are the most\. Give the names"
+    ):
+        page(tmp_path)
