@@ -64,7 +64,12 @@ def compare(
     format: Annotated[Format | None, typer.Option(help="terminal, markdown or csv.", show_default=False)] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="FILE", help="Write to a file: .md or .csv; - is the terminal."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to a file: .md or .csv; .png or .svg draws the ranks of all rows; - is the terminal.",
+        ),
     ] = None,
 ) -> None:
     """Test which method is better on the same images; without names, rank all rows and test every two.

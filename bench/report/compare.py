@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,24 @@ from bench.report.section import sections
 from bench.report.table import Block, markdown, terminal
 
 SUFFIXES = {"markdown": ".md", "csv": ".csv"}
+FIGURES = (".png", ".svg")
+
+
+@dataclass(frozen=True)
+class Part:
+    """Comparison within a section.
+
+    Attributes:
+        keys: of the section, see `bench.report.frame.SECTION_KEYS`.
+        blocks: its pages.
+        table: the same, as CSV has it.
+        overall: all rows in PQ; None if some are named.
+    """
+
+    keys: tuple[object, ...]
+    blocks: list[Block]
+    table: pd.DataFrame
+    overall: overall.Overall | None = None
 
 
 def show_comparison(
@@ -35,32 +54,38 @@ def show_comparison(
         results: the results folder.
         names: two or more of BACKBONE/STRATEGY, STRATEGY, BACKBONE, each perhaps with ``,KEY=VALUE``; none: all rows.
         format: ``terminal``, ``markdown`` or ``csv``; None: by the ending of `output`, or the terminal without it.
-        output: the file; ``-`` is standard output, to which nothing else is printed then; None takes
+        output: the file; ``.png`` and ``.svg`` draw the mean ranks of all rows as a critical-difference diagram, a file
+            for each section; ``-`` is standard output, to which nothing else is printed then; None takes
             ``tables/comparison`` below `results` for a format that is a file.
         console: what is printed on; None takes stdout.
 
     Returns:
-        The file written; None for ``terminal``, standard output, and what is no file.
+        The (last) file written; None for ``terminal``, standard output, and what is no file.
 
     Raises:
         BenchError: no records, an unknown name or format, names that can't be compared, or a file that can't be
             written.
     """
-    format = _format(format, output)
     console = console or Console()
     if len(names) == 1:
         raise BenchError(f"{names[0]!r} alone can't be compared; give a second name, or none to compare all rows.")
+    figure = output is not None and output.suffix in FIGURES and format is None
+    if figure and names:
+        raise BenchError(f"a diagram of ranks is of all rows, so {output} takes no names; .md and .csv do.")
+    format = None if figure else _format(format, output)
     records = read_records(results)
     parts = _named(results, records, names) if names else _all(results, records)
+    if figure and output is not None:
+        return _draw(parts, output, console)
+    blocks = [block for part in parts for block in part.blocks]
     if format == "terminal":
-        blocks = [block for part, _ in parts for block in part]
         console.print(terminal(blocks, width=console.width, encoding=console.encoding))
         return None
     if format == "markdown":
-        text = markdown([block for part, _ in parts for block in part])
+        text = markdown(blocks)
     else:
-        text = pd.concat([frame for _, frame in parts], ignore_index=True).convert_dtypes().to_csv(index=False)
-    path = output or results / "tables" / f"comparison{SUFFIXES[format]}"
+        text = pd.concat([part.table for part in parts], ignore_index=True).convert_dtypes().to_csv(index=False)
+    path = output or results / "tables" / f"comparison{SUFFIXES[str(format)]}"
     if not write_text(path, text):
         return None
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
@@ -78,12 +103,26 @@ def _format(format: str | None, output: Path | None) -> str:
     endings = {suffix: name for name, suffix in SUFFIXES.items()}
     chosen = format or endings.get(output.suffix)
     if chosen is None:
-        raise BenchError(f"{output} doesn't tell the format; let it end in {' or '.join(endings)}, or add --format.")
+        raise BenchError(
+            f"{output} doesn't tell the format; let it end in {', '.join([*endings, *FIGURES])}, or add --format."
+        )
     return chosen
 
 
-Part = tuple[list[Block], pd.DataFrame]
-"""Blocks of a section, and the same as a table."""
+def _draw(parts: Sequence[Part], output: Path, console: Console) -> Path:
+    """Draw the ranks of each section and print the paths; more than one get names of their own."""
+    from bench.report.canvas import save
+    from bench.report.rank_diagram import rank_diagram
+
+    path = output
+    for part in parts:
+        if len(parts) > 1:
+            dataset, digest, n_splits, seed = part.keys
+            path = output.with_stem(f"{output.stem}_{dataset}_{digest}_{n_splits}-folds-{seed}")
+        assert part.overall is not None
+        save(rank_diagram(part.overall), path)
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    return path
 
 
 def _named(results: Path, records: pd.DataFrame, names: Sequence[str]) -> list[Part]:
@@ -100,7 +139,7 @@ def _named(results: Path, records: pd.DataFrame, names: Sequence[str]) -> list[P
         absent = [method.name for method in here if not len(method.runs)]
         if absent:
             blocks[0].notes.append(f"Without runs on these images and folds: {', '.join(absent)}.")
-        parts.append((blocks, comparison.csv_frame(compared, _section(keys))))
+        parts.append(Part(keys, blocks, comparison.csv_frame(compared, _section(keys))))
     if not parts:
         where = [f"{method.name}: {'; '.join(titles[keys] for keys in _keys(method.runs))}" for method in methods]
         raise BenchError(f"no two of these have runs on the same images and folds. {'. '.join(where)}.")
@@ -116,7 +155,7 @@ def _all(results: Path, records: pd.DataFrame) -> list[Part]:
             problems.append(f"{titles[keys]}: {error}")
             continue
         blocks = overall.blocks(compared, notes, titles[keys])
-        parts.append((blocks, overall.csv_frame(compared, _section(keys))))
+        parts.append(Part(keys, blocks, overall.csv_frame(compared, _section(keys)), compared[0]))
     if not parts:
         raise BenchError("\n".join(problems))
     return parts

@@ -311,7 +311,7 @@ def test_endings_choose_the_format(two_rows: Path):
         == two_rows / "tables/comparison.csv"
     )
     with pytest.raises(
-        BenchError, match=r"x\.tex doesn't tell the format; let it end in \.md or \.csv, or add --format"
+        BenchError, match=r"x\.tex doesn't tell the format; let it end in \.md, \.csv, \.png, \.svg, or"
     ):
         show_comparison(two_rows, ("adapter", "full"), output=Path("x.tex"), console=quiet)
     with pytest.raises(BenchError, match=r"unknown format 'latex'; known: terminal, markdown, csv\."):
