@@ -33,7 +33,8 @@ NOTES = (
     "A above.",
     "p images: Wilcoxon signed-rank test on the images, two-sided, Holm over all {n_tests} tests shown. effect: "
     "matched-pairs rank-biserial correlation, −1 … 1, positive where A is above. p folds: corrected resampled t-test "
-    "(Nadeau & Bengio 2003), not adjusted.",
+    "(Nadeau & Bengio 2003), not adjusted. The first is about these trained models, the second also about training "
+    "them again.",
 )
 
 

@@ -329,3 +329,14 @@ def test_files_are_the_same_twice(two_rows: Path, names: tuple[str, ...], ending
         assert path is not None
         contents.append(path.read_bytes())
     assert contents[0] == contents[1]
+
+
+def test_names_that_mean_something_to_markdown_are_shown_as_they_are(tmp_path: Path):
+    odd = ({"a|b <script>/x": 0.5, "leber_ü %&/y": 0.4}, {"a|b <script>/z": 0.3})
+    add(tmp_path, "mobile_sam", "adapter", odd)
+    add(tmp_path, "mobile_sam", "full", odd[:1])
+    path = show_comparison(tmp_path, ("adapter", "full"), output=tmp_path / "x.md", console=Console(file=io.StringIO()))
+    assert path is not None
+    text = path.read_text(encoding="utf-8")
+    assert "| a\\|b <script> |" in text
+    assert "| leber_ü %&    |" in text
