@@ -11,7 +11,8 @@ from rich.console import Console
 from bench.errors import BenchError
 from bench.report import leaderboard
 from bench.report.baselines import baseline_frame
-from bench.report.frame import leaderboard_frame, record_frame
+from bench.report.frame import leaderboard_frame, pooled, record_frame
+from bench.report.image_scores import interval_scores
 from bench.report.organs import organ_frame
 from bench.report.output import STDOUT, write_text
 from bench.report.plot import pareto
@@ -56,8 +57,8 @@ def show_table(
     if format == "terminal" and output not in (None, STDOUT):
         raise BenchError(f"the terminal table takes no file ({output}); add --format markdown or csv.")
     console = console or Console()
-    records = _records(results)
-    parts = sections(leaderboard_frame(records), baseline_frame(baselines))
+    records = pooled(read_records(results))
+    parts = sections(leaderboard_frame(records), baseline_frame(baselines), interval_scores(results, records))
     organs = organ_frame(results, records) if by_organ else None
     if organs is not None and organs.empty:
         raise BenchError(f"no run below {results / 'runs'} is ok, so there are no scores per organ.")
@@ -102,11 +103,17 @@ def draw_plots(
         raise BenchError(
             f"a plot is written as several files, so it can't go to {stem}; give the start of their names with -o STEM."
         )
-    parts: list[Section] = sections(leaderboard_frame(_records(results)), baseline_frame(baselines))
+    records = pooled(read_records(results))
+    parts = sections(leaderboard_frame(records), baseline_frame(baselines), interval_scores(results, records))
     return pareto(parts, stem, x=x)
 
 
-def _records(results: Path) -> pd.DataFrame:
+def read_records(results: Path) -> pd.DataFrame:
+    """Return a frame of all records below a results folder; files that can't be read are logged.
+
+    Raises:
+        BenchError: there are no records.
+    """
     unreadable: list[str] = []
     frame = record_frame(read_all(results, unreadable, history=False))
     for sentence in unreadable:

@@ -66,8 +66,7 @@ def pareto(sections: Sequence[Section], path_stem: Path, *, x: str = "parameters
     appearance, paths = _appearance(sections), []
     for section in drawable:
         figure = draw(section, x=x, appearance=appearance)
-        protocol = f"{section.n_splits}-folds-{section.fold_seed}"
-        name = f"{path_stem.name}_{section.dataset}_{section.dataset_digest}_{protocol}"
+        name = f"{path_stem.name}_{section.file_stem}"
         paths += [save(figure, path_stem.with_name(f"{name}.{suffix}")) for suffix in ("png", "svg")]
     return paths
 
