@@ -11,7 +11,8 @@ import pandas as pd
 
 from bench.columns import Column
 from bench.report.methods import Method
-from bench.report.paired import SCORES, Pairing, ScoreFiles, listed, pair
+from bench.report.paired import SCORES, Pairing, ScoreFiles, pair
+from bench.report.strata import listed
 from bench.report.table import Block
 from bench.report.tests_of_difference import (
     FEWEST_CLUSTERS,

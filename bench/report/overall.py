@@ -13,7 +13,8 @@ from bench.columns import Column
 from bench.errors import BenchError
 from bench.report.comparison import LEVEL, TITLES, p_cell, p_text
 from bench.report.methods import Method
-from bench.report.paired import IMAGE, SCORES, ScoreFiles, listed, named
+from bench.report.paired import IMAGE, SCORES, ScoreFiles, named
+from bench.report.strata import listed
 from bench.report.table import ESSENTIAL, Block
 from bench.report.tests_of_difference import Friedman, friedman, holm, signed_rank
 

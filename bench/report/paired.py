@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError, RecordError
-from bench.report.methods import OWN, Method, partner_columns, setting_text, varying
+from bench.report.methods import Method
+from bench.report.strata import Stratum, listed, strata
 from bench.results.record import SCORES_FILENAME, folder
 
 SCORES = ("pq", "aji", "dice")
@@ -97,15 +98,6 @@ class ScoreFiles:
         return self._read[run_id]
 
 
-@dataclass(frozen=True)
-class _Stratum:
-    """Runs of both methods that differ in nothing but the method: one backbone, one seed."""
-
-    label: str
-    a: pd.DataFrame
-    b: pd.DataFrame
-
-
 def pair(a: Method, b: Method, files: ScoreFiles) -> Pairing:
     """Pair two methods over everything that they share: backbones or strategies, seeds, folds, images.
 
@@ -118,15 +110,16 @@ def pair(a: Method, b: Method, files: ScoreFiles) -> Pairing:
             raise BenchError(
                 f"no run of {method.name!r} is ok, so it can't be compared: {_missing_folds(method.runs)}."
             )
-    strata, notes = _strata(a, b)
-    tables = [_joined(stratum, a, b, files) for stratum in strata]
+    parts, notes = strata(a, b)
+    tables = [_joined(stratum, a, b, files) for stratum in parts]
     common = tables[0].table.index
     for joined in tables[1:]:
         common = common.intersection(joined.table.index)
     notes += [note for joined in tables for note in joined.notes]
     partial = tables[0].table.index.append([joined.table.index for joined in tables[1:]]).unique().difference(common)
     if len(partial):
-        notes.append(f"Left out, because not all of {listed([s.label for s in strata])} have it: {named(partial)}.")
+        labels = listed([stratum.label for stratum in parts])
+        notes.append(f"Left out, because not all of {labels} have it: {named(partial)}.")
     values = np.mean([joined.table.loc[common].to_numpy(float) for joined in tables], axis=0)
     images = pd.DataFrame(values, common, tables[0].table.columns)
     bad = ~np.isfinite(images.to_numpy(float)).all(axis=1)
@@ -136,93 +129,8 @@ def pair(a: Method, b: Method, files: ScoreFiles) -> Pairing:
     notes = list(dict.fromkeys(notes))
     if images.empty:
         raise BenchError(" ".join([f"{a.name!r} and {b.name!r} have scores of no image in common.", *notes]))
-    labels = tuple(stratum.label for stratum in strata if stratum.label)
-    return Pairing(a.name, b.name, images, labels, _test_to_train(images, a.runs), tuple(notes))
-
-
-def _strata(a: Method, b: Method) -> tuple[list[_Stratum], list[str]]:
-    """Return what both methods share, and notes on what only one of them has."""
-    columns = partner_columns(a, b)
-    classical = a.classical or b.classical  # the same beside every backbone and strategy
-    sides = [_by_partner(method, [] if method.classical else columns) for method in (a, b)]
-    if classical:
-        others = set(sides[0]) | set(sides[1]) if not columns else set(sides[1] if a.classical else sides[0])
-        sides = [
-            dict.fromkeys(others, side[()]) if method.classical else side
-            for method, side in zip((a, b), sides, strict=True)
-        ]
-    shared = [partner for partner in sides[0] if partner in sides[1]]
-    notes = []
-    for method, side, other in ((a, sides[0], sides[1]), (b, sides[1], sides[0])):
-        alone = [" ".join(partner) for partner in side if partner not in other]
-        if alone:
-            notes.append(f"Only {method.name} has runs with {listed(alone)}.")
-    if not shared:
-        what = " or ".join(columns) or "setting"
-        raise BenchError(" ".join([f"{a.name!r} and {b.name!r} share no {what}.", *notes]))
-    strata: list[_Stratum] = []
-    for partner in shared:
-        strata += _by_settings(a, b, sides[0][partner], sides[1][partner], " ".join(partner), notes)
-    return strata, notes
-
-
-def _by_partner(method: Method, columns: Sequence[str]) -> dict[tuple[str, ...], pd.DataFrame]:
-    if not columns:
-        return {(): method.ok}
-    return {(str(name),): runs for name, runs in method.ok.groupby(columns[0], sort=True)}
-
-
-def _by_settings(
-    a: Method, b: Method, a_runs: pd.DataFrame, b_runs: pd.DataFrame, label: str, notes: list[str]
-) -> Iterator[_Stratum]:
-    """Split the runs of one partner by settings that vary on a side, then by seed."""
-    keys = [name for name in dict.fromkeys([*varying(a_runs), *varying(b_runs)]) if not name.startswith(OWN)]
-    groups = [_by_texts(runs, keys) for runs in (a_runs, b_runs)]
-    shared = [values for values in groups[0] if values in groups[1]]
-    if not shared:
-        raise BenchError(
-            f"{a.name!r} and {b.name!r} have no value of {listed(keys)} in common; choose with "
-            f"{a.name},{keys[0]}={setting_text(a_runs[keys[0]].iloc[0])}."
-        )
-    for values in shared:
-        sides = groups[0][values], groups[1][values]
-        for method, runs in zip((a, b), sides, strict=True):
-            left = varying(runs)
-            if left:
-                options = " or ".join(sorted(set(runs[left[0]].map(setting_text))))
-                raise BenchError(
-                    f"{method.name!r} has runs with several values of {listed(left)}; choose with "
-                    f"{method.name},{left[0]}=VALUE, where VALUE is {options}."
-                )
-        named = [label, *(f"{key}={value}" for key, value in zip(keys, values, strict=True))]
-        yield from _by_seed(a, b, sides, " ".join(part for part in named if part), notes)
-
-
-def _by_texts(runs: pd.DataFrame, keys: Sequence[str]) -> dict[tuple[str, ...], pd.DataFrame]:
-    texts = [tuple(setting_text(value) for value in values) for values in runs[list(keys)].itertuples(index=False)]
-    return {values: runs[[text == values for text in texts]] for values in dict.fromkeys(texts)}
-
-
-def _by_seed(
-    a: Method, b: Method, sides: tuple[pd.DataFrame, pd.DataFrame], label: str, notes: list[str]
-) -> Iterator[_Stratum]:
-    seeds = [sorted(set(runs["seed"].map(setting_text))) for runs in sides]
-    common = [seed for seed in seeds[0] if seed in seeds[1]]
-    trained = all(bool(runs["trains"].all()) for runs in sides)
-    if seeds[0] != seeds[1] and (not common or not trained):
-        # A method that learns nothing is the same with any seed; and a difference of seeds is not one of methods.
-        if trained:
-            notes.append(f"{a.name} has seed {listed(seeds[0])}, {b.name} {listed(seeds[1])}: averaged, not paired.")
-        yield _Stratum(label, *sides)
-        return
-    for method, own in zip((a, b), seeds, strict=True):
-        alone = [seed for seed in own if seed not in common]
-        if alone:
-            notes.append(f"Only {method.name} has seed {listed(alone)}: left out.")
-    for seed in common:
-        chosen = [runs[runs["seed"].map(setting_text) == seed] for runs in sides]
-        several = f"seed {seed}" if len(common) > 1 else ""
-        yield _Stratum(" ".join(part for part in (label, several) if part), *chosen)
+    partners = tuple(stratum.label for stratum in parts if stratum.label)
+    return Pairing(a.name, b.name, images, partners, _test_to_train(images, a.runs), tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -233,7 +141,7 @@ class _Joined:
     notes: list[str]
 
 
-def _joined(stratum: _Stratum, a: Method, b: Method, files: ScoreFiles) -> _Joined:
+def _joined(stratum: Stratum, a: Method, b: Method, files: ScoreFiles) -> _Joined:
     folds = [set(runs["fold"].astype(int)) for runs in (stratum.a, stratum.b)]
     both, notes = folds[0] & folds[1], []
     where = f" ({stratum.label})" if stratum.label else ""
@@ -278,9 +186,3 @@ def named(images: pd.Index) -> str:
     names = [f"{stem} ({organ})" for organ, stem, _ in images[:MOST_NAMED]]
     more = len(images) - len(names)
     return ", ".join(names) + (f" and {more} more" if more > 0 else "")
-
-
-def listed(names: Iterable[str]) -> str:
-    """Return names as a phrase: a, b and c."""
-    *first, last = names
-    return f"{', '.join(first)} and {last}" if first else last

@@ -114,6 +114,7 @@ def test_classical_is_paired_with_every_backbone(tmp_path: Path):
         add(tmp_path, backbone, "adapter", shifted(*[shift] * 6))
     add(tmp_path, "classical", "classical")
     assert frame(tmp_path, "adapter", "classical").iloc[0]["difference"] == pytest.approx(0.2)
+    assert frame(tmp_path, "classical", "tiny_sam/adapter").iloc[0]["difference"] == pytest.approx(-0.3)
 
 
 def test_a_swept_setting_must_be_chosen(tmp_path: Path):
@@ -145,6 +146,15 @@ def test_images_of_one_side_alone_are_named(tmp_path: Path):
     row = frame(tmp_path, "mobile_sam/adapter", "mobile_sam/full").iloc[0]
     assert row["n_images"] == 5
     assert row["notes"] == "Left out, because mobile_sam/full has no scores of it: b (liver)."
+
+
+def test_images_that_one_backbone_lacks_are_left_out_of_all(tmp_path: Path):
+    for backbone, folds in (("mobile_sam", FOLDS), ("tiny_sam", (FOLDS[0], {"liver/d": 0.6}))):
+        add(tmp_path, backbone, "adapter", folds)
+        add(tmp_path, backbone, "full", folds)
+    row = frame(tmp_path, "adapter", "full").iloc[0]
+    expected = "Left out, because not all of mobile_sam and tiny_sam have it: e (brain), f (brain)."
+    assert (row["n_images"], row["notes"]) == (4, expected)
 
 
 def test_scores_that_are_no_numbers_are_left_out_by_name(tmp_path: Path):
