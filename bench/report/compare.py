@@ -16,7 +16,7 @@ from bench.report.frame import SECTION_KEYS, leaderboard_frame
 from bench.report.methods import Method, check_comparable, find, rows
 from bench.report.output import STDOUT, write_text
 from bench.report.paired import ScoreFiles
-from bench.report.section import sections
+from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
 
 SUFFIXES = {"markdown": ".md", "csv": ".csv"}
@@ -28,13 +28,13 @@ class Part:
     """Comparison within a section.
 
     Attributes:
-        keys: of the section, see `bench.report.frame.SECTION_KEYS`.
+        section: its images and folds.
         blocks: its pages.
         table: the same, as CSV has it.
         overall: all rows in PQ; None if some are named.
     """
 
-    keys: tuple[object, ...]
+    section: Section
     blocks: list[Block]
     table: pd.DataFrame
     overall: overall.Overall | None = None
@@ -117,8 +117,7 @@ def _draw(parts: Sequence[Part], output: Path, console: Console) -> Path:
     path = output
     for part in parts:
         if len(parts) > 1:
-            dataset, digest, n_splits, seed = part.keys
-            path = output.with_stem(f"{output.stem}_{dataset}_{digest}_{n_splits}-folds-{seed}")
+            path = output.with_stem(f"{output.stem}_{part.section.file_stem}")
         assert part.overall is not None
         save(rank_diagram(part.overall), path)
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
@@ -128,42 +127,42 @@ def _draw(parts: Sequence[Part], output: Path, console: Console) -> Path:
 def _named(results: Path, records: pd.DataFrame, names: Sequence[str]) -> list[Part]:
     methods = [find(records, name) for name in names]  # so that an unknown name is known as such, whatever the section
     check_comparable(methods)
-    files, titles, parts = ScoreFiles(results), _titles(records), []
+    files, known, parts = ScoreFiles(results), _sections(records), []
     for keys, _ in records.groupby(list(SECTION_KEYS), sort=True):
         here = [Method(m.name, m.kind, _of_section(m.runs, keys)) for m in methods]
         present = [method for method in here if len(method.runs)]
         if len(present) < 2:
             continue
         compared = comparison.compare(present, files)
-        blocks = comparison.blocks(compared, titles[keys])
+        blocks = comparison.blocks(compared, known[keys].title)
         absent = [method.name for method in here if not len(method.runs)]
         if absent:
             blocks[0].notes.append(f"Without runs on these images and folds: {', '.join(absent)}.")
-        parts.append(Part(keys, blocks, comparison.csv_frame(compared, _section(keys))))
+        parts.append(Part(known[keys], blocks, comparison.csv_frame(compared, _section(keys))))
     if not parts:
-        where = [f"{method.name}: {'; '.join(titles[keys] for keys in _keys(method.runs))}" for method in methods]
+        where = [f"{method.name}: {'; '.join(known[keys].title for keys in _keys(method.runs))}" for method in methods]
         raise BenchError(f"no two of these have runs on the same images and folds. {'. '.join(where)}.")
     return parts
 
 
 def _all(results: Path, records: pd.DataFrame) -> list[Part]:
-    files, titles, parts, problems = ScoreFiles(results), _titles(records), [], []
+    files, known, parts, problems = ScoreFiles(results), _sections(records), [], []
     for keys, part in records.groupby(list(SECTION_KEYS), sort=True):
         try:
             compared, notes = overall.compare_all(rows(part), files)
         except overall.TooFewRowsError as error:  # another section may have enough
-            problems.append(f"{titles[keys]}: {error}")
+            problems.append(f"{known[keys].title}: {error}")
             continue
-        blocks = overall.blocks(compared, notes, titles[keys])
-        parts.append(Part(keys, blocks, overall.csv_frame(compared, _section(keys)), compared[0]))
+        blocks = overall.blocks(compared, notes, known[keys].title)
+        parts.append(Part(known[keys], blocks, overall.csv_frame(compared, _section(keys)), compared[0]))
     if not parts:
         raise BenchError("\n".join(problems))
     return parts
 
 
-def _titles(records: pd.DataFrame) -> dict[tuple[object, ...], str]:
+def _sections(records: pd.DataFrame) -> dict[tuple[object, ...], Section]:
     parts = sections(leaderboard_frame(records), baseline_frame(None))
-    return {(s.dataset, s.dataset_digest, s.n_splits, s.fold_seed): s.title for s in parts}
+    return {(part.dataset, part.dataset_digest, part.n_splits, part.fold_seed): part for part in parts}
 
 
 def _keys(runs: pd.DataFrame) -> list[tuple[object, ...]]:

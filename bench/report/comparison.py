@@ -10,20 +10,12 @@ import numpy as np
 import pandas as pd
 
 from bench.columns import Column
+from bench.report.intervals import FEWEST_ORGANS
 from bench.report.methods import Method
 from bench.report.paired import SCORES, Pairing, ScoreFiles, pair
 from bench.report.strata import listed
 from bench.report.table import Block
-from bench.report.tests_of_difference import (
-    FEWEST_CLUSTERS,
-    FoldTest,
-    Resampled,
-    SignedRank,
-    corrected_t,
-    holm,
-    resample,
-    signed_rank,
-)
+from bench.report.tests_of_difference import FoldTest, Resampled, SignedRank, corrected_t, holm, resample, signed_rank
 
 TITLES = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
 LEVEL = 0.05
@@ -252,7 +244,7 @@ def _cautions(pairing: Pairing) -> list[str]:
     notes, n_images, n_organs = [], len(pairing.images), pairing.images["organ"].nunique()
     if n_images == 1:
         notes.append("One image only: no test can tell anything.")
-    elif n_organs < FEWEST_CLUSTERS:
+    elif n_organs < FEWEST_ORGANS:
         too_few = "One organ is" if n_organs == 1 else f"{n_organs} organs are"
         notes.append(f"{too_few} too few to draw from, so the images were drawn one by one.")
     if pairing.images["fold"].nunique() == 1:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError, RecordError
+from bench.report.image_scores import read_image_scores
 from bench.report.methods import Method
 from bench.report.strata import Stratum, listed, strata
 from bench.results.record import SCORES_FILENAME, folder
@@ -84,16 +85,10 @@ class ScoreFiles:
     def _one(self, run_id: str) -> pd.DataFrame:
         if run_id not in self._read:
             path = folder(self.results, run_id) / SCORES_FILENAME
-            do = "copy it beside its record, or move the record away and run again"
-            try:
-                table = pd.read_parquet(path)
-            except FileNotFoundError as error:
-                raise RecordError(f"{path} is missing, so its images can't be compared; {do}.") from error
-            except (OSError, ValueError) as error:
-                raise RecordError(f"{path} can't be read ({error}), so its images can't be compared; {do}.") from error
-            lacking = [name for name in ("organ", "stem", *SCORES) if name not in table]
+            table = read_image_scores(path, "its images can't be compared")
+            lacking = [name for name in ("stem", *SCORES) if name not in table]
             if lacking:
-                raise RecordError(f"{path} lacks {', '.join(lacking)}; {do}.")
+                raise RecordError(f"{path} lacks {', '.join(lacking)}; move the record beside it away and run again.")
             self._read[run_id] = table[["organ", "stem", *SCORES]]
         return self._read[run_id]
 

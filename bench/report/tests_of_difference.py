@@ -18,10 +18,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bench.report.intervals import FEWEST_ORGANS
+
 N_RESAMPLES = 10_000
 SEED = 0
-FEWEST_CLUSTERS = 6
-"""With fewer organs, images are drawn one by one: two organs would have three different resamples."""
 DECIMALS = 12
 """Differences are rounded to so many digits, so that a tie is a tie whatever the order of additions was."""
 
@@ -139,7 +139,7 @@ def corrected_t(differences: Sequence[float] | np.ndarray, *, test_to_train: flo
 
 
 def resample(
-    differences: np.ndarray, clusters: Sequence[str], *, seed: int = SEED, fewest: int = FEWEST_CLUSTERS
+    differences: np.ndarray, clusters: Sequence[str], *, seed: int = SEED, fewest: int = FEWEST_ORGANS
 ) -> Resampled:
     """Draw clusters with replacement, each with all its images, and take the mean difference of the images drawn.
 

@@ -297,9 +297,7 @@ def test_missing_and_damaged_scores_are_named(two_rows: Path):
     with pytest.raises(RecordError, match=rf"{path.parent.name}.scores\.parquet can't be read .* can't be compared;"):
         page(two_rows, "adapter", "full")
     path.unlink()
-    with pytest.raises(
-        RecordError, match=r"scores\.parquet is missing, so its images can't be compared; copy it beside"
-    ):
+    with pytest.raises(RecordError, match=r"scores\.parquet is missing, so its images can't be compared; copy it "):
         page(two_rows, "adapter", "full")
     pd.DataFrame({"stem": ["a"], "organ": ["liver"], "pq": [0.1], "n_true": [1.0]}).to_parquet(path)
     with pytest.raises(RecordError, match=r"scores\.parquet lacks aji, dice"):

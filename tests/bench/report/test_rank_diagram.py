@@ -68,7 +68,7 @@ def test_sections_are_drawn_into_files_of_their_own(tmp_path: Path):
     three_rows(tmp_path, dataset_digest="bbbb")
     shown = io.StringIO()
     show_comparison(tmp_path, output=tmp_path / "ranks.png", console=Console(file=shown, width=500))
-    names = ["ranks_nuinsseg_0123456789ab_2-folds-19.png", "ranks_nuinsseg_bbbb_2-folds-19.png"]
+    names = ["ranks_images_0123456789ab_2-folds-19.png", "ranks_images_bbbb_2-folds-19.png"]
     assert [Path(line).name for line in shown.getvalue().splitlines()] == names
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
 
