@@ -32,6 +32,16 @@ class Format(StrEnum):
     terminal = "terminal"
     markdown = "markdown"
     csv = "csv"
+    latex = "latex"
+    html = "html"
+
+
+class By(StrEnum):
+    """Parts that a table is split into."""
+
+    seed = "seed"
+    organ = "organ"
+    image = "image"
 
 
 class Axis(StrEnum):

@@ -7,32 +7,54 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import Axis, Format, Results
+from bench.cli.options import Axis, By, Format, Results
 from bench.console import RESULTS
 from registry import names
 
 
 def table(
     results: Results = RESULTS,
-    format: Annotated[Format, typer.Option(help="terminal, markdown or csv.")] = Format.terminal,
+    format: Annotated[Format, typer.Option(help="terminal, markdown, csv, latex or html.")] = Format.terminal,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write to a file (.md and .csv choose the format); - is the terminal.",
+            help="Write to a file (.md, .csv, .tex, .html choose the format); - is the terminal.",
         ),
     ] = None,
-    by_organ: Annotated[bool, typer.Option("--by-organ", help="PQ per organ instead of the leaderboard.")] = False,
+    by: Annotated[
+        By | None, typer.Option(help="seed: a row for each seed; organ: PQ per organ; image: the worst images.")
+    ] = None,
+    worst: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of images of --by image; 20 by default.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Columns, by their title or their name in the CSV file.")
+    ] = None,
+    sort: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column that orders the rows.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=A,B", help="Rows with these settings: backbone=A,B,strategy=C; repeat for others."),
+    ] = None,
 ) -> None:
     """Show the leaderboard, from records alone: mean ± sd over folds, with published baselines beside it."""
     from bench import report
 
-    by_suffix = {".md": Format.markdown, ".csv": Format.csv}
+    by_suffix = {".md": Format.markdown, ".csv": Format.csv, ".tex": Format.latex, ".html": Format.html}
     if output is not None and format is Format.terminal:
         format = by_suffix.get(output.suffix, format)
-    report.show_table(results, format=format.value, output=output, by_organ=by_organ)
+    report.show_table(
+        results,
+        format=format.value,
+        output=output,
+        by=by and by.value,
+        worst=worst,
+        columns=[name.strip() for name in columns.split(",")] if columns else (),
+        sort=sort,
+        only=only or (),
+    )
 
 
 def plot(
@@ -61,14 +83,16 @@ def compare(
         ),
     ] = None,
     results: Results = RESULTS,
-    format: Annotated[Format | None, typer.Option(help="terminal, markdown or csv.", show_default=False)] = None,
+    format: Annotated[
+        Format | None, typer.Option(help="terminal, markdown, csv, latex or html.", show_default=False)
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write to a file: .md or .csv; .png or .svg draws the ranks of all rows; - is the terminal.",
+            help="Write to a file: .md, .csv, .tex or .html; .png or .svg draws the ranks of all rows; - is the terminal.",
         ),
     ] = None,
 ) -> None:

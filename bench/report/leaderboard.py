@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.columns import Column
 from bench.grid import CLASSICAL
+from bench.report.choice import chosen, source
 from bench.report.section import Section, numeric, row_name, setting
 from bench.report.table import ESSENTIAL, Block
 from bench.units import significant
@@ -25,11 +26,18 @@ SHORT_TITLES = {
 }
 
 
-def blocks(sections: Sequence[Section]) -> list[Block]:
-    """Return the rows of each section, and the published rows: beside those that share their ranks, or at the end."""
+def blocks(sections: Sequence[Section], names: Sequence[str] = ()) -> list[Block]:
+    """Return the rows of each section, and the published rows: beside those that share their ranks, or at the end.
+
+    Args:
+        sections: as they are shown.
+        names: columns of the runs, see `bench.report.choice.chosen`; empty takes those of the leaderboard.
+    """
     parts = []
     for section in sections:
-        parts.append(Block(section.title, _run_columns(section), _notes(section), _caption(section)))
+        columns = _run_columns(section)
+        columns = chosen(columns, names, section) if names else columns
+        parts.append(Block(section.title, columns, _notes(section), _caption(section)))
         if section.shares_ranks:
             parts.append(_published_block(section))
     if sections and not any(section.shares_ranks for section in sections):
@@ -63,8 +71,13 @@ def organ_blocks(organs: pd.DataFrame, sections: Sequence[Section]) -> list[Bloc
     return parts
 
 
-def csv(sections: Sequence[Section]) -> str:
-    """Return every column of every row, scores as fractions; published rows follow with ``kind`` published."""
+def csv(sections: Sequence[Section], names: Sequence[str] = ()) -> str:
+    """Return every column of every row, scores as fractions; published rows follow with ``kind`` published.
+
+    Args:
+        sections: as they are shown.
+        names: the columns; empty takes all.
+    """
     parts = []
     for section in sections:
         reasons = ["; ".join(sentences) for sentences in section.rows["reasons"]]
@@ -81,6 +94,8 @@ def csv(sections: Sequence[Section]) -> str:
     table = pd.concat(parts, ignore_index=True)
     first = ["kind", "rank", "backbone", "strategy"]
     ordered = table[[*first, *(name for name in table if name not in first)]]
+    if names:
+        ordered = ordered[[name if name in ordered else source(name, sections[0]) for name in names]]
     return ordered.convert_dtypes().to_csv(index=False)  # so that counts stay whole beside missing values
 
 

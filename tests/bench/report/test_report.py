@@ -52,11 +52,11 @@ def test_files_go_to_the_results_folder(results: Path, format: str, suffix: str)
 
 
 def test_by_organ(results: Path) -> None:
-    path = report.show_table(results, format="csv", by_organ=True, output=results / "mine.csv")
+    path = report.show_table(results, format="csv", by="organ", output=results / "mine.csv")
     table = pd.read_csv(path)
     assert table[["organ", "n_images", "n_true", "pq"]].values.tolist() == [["liver", 2, 18, 0.5]]
     file = io.StringIO()
-    report.show_table(results, by_organ=True, console=Console(file=file, width=80))
+    report.show_table(results, by="organ", console=Console(file=file, width=80))
     lines = file.getvalue().splitlines()
     assert lines[0].startswith("PQ per organ. images: 19 images")
     assert [line.split() for line in lines if "liver" in line] == [["liver", "2", "18", "50.0"]]
@@ -174,9 +174,9 @@ def test_a_damaged_record_is_reported_in_one_plain_line(results: Path) -> None:
 
 
 def test_wrong_requests_are_refused(results: Path) -> None:
-    with pytest.raises(BenchError, match="unknown format 'html'; known: terminal, markdown, csv"):
-        report.show_table(results, format="html")
-    with pytest.raises(BenchError, match=r"takes no file \(x\.md\); add --format markdown or csv"):
+    with pytest.raises(BenchError, match="unknown format 'pdf'; known: terminal, markdown, csv, latex, html"):
+        report.show_table(results, format="pdf")
+    with pytest.raises(BenchError, match=r"takes no file \(x\.md\); add --format markdown, csv"):
         report.show_table(results, output=Path("x.md"))
 
 
