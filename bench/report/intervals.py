@@ -13,7 +13,7 @@ RESAMPLES = 2_000
 SEED = 19
 FEWEST_ORGANS = 6
 """With fewer organs, images are resampled one by one: two organs would have three different resamples."""
-MOST_ROWS = 300
+MOST_ROWS = 150
 """So many rows are compared pair by pair."""
 TAIL = 0.025
 
@@ -54,7 +54,8 @@ class Resampled:
         known = keys.unique().sort_values()
         if len(known) < 2:
             return None
-        present = tuple(cell for cell in cells if (images["cell"] == cell).any())
+        known_cells = set(images["cell"])
+        present = tuple(cell for cell in cells if cell in known_cells)
         places = pd.Index(present).get_indexer(pd.Index(images["cell"])), known.get_indexer(keys)
         weights, sums = {}, {}
         for score in INTERVAL_SCORES:

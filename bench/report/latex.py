@@ -31,7 +31,7 @@ ESCAPES = {
     '"': r"\textquotedbl{}",
     "[": "{[}",  # after a line break, [ and * would be its arguments
     "*": "{*}",
-    "–": "--",
+    "–": r"\textendash{}",
     "±": r"\ensuremath{\pm}",
     "×": r"\ensuremath{\times}",
     "−": r"\ensuremath{-}",
@@ -97,4 +97,5 @@ def _cell(column: Column, row: int) -> str:
 
 def escaped(text: str) -> str:
     """Return a text in which no character has a meaning to LaTeX; control characters are left out."""
-    return "".join(ESCAPES.get(character, character) for character in text if character.isprintable())
+    plain = "".join(ESCAPES.get(character, character) for character in text if character.isprintable())
+    return plain.replace("--", "-{}-")  # two hyphens would be set as a dash
