@@ -92,7 +92,7 @@ def compare(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write to a file: .md, .csv, .tex or .html; .png or .svg draws the ranks of all rows; - is the terminal.",
+            help="Write to a file: .md, .csv, .tex, .html; .png and .svg draw the ranks of all rows; - is stdout.",
         ),
     ] = None,
 ) -> None:

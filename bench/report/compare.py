@@ -10,16 +10,17 @@ import pandas as pd
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.report import comparison, overall, read_records
+from bench.report import SUFFIXES, comparison, overall, read_records
 from bench.report.baselines import baseline_frame
 from bench.report.frame import SECTION_KEYS, leaderboard_frame
+from bench.report.latex import latex
 from bench.report.methods import Method, check_comparable, find, rows
 from bench.report.output import STDOUT, write_text
 from bench.report.paired import ScoreFiles
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
+from bench.report.web import html
 
-SUFFIXES = {"markdown": ".md", "csv": ".csv"}
 FIGURES = (".png", ".svg")
 
 
@@ -53,7 +54,8 @@ def show_comparison(
     Args:
         results: the results folder.
         names: two or more of BACKBONE/STRATEGY, STRATEGY, BACKBONE, each perhaps with ``,KEY=VALUE``; none: all rows.
-        format: ``terminal``, ``markdown`` or ``csv``; None: by the ending of `output`, or the terminal without it.
+        format: ``terminal``, ``markdown``, ``csv``, ``latex`` or ``html``; None: by the ending of `output`, or the
+            terminal without it.
         output: the file; ``.png`` and ``.svg`` draw the mean ranks of all rows as a critical-difference diagram, a file
             for each section; ``-`` is standard output, to which nothing else is printed then; None takes
             ``tables/comparison`` below `results` for a format that is a file.
@@ -81,10 +83,12 @@ def show_comparison(
     if format == "terminal":
         console.print(terminal(blocks, width=console.width, encoding=console.encoding))
         return None
-    if format == "markdown":
-        text = markdown(blocks)
+    texts = {"markdown": markdown, "latex": latex, "html": html}
+    if format in texts:
+        text = texts[format](blocks)
     else:
-        text = pd.concat([part.table for part in parts], ignore_index=True).convert_dtypes().to_csv(index=False)
+        table = pd.concat([part.table for part in parts], ignore_index=True)
+        text = table.convert_dtypes().to_csv(index=False)
     path = output or results / "tables" / f"comparison{SUFFIXES[str(format)]}"
     if not write_text(path, text):
         return None
@@ -99,7 +103,7 @@ def _format(format: str | None, output: Path | None) -> str:
     if output is None or output == STDOUT:
         return format or "terminal"
     if format == "terminal":
-        raise BenchError(f"the terminal takes no file ({output}); add --format markdown or csv.")
+        raise BenchError(f"the terminal takes no file ({output}); add --format {', '.join(SUFFIXES)}.")
     endings = {suffix: name for name, suffix in SUFFIXES.items()}
     chosen = format or endings.get(output.suffix)
     if chosen is None:

@@ -25,9 +25,9 @@ NOTES = (
     "organs are drawn with replacement, each with all its images (10,000 times, seed 0). P(A > B): share of draws with "
     "A above.",
     "p images: Wilcoxon signed-rank test on the images, two-sided, Holm over all {n_tests} tests shown. effect: "
-    "matched-pairs rank-biserial correlation, −1 … 1, positive where A is above. p folds: corrected resampled t-test "
-    "(Nadeau & Bengio 2003), not adjusted. The first is about these trained models, the second also about training "
-    "them again.",
+    "matched-pairs rank-biserial correlation, from −1 to 1, positive where A is above. p folds: corrected resampled "
+    "t-test (Nadeau & Bengio 2003), not adjusted. The first is about these trained models, the second also about "
+    "training them again.",
 )
 
 

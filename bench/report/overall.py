@@ -169,7 +169,7 @@ def _friedman_sentence(one: Overall) -> str:
         return f"{title}: Friedman's test says nothing ({why})."
     degrees = len(one.names) - 1
     return (
-        f"{title}: Friedman's χ² = {one.friedman.statistic:.1f} with {degrees} degrees of freedom, "
+        f"{title}: Friedman's chi-squared = {one.friedman.statistic:.1f} with {degrees} degrees of freedom, "
         + p_text(one.friedman.p)
         + "."
     )

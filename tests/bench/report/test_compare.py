@@ -311,23 +311,26 @@ def test_no_records(tmp_path: Path):
 
 def test_endings_choose_the_format(two_rows: Path):
     quiet = Console(file=io.StringIO())
-    path = show_comparison(two_rows, ("adapter", "full"), output=two_rows / "x.md", console=quiet)
-    assert path is not None
-    assert path.read_text(encoding="utf-8").startswith("## A = adapter, B = full\n")
-    assert (
-        show_comparison(two_rows, ("adapter", "full"), format="csv", console=quiet)
-        == two_rows / "tables/comparison.csv"
-    )
-    with pytest.raises(
-        BenchError, match=r"x\.tex doesn't tell the format; let it end in \.md, \.csv, \.png, \.svg, or"
-    ):
-        show_comparison(two_rows, ("adapter", "full"), output=Path("x.tex"), console=quiet)
-    with pytest.raises(BenchError, match=r"unknown format 'latex'; known: terminal, markdown, csv\."):
-        show_comparison(two_rows, ("adapter", "full"), format="latex", console=quiet)
+    starts = {
+        "md": "## A = adapter, B = full\n",
+        "csv": "dataset,dataset_digest,n_splits,fold_seed,a,b,score,organ,",
+        "html": "<!DOCTYPE html>",
+        "tex": r"\documentclass",
+    }
+    for ending, start in starts.items():
+        path = show_comparison(two_rows, ("adapter", "full"), output=two_rows / f"x.{ending}", console=quiet)
+        assert path is not None
+        assert start in path.read_text(encoding="utf-8")
+    default = show_comparison(two_rows, ("adapter", "full"), format="csv", console=quiet)
+    assert default == two_rows / "tables/comparison.csv"
+    with pytest.raises(BenchError, match=r"x\.doc doesn't tell the format; let it end in \.md, .*\.svg, or add"):
+        show_comparison(two_rows, ("adapter", "full"), output=Path("x.doc"), console=quiet)
+    with pytest.raises(BenchError, match=r"unknown format 'word'; known: terminal, markdown, csv, latex, html\."):
+        show_comparison(two_rows, ("adapter", "full"), format="word", console=quiet)
 
 
 @pytest.mark.parametrize("names", [("adapter", "full"), ()])
-@pytest.mark.parametrize("ending", ["md", "csv"])
+@pytest.mark.parametrize("ending", ["md", "csv", "tex", "html"])
 def test_files_are_the_same_twice(two_rows: Path, names: tuple[str, ...], ending: str):
     contents = []
     for number in (1, 2):

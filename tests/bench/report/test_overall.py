@@ -49,7 +49,7 @@ def test_every_two_rows_are_tested_with_holm(three_rows: Path):
 
 def test_page_has_ranks_and_matrix(three_rows: Path):
     text = page(three_rows)
-    assert "PQ: Friedman's χ² = 10.3 with 2 degrees of freedom, p = 0.006." in text
+    assert "PQ: Friedman's chi-squared = 10.3 with 2 degrees of freedom, p = 0.006." in text
     assert "1 mobile_sam/adapter 1.00" in text
     assert "1 mobile_sam/adapter 0.094 0.094" in text
 
