@@ -121,6 +121,9 @@ class Grid:
         summary: first line of the grid file's docstring.
         plugins: folders or .py files that register further names, relative to the grid file: ``("./my_methods",)``.
             They never enter a run's id: two codes that answer differently need two names.
+        sweep: values of settings, by the names that `--set` takes: ``{"strategy.rank": (1, 4, 8), "seed": (0, 1)}``.
+            Every combination is planned, in place of the one value in `settings`. A run holds its own values only, so
+            its id is the same as without a sweep.
     """
 
     name: str
@@ -131,6 +134,7 @@ class Grid:
     classical: bool = True
     summary: str = ""
     plugins: tuple[str, ...] = ()
+    sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def fold_numbers(self) -> tuple[int, ...]:

@@ -88,6 +88,9 @@ def run(
 
     `bench run --grid default --only backbone=mobile_sam,tiny_sam --only fold=1 --set strategy.rank=8`
 
+    A sweep plans every combination of its values: `--set strategy.rank=1,4,8 --set seed=0,1,2`. Runs that an earlier
+    command did are not repeated, and a strategy without the swept option is planned once.
+
     On SLURM the runs are submitted as job arrays, and the view follows them. Ctrl-C leaves the jobs running.
 
     Exit code: 0 if every run is done, 1 if any failed, 2 for a bad plan, 130 if stopped.
@@ -131,6 +134,8 @@ def plan(
 ) -> None:
     """Show what a grid would cost: runs, jobs, GPU-hours, memory and disk per backbone × strategy, and on what basis.
 
+    A sweep (`--set strategy.rank=1,4,8`) has a row for each of its values, and their number on top.
+
     Nothing is submitted. Data and checkpoints need not be here yet.
     """
     from bench.submission import prepare, preview
@@ -151,7 +156,7 @@ def plan(
     preview.show_costs(prepared, console=console())
 
 
-for command in (jobs.status, jobs.logs, jobs.cancel, jobs.retry, reports.table, reports.plot):
+for command in (jobs.status, jobs.logs, jobs.cancel, jobs.retry, reports.table, reports.plot, reports.compare):
     app.command()(command)
 
 
@@ -160,7 +165,10 @@ def list_(
     kind: Annotated[Category | None, typer.Argument(help="What to list; everything by default.")] = None,
     plugins: options.Plugins = None,
 ) -> None:
-    """List what is registered (backbones, strategies, heads, datasets), the grids, and all settings."""
+    """List what is registered (backbones, strategies, heads, datasets), the grids, and all settings.
+
+    `--set` changes a setting of `bench run` and `bench plan`; with several values (seed=0,1,2) it plans each of them.
+    """
     from bench.cli import catalog
     from bench.planning import plugins as plugin_files
 

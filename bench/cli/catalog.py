@@ -47,6 +47,9 @@ def listing(kind: str) -> Table:
     }[kind]()
     for name, summary in rows:
         table.add_row(escape(name), escape(summary))  # a plug-in's text may hold brackets
+    if kind == "settings":
+        table.caption = "--set KEY=VALUE changes a setting, --set KEY=A,B,C plans each value."
+        table.caption_justify = "left"
     return table
 
 

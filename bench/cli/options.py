@@ -32,12 +32,23 @@ class Format(StrEnum):
     terminal = "terminal"
     markdown = "markdown"
     csv = "csv"
+    latex = "latex"
+    html = "html"
+
+
+class By(StrEnum):
+    """Parts that a table is split into."""
+
+    seed = "seed"
+    organ = "organ"
+    image = "image"
 
 
 class Axis(StrEnum):
     """Costs that accuracy is plotted against."""
 
     parameters = "parameters"
+    total = "total"
     latency = "latency"
     memory = "memory"
 
@@ -68,7 +79,8 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change a setting, e.g. train.epochs=20; repeat for others. `bench list settings` shows all.",
+        help="Change a setting, e.g. train.epochs=20; repeat for others. `bench list settings` shows all. Several "
+        "values are a sweep: strategy.rank=1,4,8 and seed=0,1,2 plan all nine combinations.",
     ),
 ]
 Only = Annotated[

@@ -7,41 +7,99 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import Axis, Format, Results
+from bench.cli.options import Axis, By, Format, Results
 from bench.console import RESULTS
 from registry import names
 
 
 def table(
     results: Results = RESULTS,
-    format: Annotated[Format, typer.Option(help="terminal, markdown or csv.")] = Format.terminal,
+    format: Annotated[Format, typer.Option(help="terminal, markdown, csv, latex or html.")] = Format.terminal,
     output: Annotated[
         Path | None,
         typer.Option(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write to a file (.md and .csv choose the format); - is the terminal.",
+            help="Write to a file (.md, .csv, .tex, .html choose the format); - is the terminal.",
         ),
     ] = None,
-    by_organ: Annotated[bool, typer.Option("--by-organ", help="PQ per organ instead of the leaderboard.")] = False,
+    by: Annotated[
+        By | None, typer.Option(help="seed: a row for each seed; organ: PQ per organ; image: the worst images.")
+    ] = None,
+    worst: Annotated[
+        int | None, typer.Option(metavar="N", help="Number of images of --by image; 20 by default.")
+    ] = None,
+    columns: Annotated[
+        str | None, typer.Option(metavar="A,B", help="Columns, by their title or their name in the CSV file.")
+    ] = None,
+    sort: Annotated[str | None, typer.Option(metavar="COLUMN", help="Column that orders the rows.")] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=A,B", help="Rows with these settings: backbone=A,B,strategy=C; repeat for others."),
+    ] = None,
 ) -> None:
     """Show the leaderboard, from records alone: mean ± sd over folds, with published baselines beside it."""
     from bench import report
 
-    by_suffix = {".md": Format.markdown, ".csv": Format.csv}
+    by_suffix = {".md": Format.markdown, ".csv": Format.csv, ".tex": Format.latex, ".html": Format.html}
     if output is not None and format is Format.terminal:
         format = by_suffix.get(output.suffix, format)
-    report.show_table(results, format=format.value, output=output, by_organ=by_organ)
+    report.show_table(
+        results,
+        format=format.value,
+        output=output,
+        by=by and by.value,
+        worst=worst,
+        columns=[name.strip() for name in columns.split(",")] if columns else (),
+        sort=sort,
+        only=only or (),
+    )
 
 
 def plot(
     results: Results = RESULTS,
-    x: Annotated[Axis, typer.Option(help="Cost that accuracy is plotted against.")] = Axis.parameters,
+    x: Annotated[
+        Axis,
+        typer.Option(
+            help="Cost: parameters (the encoder's trainable ones), total (all trainable ones), latency, memory."
+        ),
+    ] = Axis.parameters,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="STEM", help="Path without suffix.")] = None,
 ) -> None:
-    """Draw accuracy (PQ, AJI, Dice) against trainable parameters, latency or memory, as PNG and SVG."""
+    """Draw accuracy (PQ, AJI, Dice) against the encoder's trainable parameters, latency or memory, as PNG and SVG."""
     from bench import report
 
     for path in report.draw_plots(results, x=x.value, output=output):
         typer.echo(names.shown(path))
+
+
+def compare(
+    methods: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...",
+            help="BACKBONE/STRATEGY, STRATEGY or BACKBONE, perhaps with ,KEY=VALUE; two or more, or none for all rows.",
+        ),
+    ] = None,
+    results: Results = RESULTS,
+    format: Annotated[
+        Format | None, typer.Option(help="terminal, markdown, csv, latex or html.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Write to a file: .md, .csv, .tex, .html; .png and .svg draw the ranks of all rows; - is stdout.",
+        ),
+    ] = None,
+) -> None:
+    """Test which method is better on the same images; without names, rank all rows and test every two.
+
+    A strategy alone is paired with another over the backbones, seeds, folds and images that both have.
+    """
+    from bench.report.compare import show_comparison
+
+    show_comparison(results, methods or (), format=format and format.value, output=output)

@@ -103,7 +103,7 @@ def estimate_with_progress(
 
 
 def _table(lines: Sequence[CostLine], profile: ClusterProfile, width: int) -> Table:
-    """Return a table with a row per backbone and strategy; a narrow terminal loses columns, never letters of a name."""
+    """Return a table with a row per line of costs; a narrow terminal loses columns, never letters of a name."""
     previous = ["", *(line.backbone for line in lines)]
     names = ["" if line.backbone == before else line.backbone for before, line in zip(previous, lines, strict=False)]
     cells = list(zip(*(_cells(line, profile) for line in lines), strict=True)) or [()] * 5
@@ -112,6 +112,7 @@ def _table(lines: Sequence[CostLine], profile: ClusterProfile, width: int) -> Ta
         [
             Column("backbone", names, right=False),
             Column("strategy", [line.strategy for line in lines], right=False),
+            Column("settings", [line.settings for line in lines], right=False, cut=True),
             Column("to do", [str(line.pending) for line in lines]),
             Column("done", [str(line.done) for line in lines], drop=2),
             Column("≈ GPU-hours", gpu_hours),

@@ -1,4 +1,4 @@
-"""Costs of a plan: one line per backbone × strategy, totals, warnings, and notes on the origin of numbers. No I/O."""
+"""Costs of a plan: a line per backbone × strategy × swept setting, totals, warnings, notes on the numbers. No I/O."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from bench.estimate.estimator import POSTPROCESSING_S
 from bench.estimate.packing import JobArray
 from bench.estimate.resources import COUNTED_FACTOR, MEASURED_FACTOR, Basis, Resources
 from bench.grid import Run
+from bench.planning.setting_labels import setting_labels
 from bench.slurm.profile import ClusterProfile
 from bench.units import gibibytes, gigabytes, hours
 
 MAX_LONG_RUN_WARNINGS = 3
-"""If runs of more backbones × strategies exceed the time limit, one warning names the longest."""
+"""If runs of more lines exceed the time limit, one warning names the longest."""
+SAME_COST = ("seed", "fold_seed")
+"""Settings that don't change what a run takes: their runs share a line."""
 BASIS_TITLES: Mapping[Basis, str] = {
     "measured": "measured",
     "scaled": "scaled",
@@ -27,9 +30,10 @@ BASIS_TITLES: Mapping[Basis, str] = {
 
 @dataclass(frozen=True)
 class CostLine:
-    """Costs of the runs of one backbone × strategy, which all take the same resources.
+    """Costs of the runs of one backbone × strategy under one choice of settings, which all take the same resources.
 
     Attributes:
+        settings: label that tells lines of one backbone × strategy apart, e.g. ``rank=8``; empty where there is one.
         pending: number of runs to be done.
         done: number of runs with an ``ok`` record.
         batch_size: images of an optimiser step; None where nothing is trained.
@@ -42,6 +46,12 @@ class CostLine:
     done: int
     batch_size: int | None
     resources: Resources | None
+    settings: str = ""
+
+    @property
+    def name(self) -> str:
+        """Backbone × strategy, with the settings if there are several."""
+        return f"{self.backbone} × {self.strategy}" + (f" ({self.settings})" if self.settings else "")
 
     @property
     def gpu_hours(self) -> float | None:
@@ -90,15 +100,17 @@ def summarise(
         arrays: job arrays of the others.
         profile: cluster profile.
     """
-    members_by_name: dict[tuple[str, str], list[Run]] = {}
+    labels = setting_labels(runs, ignored=SAME_COST)
+    members_by_name: dict[tuple[str, str, str], list[Run]] = {}
     for run in runs:
-        members_by_name.setdefault((run.backbone, run.strategy), []).append(run)
+        members_by_name.setdefault((run.backbone, run.strategy, labels[run.id]), []).append(run)
     lines = []
-    for (backbone, strategy), members in members_by_name.items():
+    for (backbone, strategy, label), members in members_by_name.items():
         pending = [run for run in members if run.id not in done]
         of_one_run = resources[pending[0].id] if pending else None
         batch = members[0].train.get("batch_size")
-        lines.append(CostLine(backbone, strategy, len(pending), len(members) - len(pending), batch, of_one_run))
+        n_done = len(members) - len(pending)
+        lines.append(CostLine(backbone, strategy, len(pending), n_done, batch, of_one_run, label))
     jobs = [job for array in arrays for job in array.jobs]
     minutes = [sum(resources[run.id].minutes or 0.0 for run in job) for job in jobs]
     at_once = profile.array_parallelism * max((array.runs_at_once for array in arrays), default=1)
@@ -135,7 +147,7 @@ def warnings(costs: CostSummary, profile: ClusterProfile, free_bytes: int | None
     for line in costs.lines:
         if line.resources is None:
             continue
-        name = f"{line.backbone} × {line.strategy}"
+        name = line.name
         memory, minutes = line.resources.gpu_memory_bytes or 0, line.resources.minutes or 0.0
         if memory > profile.gpu_memory_gb * 2**30 and line.resources.micro_batch in (1, None):
             sentences.append(

@@ -1,4 +1,4 @@
-"""``--set KEY=VALUE``: texts → typed settings."""
+"""``--set KEY=VALUE``: texts → typed settings. Lists of values are the business of `sweeps`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 from bench.errors import PlanError
 from bench.grid import Settings
-from bench.planning.values import SWEEPS, parse
+from bench.planning.values import parse
 from registry import strategies
 from registry.errors import unknown
 from registry.strategy_options import spell
 
 
 def apply(settings: Settings, assignments: Sequence[str], grid_strategies: Sequence[str] = ()) -> Settings:
-    """Return the settings with ``KEY=VALUE`` texts applied.
+    """Return the settings with ``KEY=VALUE`` texts applied, one value each.
 
     Args:
         settings: of the grid.
@@ -27,29 +27,56 @@ def apply(settings: Settings, assignments: Sequence[str], grid_strategies: Seque
         grid_strategies: strategies whose options decide the types of ``strategy.OPTION``; all if it is empty.
 
     Raises:
-        PlanError: every unknown key, ill-typed value, list of values, and key that is set twice.
+        PlanError: every unknown key, ill-typed value, and key that is set twice.
     """
-    problems: list[str] = []
-    given: dict[str, list[str]] = {}
-    for assignment in assignments:
-        key, equals, text = assignment.partition("=")
-        if equals:
-            given.setdefault(key.strip(), []).append(text.strip())
-        else:
-            problems.append(f"--set {assignment!r} has no '='; write KEY=VALUE, e.g. train.epochs=20.")
-    for key, texts in given.items():
+    text_by_key, problems = read(assignments)
+    for key, text in text_by_key.items():
         try:
-            if len(texts) > 1:
-                raise ValueError(
-                    f"{key} is set {'twice' if len(texts) == 2 else f'{len(texts)} times'}: {' and '.join(texts)}. "
-                    f"Give it once; {SWEEPS}."
-                )
-            settings = _assign(settings, key.split("."), texts[0], key, grid_strategies)
+            settings = _assign(settings, key.split("."), text, key, grid_strategies)
         except ValueError as error:
             problems.append(str(error))
     if problems:
         raise PlanError(problems)
     return settings
+
+
+def read(assignments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Return the text of each key, and a sentence for each text without ``=`` and each key that is set twice."""
+    problems: list[str] = []
+    texts_by_key: dict[str, list[str]] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if equals:
+            texts_by_key.setdefault(key.strip(), []).append(text.strip())
+        else:
+            problems.append(f"--set {assignment!r} has no '='; write KEY=VALUE, e.g. train.epochs=20.")
+    for key, texts in texts_by_key.items():
+        if len(texts) > 1:
+            different = list(dict.fromkeys(texts))
+            several = f" To plan each of these values, write {key}={','.join(different)}." if different[1:] else ""
+            problems.append(
+                f"{key} is set {'twice' if len(texts) == 2 else f'{len(texts)} times'}: {' and '.join(texts)}. "
+                f"Give it once.{several}"
+            )
+    return {key: texts[0] for key, texts in texts_by_key.items() if len(texts) == 1}, problems
+
+
+def setting_types() -> dict[str, Any]:
+    """Return the type of every key of `Settings`; options of strategies are not among them."""
+    types_by_key: dict[str, Any] = {}
+    for name, kind in typing.get_type_hints(Settings).items():
+        if is_dataclass(kind):
+            types_by_key |= {f"{name}.{inner}": hint for inner, hint in typing.get_type_hints(kind).items()}
+        elif name != "strategy":
+            types_by_key[name] = kind
+    return types_by_key
+
+
+def option_types(option: str, grid_strategies: Sequence[str]) -> dict[str, Any]:
+    """Return the types of an option by strategy: of the grid's strategies, or of all if none of these has it."""
+    every = {name: strategies.option_types(name) for name in strategies.names()}
+    kinds = {name: types_[option] for name, types_ in every.items() if option in types_}
+    return {name: kind for name, kind in kinds.items() if name in grid_strategies} or kinds
 
 
 def setting_names() -> dict[str, str]:
@@ -59,7 +86,7 @@ def setting_names() -> dict[str, str]:
     for name in strategies.names():
         kinds = strategies.option_types(name)
         for option, default in strategies.options(name).items():
-            described = f"{spell(kinds[option])}, default {_text(default)}"
+            described = f"{spell(kinds[option])}, default {value_text(default)}"
             having.setdefault(option, {}).setdefault(described, []).append(name)
     for option, texts in having.items():
         names[f"strategy.{option}"] = "; ".join(f"{text}: of {', '.join(owners)}" for text, owners in texts.items())
@@ -94,11 +121,11 @@ def _described(settings: Any, prefix: str = "") -> dict[str, str]:
             names |= _described(value, f"{name}.")
         elif name != "strategy":
             meaning = " ".join(meanings.get(name, "").replace("``", "").split())
-            names[f"{prefix}{name}"] = f"{spell(kind)}, default {_text(value)}: {meaning}"
+            names[f"{prefix}{name}"] = f"{spell(kind)}, default {value_text(value)}: {meaning}"
     return names
 
 
-def _text(value: Any) -> str:
+def value_text(value: Any) -> str:
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -117,15 +144,13 @@ def _assign(settings: Any, path: Sequence[str], text: str, full: str, grid_strat
     if rest:
         return replace(settings, **{head: _assign(inner, rest, text, full, grid_strategies)})
     if kinds[head] is str and "," in text:  # a name; a strategy's option may be a text with commas
-        raise ValueError(f"{full}={text} gives several values; {SWEEPS}.")
+        raise ValueError(f"{full}={text} gives several values; here it takes a single name.")
     return replace(settings, **{head: parse(text, kinds[head], full)})
 
 
 def _strategy_value(text: str, option: str, key: str, grid_strategies: Sequence[str]) -> Any:
-    """Parse a text by the types that the option has: in the grid's strategies, or in all if none of these has it."""
-    every = {name: strategies.option_types(name) for name in strategies.names()}
-    kinds = {name: types_[option] for name, types_ in every.items() if option in types_}
-    kinds = {name: kind for name, kind in kinds.items() if name in grid_strategies} or kinds
+    """Parse a text by the types that the option has (see `option_types`)."""
+    kinds = option_types(option, grid_strategies)
     values: dict[str, Any] = {}
     errors: list[str] = []
     for name, kind in kinds.items():

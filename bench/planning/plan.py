@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -11,7 +12,7 @@ from typing import Any
 
 from bench.errors import PlanError, PluginError
 from bench.grid import CLASSICAL, Grid, Run
-from bench.planning import plugins, problems
+from bench.planning import plugins, problems, sweeps
 from registry import backbones, heads, strategies
 from registry.errors import UnknownNameError, unknown
 
@@ -22,7 +23,7 @@ class Plan:
 
     Attributes:
         grid: with all overrides applied.
-        runs: to be done, in the grid's order; the classical pipeline's first.
+        runs: to be done, in the grid's order; the classical pipeline's first. No two have the same id.
         skipped: impossible runs with the reason.
     """
 
@@ -34,6 +35,11 @@ class Plan:
     def plugins(self) -> tuple[Path, ...]:
         """Absolute paths of what a worker has to import before it looks a name up."""
         return tuple(Path(source) for source in self.grid.plugins)
+
+    @property
+    def sweep(self) -> str:
+        """The swept settings and their number in a line; empty without a sweep."""
+        return f"sweep: {sweeps.describe(self.grid)}" if self.grid.sweep else ""
 
 
 def grid_names() -> tuple[str, ...]:
@@ -65,6 +71,8 @@ def load_grid(name: str, further_plugins: Sequence[Path] = ()) -> Grid:
         for field in ("backbones", "strategies", "plugins"):
             if isinstance(value := getattr(grid, field), str):
                 raise PlanError([f"{name}: {field} is the text {value!r}; write a tuple: {field}=({value!r},)."])
+        if not isinstance(grid.sweep, Mapping):
+            raise PlanError([f'{name}: sweep is {grid.sweep!r}; write sweep={{"strategy.rank": (1, 4, 8)}}.'])
         folder = Path(str(module.__file__)).parent
         sources += [(folder / source).resolve() for source in grid.plugins]
         plugins.load(sources)
@@ -98,25 +106,29 @@ def make(grid: Grid, dataset_digest: str) -> Plan:
     """
     if sentences := problems.of_grid(grid):
         raise PlanError(sentences)
-    runs = [*_classical_runs(grid, dataset_digest)] if grid.classical else []
-    skipped: list[tuple[Run, str]] = []
-    for backbone in grid.backbones:
-        for strategy in grid.strategies:
-            for run in _runs_of_pair(grid, backbone, strategy, dataset_digest):
-                if reason := impossible(run):
-                    skipped.append((run, reason))
-                else:
-                    runs.append(run)
-    return Plan(grid, tuple(runs), tuple(skipped))
+    combinations = sweeps.expand(grid)
+    runs: dict[str, Run] = {}
+    skipped: dict[str, tuple[Run, str]] = {}
+    if grid.classical:
+        runs = {run.id: run for single in combinations for run in _classical_runs(single, dataset_digest)}
+    for backbone, strategy, single in itertools.product(grid.backbones, grid.strategies, combinations):
+        for run in _runs_of_pair(single, backbone, strategy, dataset_digest):
+            # A swept setting that a strategy does not have leaves its ids: such a run is planned once.
+            if reason := impossible(run):
+                skipped.setdefault(run.id, (run, reason))
+            else:
+                runs.setdefault(run.id, run)
+    return Plan(grid, tuple(runs.values()), tuple(skipped.values()))
 
 
 def names_used(grid: Grid) -> dict[str, tuple[str, ...]]:
     """Return the registered names that a grid uses, by kind; a strategy may bring its own head."""
     own_heads = [strategies.get(name).head for name in grid.strategies]
+    heads_by_name = dict.fromkeys([single.settings.head for single in sweeps.expand(grid)])
     return {
         "backbone": grid.backbones,
         "strategy": grid.strategies,
-        "head": (grid.settings.head, *(head for head in own_heads if head)),
+        "head": (*heads_by_name, *(head for head in own_heads if head)),
         "dataset": (grid.settings.dataset,),
     }
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bench.grid import Grid, Settings
-from bench.planning import overrides
+from bench.planning import overrides, sweeps
 from registry import backbones, datasets, heads, strategies
 from registry.errors import UnknownNameError
 
 
 def of_grid(grid: Grid) -> list[str]:
-    """Return a sentence for everything that is wrong with a grid, in the order of its parts."""
+    """Return a sentence for everything that is wrong with a grid and each value of its sweep, in the order of parts."""
+    in_sweep = sweeps.problems(grid)
+    singles = [replace(grid, sweep={})] if in_sweep else sweeps.expand(grid)
+    return list(dict.fromkeys([*in_sweep, *(problem for single in singles for problem in _of_single_settings(single))]))
+
+
+def _of_single_settings(grid: Grid) -> list[str]:
     outside = [
         f"{name} is {value}; it must be {allowed}."
         for name, value, is_fine, allowed in (*_ranges(grid.settings), *_option_ranges(grid.settings))

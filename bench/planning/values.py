@@ -12,7 +12,6 @@ from typing import Any
 from registry.errors import unknown
 from registry.strategy_options import spell
 
-SWEEPS = "sweeps are not supported yet, so give one command per value; they can share a results folder"
 TRUTH = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
 
@@ -25,13 +24,11 @@ def parse(text: str, kind: Any, key: str) -> Any:
         key: the setting, for the error.
 
     Raises:
-        ValueError: a text of another type, several values, or a type that no text can give.
+        ValueError: a text of another type, or a type that no text can give.
     """
     try:
         value = _converted(text, kind)
     except ValueError:
-        if _is_list(text, kind):
-            raise ValueError(f"{key}={text} gives several values; {SWEEPS}.") from None
         if choices := _choices(kind):
             raise ValueError(unknown(f"value for {key}:", text, choices)) from None
         raise ValueError(f"{key}={text!r} is not of type {spell(kind)}.") from None
@@ -40,14 +37,6 @@ def parse(text: str, kind: Any, key: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{key}={text!r} is not a finite number.")
     return value
-
-
-def _is_list(text: str, kind: Any) -> bool:
-    parts = text.strip("[]()").split(",")
-    try:
-        return len(parts) > 1 and [_converted(part.strip(), kind) for part in parts] != []
-    except (ValueError, TypeError):
-        return False
 
 
 def _converted(text: str, kind: Any) -> Any:

@@ -3,26 +3,33 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.report import leaderboard
+from bench.report import choice, leaderboard
 from bench.report.baselines import baseline_frame
-from bench.report.frame import leaderboard_frame, record_frame
+from bench.report.frame import leaderboard_frame, pooled, record_frame
+from bench.report.image_scores import interval_scores
+from bench.report.latex import latex
 from bench.report.organs import organ_frame
 from bench.report.output import STDOUT, write_text
 from bench.report.plot import pareto
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
+from bench.report.web import html
+from bench.report.worst_images import image_blocks, image_frame
 from bench.results.record import read_all
 from registry import atomic
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = {"markdown": ".md", "csv": ".csv"}
+SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
+WORST = 20
+"""Images that `--by image` shows unless told."""
 
 
 def show_table(
@@ -30,7 +37,11 @@ def show_table(
     *,
     format: str = "terminal",
     output: Path | None = None,
-    by_organ: bool = False,
+    by: str | None = None,
+    worst: int | None = None,
+    columns: Sequence[str] = (),
+    sort: str | None = None,
+    only: Sequence[str] = (),
     baselines: Path | None = None,
     console: Console | None = None,
 ) -> Path | None:
@@ -38,10 +49,14 @@ def show_table(
 
     Args:
         results: the results folder.
-        format: ``terminal`` prints; ``markdown`` and ``csv`` write a file.
+        format: ``terminal`` prints; ``markdown``, ``csv``, ``latex`` and ``html`` write a file.
         output: the file; ``-`` is standard output, to which nothing else is printed then; None takes
-            ``tables/leaderboard`` (or ``tables/organs``) below `results`.
-        by_organ: PQ per organ instead of the leaderboard.
+            ``tables/leaderboard`` (or ``tables/organs``, ``tables/images``) below `results`.
+        by: ``seed``: a row for each seed; ``organ``: PQ per organ; ``image``: the worst images.
+        worst: number of images of `by` ``image``; None takes 20, and all in CSV.
+        columns: the columns of the leaderboard, by title or by name in the CSV file; empty takes all.
+        sort: the column that orders the rows.
+        only: the records, as ``KEY=A,B``.
         baselines: published scores; None takes the shipped ones.
         console: what is printed on; None takes stdout.
 
@@ -49,31 +64,61 @@ def show_table(
         The file written; None for ``terminal``, standard output, and what is no file.
 
     Raises:
-        BenchError: no records, an unknown format, a file name for the terminal, or a file that can't be written.
+        BenchError: no records, an unknown format, name or value, options that don't go together, a file name for the
+            terminal, or a file that can't be written.
     """
-    if format not in ("terminal", *SUFFIXES):
-        raise BenchError(f"unknown format {format!r}; known: terminal, markdown, csv.")
-    if format == "terminal" and output not in (None, STDOUT):
-        raise BenchError(f"the terminal table takes no file ({output}); add --format markdown or csv.")
+    _check_options(format, output, by, worst, columns)
     console = console or Console()
-    records = _records(results)
-    parts = sections(leaderboard_frame(records), baseline_frame(baselines))
-    organs = organ_frame(results, records) if by_organ else None
-    if organs is not None and organs.empty:
-        raise BenchError(f"no run below {results / 'runs'} is ok, so there are no scores per organ.")
+    records = read_records(results)
+    records = choice.only(records, only) if only else records
+    records = records if by == "seed" else pooled(records)
+    parts = sections(leaderboard_frame(records), baseline_frame(baselines), interval_scores(results, records))
+    parts = choice.ordered(parts, sort) if sort else parts
+    blocks, table = _content(results, records, parts, by, worst, columns)
     if format == "terminal":
-        shown = terminal(_blocks(parts, organs), width=console.width, encoding=console.encoding)
-        console.print(shown)
+        console.print(terminal(blocks, width=console.width, encoding=console.encoding))
         return None
-    if format == "markdown":
-        text = markdown(_blocks(parts, organs))
-    else:
-        text = leaderboard.csv(parts) if organs is None else organs.to_csv(index=False)
-    path = output or results / "tables" / f"{'leaderboard' if organs is None else 'organs'}{SUFFIXES[format]}"
+    texts = {"markdown": markdown, "latex": latex, "html": html}
+    text = texts[format](blocks) if format in texts else table
+    name = {"organ": "organs", "image": "images"}.get(by or "", "leaderboard")
+    path = output or results / "tables" / f"{name}{SUFFIXES[format]}"
     if not write_text(path, text):
         return None
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     return path
+
+
+def _check_options(format: str, output: Path | None, by: str | None, worst: int | None, columns: Sequence[str]) -> None:
+    if format not in ("terminal", *SUFFIXES):
+        raise BenchError(f"unknown format {format!r}; known: terminal, {', '.join(SUFFIXES)}.")
+    if format == "terminal" and output not in (None, STDOUT):
+        raise BenchError(f"the terminal table takes no file ({output}); add --format {', '.join(SUFFIXES)}.")
+    if by not in (None, "seed", "organ", "image"):
+        raise BenchError(f"unknown --by {by!r}; known: seed, organ, image.")
+    if worst is not None and (by != "image" or worst < 1):
+        raise BenchError("--worst takes a number from 1 and needs --by image.")
+    if columns and by in ("organ", "image"):
+        raise BenchError(f"--columns chooses columns of the leaderboard; leave it out with --by {by}.")
+
+
+def _content(
+    results: Path,
+    records: pd.DataFrame,
+    parts: list[Section],
+    by: str | None,
+    worst: int | None,
+    columns: Sequence[str],
+) -> tuple[list[Block], str]:
+    """Return a report as blocks, and as CSV."""
+    if by not in ("organ", "image"):
+        return leaderboard.blocks(parts, columns), leaderboard.csv(parts, columns)
+    table = organ_frame(results, records) if by == "organ" else image_frame(results, records)
+    if table.empty:
+        raise BenchError(f"no run below {results / 'runs'} is ok, so there are no scores per {by}.")
+    if by == "organ":
+        return leaderboard.organ_blocks(table, parts), table.to_csv(index=False)
+    shown = table if worst is None else table.head(worst)
+    return image_blocks(table, parts, worst or WORST), shown.to_csv(index=False)
 
 
 def draw_plots(
@@ -83,7 +128,8 @@ def draw_plots(
 
     Args:
         results: the results folder.
-        x: the cost on the horizontal axis: ``parameters``, ``latency`` or ``memory``.
+        x: the cost on the horizontal axis: ``parameters`` (trainable ones of the encoder), ``total`` (all trainable
+            ones), ``latency`` or ``memory``.
         output: start of the file names, or a folder for them; None takes the folder ``figures`` below `results`.
         baselines: published scores; None takes the shipped ones.
 
@@ -101,11 +147,17 @@ def draw_plots(
         raise BenchError(
             f"a plot is written as several files, so it can't go to {stem}; give the start of their names with -o STEM."
         )
-    parts: list[Section] = sections(leaderboard_frame(_records(results)), baseline_frame(baselines))
+    records = pooled(read_records(results))
+    parts = sections(leaderboard_frame(records), baseline_frame(baselines), interval_scores(results, records))
     return pareto(parts, stem, x=x)
 
 
-def _records(results: Path) -> pd.DataFrame:
+def read_records(results: Path) -> pd.DataFrame:
+    """Return a frame of all records below a results folder; files that can't be read are logged.
+
+    Raises:
+        BenchError: there are no records.
+    """
     unreadable: list[str] = []
     frame = record_frame(read_all(results, unreadable, history=False))
     for sentence in unreadable:
@@ -113,7 +165,3 @@ def _records(results: Path) -> pd.DataFrame:
     if frame.empty:
         raise BenchError(f"no records below {results / 'runs'}; run `bench run --grid quick` first.")
     return frame
-
-
-def _blocks(parts: list[Section], organs: pd.DataFrame | None) -> list[Block]:
-    return leaderboard.blocks(parts) if organs is None else leaderboard.organ_blocks(organs, parts)

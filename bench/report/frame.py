@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.grid import CLASSICAL, row_id
+from bench.grid import CLASSICAL, digest, identity, row_id
 from bench.report.fold_stats import FoldStats
 from bench.results.record import RunRecord
 
@@ -36,6 +36,8 @@ RUN_KEYS = (
 CONSTANT_COSTS = (
     "parameters_total",
     "parameters_trainable",
+    "parameters_trainable_encoder",
+    "parameters_trainable_decoder",
     "parameters_encoder",
     "parameters_decoder",
     "parameters_added",
@@ -63,7 +65,8 @@ NUMBERS = (
 def record_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     """Return one row per record, whatever its status.
 
-    Columns: id, cell (the row of the leaderboard), status, reason, trains; the settings (``strategy.*`` and
+    Columns: id, cell (the row of the leaderboard), setting (without fold and seed), status, reason,
+    trains; the settings (``strategy.*`` and
     ``train.*`` as `--set` names them); scores in [0, 1]; costs with their unit in the name (latencies are medians;
     ``latency_ms`` is the sum of all that one forward pass needs; ``peak_bytes`` the larger of training's and
     inference's peak); the device; what is known of the dataset.
@@ -84,9 +87,12 @@ def _row(record: RunRecord) -> dict[str, Any]:
     needed = parts[2:] if run["backbone"] == CLASSICAL else parts
     peaks = [cost[name] for name in PEAK_COSTS if cost.get(name) is not None]
     root = data.get("root")
+    if cost.get("parameters_trainable") == 0:  # then none is in a part either, in records that lack the parts too
+        cost = {"parameters_trainable_encoder": 0, "parameters_trainable_decoder": 0, **cost}
     return {
         "id": record.id,
         "cell": row_id(run),
+        "setting": digest({key: value for key, value in identity(run).items() if key not in ("fold", "seed")}),
         "status": record.status,
         "reason": record.reason,
         **{name: run.get(name) for name in RUN_KEYS},
@@ -117,12 +123,24 @@ def _flat_cost(cost: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def pooled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the records with the seeds of one setting in one row of the leaderboard.
+
+    A row with one seed keeps its id; where several are pooled, the id is the digest of the setting without the seed.
+    """
+    if frame.empty:
+        return frame
+    n_seeds = frame.groupby("setting")["seed"].transform("nunique")
+    return frame.assign(cell=frame["setting"].where(n_seeds > 1, frame["cell"]))
+
+
 def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per backbone, strategy and settings, which holds all its folds.
+    """Return one row per backbone, strategy and settings, which holds all its folds, and all its seeds if `pooled`.
 
     Columns: the settings, without the fold; for each score ``<score>_mean`` and ``<score>_sd`` (over the
     folds that are ok, ddof 1; NaN where one of them lacks the score); n_ok, n_failed, n_skipped, n_expected,
-    complete; costs (parameters as recorded, mean latencies, largest peaks, summed seconds); devices;
+    complete; seeds, n_seeds, the seed where there is one; costs (parameters as recorded, mean latencies, largest
+    peaks, summed seconds); devices;
     ``reasons``: one sentence for every fold that is not ok, those without a record included.
     """
     if frame.empty:
@@ -130,7 +148,8 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
     places, ids = pd.factorize(frame["cell"])
     ok = (frame["status"] == "ok").to_numpy()
     firsts = frame.drop_duplicates("cell").reset_index(drop=True)
-    n_expected = firsts["n_splits"].astype(int)
+    seeds = frame.groupby("cell")["seed"].unique().reindex(ids).map(sorted)
+    n_expected = firsts["n_splits"].astype(int) * seeds.map(len).to_numpy()
 
     def count(chosen: pd.Series | np.ndarray) -> np.ndarray:
         return np.bincount(places[np.asarray(chosen)], minlength=len(ids))
@@ -139,13 +158,16 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
     columns: dict[str, Any] = {
         "cell": ids,
         **{name: firsts[name].tolist() for name in settings if name != "fold"},
+        "seed": [own[0] if len(own) == 1 else None for own in seeds],
+        "seeds": [" ".join(map(str, own)) for own in seeds],
+        "n_seeds": [len(own) for own in seeds],
         "trains": firsts["trains"].astype(bool),
         "n_ok": count(ok),
         "n_failed": count(frame["status"] == "failed"),
         "n_skipped": count(frame["status"] == "skipped"),
         "n_expected": n_expected,
         "complete": count(ok) == n_expected,
-        "reasons": _reasons(frame, ids, n_expected),
+        "reasons": _reasons(frame, dict(zip(ids, seeds, strict=True))),
     }
     folds = FoldStats.of(places, ok, len(ids))
     for name in SCORES:
@@ -168,18 +190,20 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _reasons(frame: pd.DataFrame, ids: pd.Index, n_expected: pd.Series) -> list[tuple[str, ...]]:
-    """Return a sentence for every fold of each row that is not ok."""
-    sentences: dict[str, dict[int, str | None]] = {row: {} for row in ids}
-    names = ("cell", "fold", "status", "reason", "id")
-    for row, fold, status, reason, run_id in zip(*(frame[name] for name in names), strict=True):
+def _reasons(frame: pd.DataFrame, seeds: Mapping[str, list[Any]]) -> list[tuple[str, ...]]:
+    """Return a sentence for every fold (and seed, where there are several) of each row that is not ok."""
+    known: dict[tuple[str, Any, int], str | None] = {}
+    n_splits = dict(zip(frame["cell"], frame["n_splits"].astype(int), strict=True))
+    names = ("cell", "seed", "fold", "status", "reason", "id")
+    for row, seed, fold, status, reason, run_id in zip(*(frame[name] for name in names), strict=True):
         why = "no reason recorded" if pd.isna(reason) or not reason else reason
-        sentences[row][int(fold)] = None if status == "ok" else f"fold {fold}: {status} ({why}; run {run_id})"
+        known[row, seed, int(fold)] = None if status == "ok" else f"{status} ({why}; run {run_id})"
     return [
         tuple(
-            sentence
-            for fold in range(1, expected + 1)
-            if (sentence := sentences[row].get(fold, f"fold {fold}: no record")) is not None
+            f"{f'seed {seed}, ' if len(own) > 1 else ''}fold {fold}: {sentence}"
+            for seed in own
+            for fold in range(1, n_splits[row] + 1)
+            if (sentence := known.get((row, seed, fold), "no record")) is not None
         )
-        for row, expected in zip(ids, n_expected, strict=True)
+        for row, own in seeds.items()
     ]

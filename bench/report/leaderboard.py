@@ -4,26 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 
 from bench.columns import Column
 from bench.grid import CLASSICAL
-from bench.report.section import Section, row_name, setting
+from bench.report.choice import chosen, source
+from bench.report.section import Section, numeric, row_name, setting
 from bench.report.table import ESSENTIAL, Block
 from bench.units import significant
 
 NONE = "–"
 UNVERIFIED = "?: not checked against the source."
 HEADLINE = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
-SHORT_TITLES = {"trainable": "train-\nable", "parameters": "para-\nmeters"}
+SHORT_TITLES = {
+    "trainable": "train-\nable",
+    "trainable encoder": "train-\nable\nenc.",
+    "trainable total": "train-\nable\ntotal",
+    "parameters": "para-\nmeters",
+}
 
 
-def blocks(sections: Sequence[Section]) -> list[Block]:
-    """Return the rows of each section, and the published rows: beside those that share their ranks, or at the end."""
+def blocks(sections: Sequence[Section], names: Sequence[str] = ()) -> list[Block]:
+    """Return the rows of each section, and the published rows: beside those that share their ranks, or at the end.
+
+    Args:
+        sections: as they are shown.
+        names: columns of the runs, see `bench.report.choice.chosen`; empty takes those of the leaderboard.
+    """
     parts = []
     for section in sections:
-        parts.append(Block(section.title, _run_columns(section), _notes(section), _caption(section)))
+        columns = _run_columns(section)
+        columns = chosen(columns, names, section) if names else columns
+        parts.append(Block(section.title, columns, _notes(section), _caption(section)))
         if section.shares_ranks:
             parts.append(_published_block(section))
     if sections and not any(section.shares_ranks for section in sections):
@@ -57,12 +71,17 @@ def organ_blocks(organs: pd.DataFrame, sections: Sequence[Section]) -> list[Bloc
     return parts
 
 
-def csv(sections: Sequence[Section]) -> str:
-    """Return every column of every row, scores as fractions; published rows follow with ``kind`` published."""
+def csv(sections: Sequence[Section], names: Sequence[str] = ()) -> str:
+    """Return every column of every row, scores as fractions; published rows follow with ``kind`` published.
+
+    Args:
+        sections: as they are shown.
+        names: the columns; empty takes all.
+    """
     parts = []
     for section in sections:
         reasons = ["; ".join(sentences) for sentences in section.rows["reasons"]]
-        parts.append(section.rows.assign(kind="run", reasons=reasons))
+        parts.append(section.rows.assign(kind="run", images=section.name, reasons=reasons))
     for section in sections[:1]:  # sections in which published rows have a rank come first
         rows = section.published
         scores = {f"{name}_mean": rows[name] / 100 for name in HEADLINE}
@@ -75,6 +94,8 @@ def csv(sections: Sequence[Section]) -> str:
     table = pd.concat(parts, ignore_index=True)
     first = ["kind", "rank", "backbone", "strategy"]
     ordered = table[[*first, *(name for name in table if name not in first)]]
+    if names:
+        ordered = ordered[[name if name in ordered else source(name, sections[0]) for name in names]]
     return ordered.convert_dtypes().to_csv(index=False)  # so that counts stay whole beside missing values
 
 
@@ -88,23 +109,30 @@ def _run_columns(section: Section) -> list[Column]:
     def numbers(title: str, text: Callable[[pd.Series], str], drop: int) -> Column:
         return _with_narrow(Column(title, [text(row) for row in rows], drop))
 
+    ranks = Column("#", [_rank(row) for row in rows])
     columns = [
-        Column("#", [_rank(row) for row in rows]),
+        replace(ranks, narrow=replace(ranks, cells=[cell.split(NONE)[0] or NONE for cell in ranks.cells])),
         names("backbone", lambda row: row["backbone"]),
         names("strategy", lambda row: _unless_classical(row, row["strategy"])),
     ]
     for name in section.settings:
-        settings = Column(name, [setting(row, name) for row in rows], right=False)
+        settings = Column(name, [setting(row, name) for row in rows], right=numeric(section.rows[name]))
         columns.append(replace(settings, narrow=replace(settings, title=name.replace(".", ".\n"))))
     if {"random"} < set(_weights(section)):
         columns.append(names("weights", lambda row: _unless_classical(row, row["weights"])))
+    if section.rows["n_seeds"].nunique() > 1:
+        columns.append(Column("seeds", [_unless_classical(row, str(row["n_seeds"])) for row in rows]))
     for drop, (name, title) in enumerate(HEADLINE.items()):
-        best = _best(section, section.rows, section.rows[f"{name}_mean"], name)
+        best = _best(section, name)
         columns.append(_with_narrow(Column(title, [_mean_sd(row, name) for row in rows], drop, bold=best)))
+        columns.append(numbers(f"{title} 95 % CI", partial(_interval, name=name), 5 if name == "pq" else 11))
     if not section.rows["complete"].all():
         columns.append(Column("folds", [_folds(row) for row in rows]))
+    apart = section.encoder_apart
+    total = 5 if apart else 3
     others = [
-        numbers("trainable", lambda row: _count(row["parameters_trainable"]), 3),
+        *([numbers("trainable encoder", lambda row: _count(row["parameters_trainable_encoder"]), 3)] * apart),
+        numbers("trainable total", lambda row: _count(row["parameters_trainable"]), total),
         numbers("parameters", lambda row: _count(row["parameters_total"]), 6),
         numbers("latency ms", lambda row: _number(row["latency_ms"], "{:.1f}"), 4),
         numbers("peak GiB", lambda row: _number(row["peak_bytes"] / 2**30, "{:.2f}"), 5),
@@ -113,7 +141,7 @@ def _run_columns(section: Section) -> list[Column]:
         numbers("pooled PQ", lambda row: _percent(row["pooled_pq_mean"]), 9),
         numbers("PQ by nuclei", lambda row: _percent(row["weighted_pq_mean"]), 10),
     ]
-    return [*columns, *(column for column in others if any(cell != NONE for cell in column.cells))]
+    return [column for column in [*columns, *others] if column.drop < 3 or any(cell != NONE for cell in column.cells)]
 
 
 def _with_narrow(column: Column) -> Column:
@@ -130,6 +158,9 @@ def _caption(section: Section) -> str:
         constants.append("weights random")
     if section.rows["complete"].all():
         constants.append(f"folds {section.n_splits}/{section.n_splits}")
+    seeds = section.rows.loc[section.rows["backbone"] != CLASSICAL, "seeds"]
+    if seeds.nunique() == 1 and " " in seeds.iloc[0]:
+        constants.append(f"seeds {seeds.iloc[0].replace(' ', ', ')}")
     return f"The same in all rows: {', '.join(constants)}." if constants else ""
 
 
@@ -145,8 +176,7 @@ def _published_block(section: Section) -> Block:
     ranks = [Column("#", [_number(rank, "{:.0f}") for rank in rows["rank"]])] if rows["rank"].notna().any() else []
     columns = [*ranks, Column("model", [str(name) for name in rows["model"]], right=False)]
     for name, title in HEADLINE.items():
-        cells, bold = [_percent(v / 100) for v in rows[name]], _best(section, rows, rows[name] / 100, name)
-        columns.append(Column(title, cells, bold=bold))
+        columns.append(Column(title, [_percent(v / 100) for v in rows[name]]))
     sure = rows["parameters_verified"] | rows["trainable_millions"].isna()
     trainable = [_count(v * 1e6) for v in rows["trainable_millions"]]
     marked = [text if ok else f"{text}?" for text, ok in zip(trainable, sure, strict=True)]
@@ -167,13 +197,21 @@ def _published_block(section: Section) -> Block:
 
 def _notes(section: Section) -> list[str]:
     rows = section.rows
-    notes = ["Mean ± sd over folds, in percent; ranked by PQ."]
+    seeds = " × seeds" if (rows["n_seeds"] > 1).any() else ""
+    notes = [f"Mean ± sd over folds{seeds}, in percent; ranked by PQ.", *reversed(section.uncertainty)]
+    if section.folder_differs:
+        notes.append(f"{section.name}: images of the user, in the layout of {section.layout}.")
     if not section.official:  # otherwise the title says it
         notes += [f"Images: {sentence}." for sentence in section.verification]
+    if rows["trains"].any() and not section.encoder_apart:
+        notes.append(
+            "These records don't tell the trainable parameters of encoder and decoder apart: the total is shown."
+        )
     if section.classical_pq is not None:
         notes.append("ref: the classical pipeline, which learns nothing.")
     for _, row in rows[~rows["complete"]].iterrows():
-        name, folds = row_name(row, section.settings), f"{row['n_ok']} of {row['n_expected']} folds"
+        of_seeds = f" of {row['n_seeds']} seeds" if row["n_seeds"] > 1 else ""
+        name, folds = row_name(row, section.settings), f"{row['n_ok']} of {row['n_expected']} folds{of_seeds}"
         notes.append(f"† {name}: {folds}, not ranked. {'; '.join(row['reasons'])}.")
     if (rows["weights"] == "random").any():
         notes.append("random: no pre-trained weights. Such rows show that the harness works, nothing more.")
@@ -205,12 +243,10 @@ def _notes(section: Section) -> list[str]:
     return notes
 
 
-def _best(section: Section, rows: pd.DataFrame, values: pd.Series, name: str) -> frozenset[int]:
-    """Return the rows with the best ranked value, over runs and the published rows that share their ranks."""
-    own = section.rows.loc[section.rows["rank"].notna(), f"{name}_mean"].max()
-    published = section.published.loc[section.published["rank"].notna(), name].max() / 100
-    best = pd.Series([own, published]).max()
-    return frozenset(values.index[rows["rank"].notna() & (values >= best)].tolist())
+def _best(section: Section, name: str) -> frozenset[int]:
+    """Return the row with the best ranked value if it is decisively better than every other one; else nothing."""
+    values = section.rows.loc[section.rows["rank"].notna(), f"{name}_mean"]
+    return frozenset(values.index[[int(values.argmax())]].tolist()) if section.decided.get(name) else frozenset()
 
 
 def _unless_classical(row: pd.Series, text: str) -> str:
@@ -218,7 +254,10 @@ def _unless_classical(row: pd.Series, text: str) -> str:
 
 
 def _rank(row: pd.Series) -> str:
-    return "ref" if row["backbone"] == CLASSICAL and row["complete"] else _number(row["rank"], "{:.0f}")
+    if row["backbone"] == CLASSICAL and row["complete"]:
+        return "ref"
+    low, high = _number(row["rank_low"], "{:.0f}"), _number(row["rank_high"], "{:.0f}")
+    return low if low == high else f"{low}–{high}"
 
 
 def _folds(row: pd.Series) -> str:
@@ -228,6 +267,11 @@ def _folds(row: pd.Series) -> str:
 def _mean_sd(row: pd.Series, name: str) -> str:
     mean, sd = row[f"{name}_mean"], row[f"{name}_sd"]
     return _percent(mean) + (f" ± {_percent(sd)}" if pd.notna(sd) else "")
+
+
+def _interval(row: pd.Series, name: str) -> str:
+    low, high = _percent(row[f"{name}_low"]), _percent(row[f"{name}_high"])
+    return NONE if low == NONE else f"{low}–{high}"
 
 
 def _percent(fraction: float) -> str:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 SCORES = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
 COSTS = {
-    "parameters": ("parameters_trainable", 1.0, "trainable parameters"),
+    "parameters": ("parameters_trainable_encoder", 1.0, "trainable parameters of the encoder"),
+    "total": ("parameters_trainable", 1.0, "trainable parameters in all"),
     "latency": ("latency_ms", 1.0, "latency, ms (encoder + decoder + post-processing)"),
     "memory": ("peak_bytes", 2.0**-30, "peak memory, GiB (of training, where a row trains)"),
 }
@@ -49,7 +50,7 @@ def pareto(sections: Sequence[Section], path_stem: Path, *, x: str = "parameters
     Args:
         sections: one figure each.
         path_stem: start of the file names; dataset, digest and folds are added.
-        x: ``parameters``, ``latency`` or ``memory``.
+        x: ``parameters`` (trainable ones of the encoder), ``total`` (all trainable ones), ``latency`` or ``memory``.
 
     Returns:
         The files written, PNG before SVG.
@@ -65,8 +66,7 @@ def pareto(sections: Sequence[Section], path_stem: Path, *, x: str = "parameters
     appearance, paths = _appearance(sections), []
     for section in drawable:
         figure = draw(section, x=x, appearance=appearance)
-        protocol = f"{section.n_splits}-folds-{section.fold_seed}"
-        name = f"{path_stem.name}_{section.dataset}_{section.dataset_digest}_{protocol}"
+        name = f"{path_stem.name}_{section.file_stem}"
         paths += [save(figure, path_stem.with_name(f"{name}.{suffix}")) for suffix in ("png", "svg")]
     return paths
 
@@ -78,7 +78,7 @@ def draw(section: Section, *, x: str = "parameters", appearance: Appearance | No
 
     appearance = appearance or _appearance([section])
     points = _points(section, x)
-    axis = cost_axis(points["x"])
+    axis, label = cost_axis(points["x"]), COSTS[_known_cost(section, x)][2]
     with report_style():
         figure = Figure(figsize=(14, 6.2), dpi=150)
         panels = figure.subplots(1, 3)
@@ -88,7 +88,7 @@ def draw(section: Section, *, x: str = "parameters", appearance: Appearance | No
             _label_duplicates(panel, section, points, score, axis)
             _draw_front(panel, points, score, axis)
             _draw_references(panel, section, score)
-            axis.apply_to(panel, COSTS[x][2])
+            axis.apply_to(panel, label)
             panel.set_title(f"{title}, %", loc="left", fontsize=9)
             seaborn.despine(ax=panel)
         _draw_legends(figure, section, points, appearance)
@@ -106,9 +106,14 @@ def front(points: pd.DataFrame, score: str) -> pd.DataFrame:
     return ordered[ordered[f"{score}_mean"] > best]
 
 
+def _known_cost(section: Section, x: str) -> str:
+    """Return `x`, or ``total`` where the section's records don't tell the encoder's parameters apart."""
+    return "total" if x == "parameters" and not section.encoder_apart else x
+
+
 def _points(section: Section, x: str) -> pd.DataFrame:
     """Return rows with scores and this cost; ``x`` is the cost in the axis's unit. The classical row is a line."""
-    column, factor, _ = COSTS[x]
+    column, factor, _ = COSTS[_known_cost(section, x)]
     rows = section.rows.assign(x=section.rows[column] * factor)
     return rows[(rows["backbone"] != CLASSICAL) & rows["x"].notna() & (rows["n_ok"] > 0)]
 
@@ -251,7 +256,9 @@ def _captions(section: Section, points: pd.DataFrame, x: str) -> list[str]:
         text = f"Not drawn, without scores or {x}: {', '.join(missing[:12])}{more}."
         lines += textwrap.wrap(text, 230)
     devices = sorted(set(points["device_name"]) - {""})
-    if x != "parameters" and devices:
+    if x == "parameters" and not section.encoder_apart:
+        lines.append("These records don't tell the trainable parameters of encoder and decoder apart.")
+    if x not in ("parameters", "total") and devices:
         kind = " Memory is the whole process's." if x == "memory" and "rss" in set(points["memory_kind"]) else ""
         lines.append(f"Measured on {', '.join(devices)}.{kind}")
     if (points["weights"] == "random").any():

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 from bench.grid import CLASSICAL
 from bench.report.frame import SECTION_KEYS
+from bench.report.image_scores import ImageScores
+from bench.report.ranks import with_intervals
 from registry import datasets
 
 
@@ -31,6 +35,8 @@ class Section:
             the classical reference.
         published: baseline rows, comparable ones first; ``rank`` is NaN where they don't share the ranks.
         settings: columns of `rows` in which rows differ, so that a reader must see them.
+        decided: for each score, whether its best ranked row is decisively better than every other one.
+        uncertainty: sentences on intervals, and on the order that they allow.
     """
 
     dataset: str
@@ -46,19 +52,45 @@ class Section:
     rows: pd.DataFrame
     published: pd.DataFrame
     settings: tuple[str, ...]
+    decided: Mapping[str, bool] = field(default_factory=dict)
+    uncertainty: tuple[str, ...] = ()
+
+    @property
+    def folder_differs(self) -> bool:
+        """Whether the images are in a folder of the user's, under a name that is not the dataset's."""
+        return bool(self.folder) and self.folder != self.dataset and not self.official
+
+    @property
+    def name(self) -> str:
+        """The user's name of the images: their folder's; other images must not pass for the dataset's release."""
+        return str(self.folder) if self.folder_differs else self.dataset
+
+    @property
+    def layout(self) -> str:
+        """Title of the dataset in whose layout the images are."""
+        titles = self.published.loc[self.published["dataset"] == self.dataset, "dataset_title"]
+        return str(titles.iloc[0]) if len(titles) else self.dataset
+
+    @property
+    def file_stem(self) -> str:
+        """Name, digest and folds as a part of a file name."""
+        name = re.sub(r"[^\w.-]+", "_", self.name)
+        return f"{name}_{self.dataset_digest}_{self.n_splits}-folds-{self.fold_seed}"
 
     @property
     def title(self) -> str:
-        """Dataset, folder, images, digest and folds in one line."""
-        name = self.dataset
-        if self.folder and self.folder != self.dataset and not self.official:
-            name = f"{self.folder} (layout of {self.dataset})"  # other images must not pass for the release
+        """Name, images, digest and folds in one line."""
         images = f"{self.n_images} images" if self.n_images is not None else "unknown number of images"
         release = ", official release" if self.official else ""
         if self.official and self.verification:
             release += f" ({'; '.join(self.verification)})"
         folds = f"{self.n_splits} folds (seed {self.fold_seed})"
-        return f"{name}: {images}{release}, digest {self.dataset_digest}, {folds}"
+        return f"{self.name}: {images}{release}, digest {self.dataset_digest}, {folds}"
+
+    @property
+    def encoder_apart(self) -> bool:
+        """Whether a trained row knows how many of its trainable parameters are the encoder's."""
+        return bool(self.rows.loc[self.rows["trains"], "parameters_trainable_encoder"].notna().any())
 
     @property
     def published_on(self) -> str:
@@ -80,11 +112,17 @@ class Section:
         return self.rows[trained & (self.rows["pq_mean"] < self.classical_pq)]
 
 
-def sections(leaderboard: pd.DataFrame, baselines: pd.DataFrame) -> list[Section]:
-    """Split a leaderboard by dataset, its digest and folds; those beside published scores first, then by name."""
+def sections(leaderboard: pd.DataFrame, baselines: pd.DataFrame, images: ImageScores | None = None) -> list[Section]:
+    """Split a leaderboard by dataset, its digest and folds; those beside published scores first, then by name.
+
+    Args:
+        leaderboard: see `bench.report.frame.leaderboard_frame`.
+        baselines: published rows.
+        images: scores of the images, for intervals; None: there are none.
+    """
     if leaderboard.empty:
         return []
-    parts = [_section(group, baselines) for _, group in leaderboard.groupby(list(SECTION_KEYS))]
+    parts = [_section(group, baselines, images) for _, group in leaderboard.groupby(list(SECTION_KEYS))]
     return sorted(parts, key=lambda section: (not section.shares_ranks, not section.official))
 
 
@@ -105,13 +143,19 @@ def setting(row: pd.Series, name: str) -> str:
     return "–" if row["backbone"] == CLASSICAL else _text(name, row[name])
 
 
+def numeric(values: pd.Series) -> bool:
+    """Return whether a setting's values are numbers, where it has one."""
+    known = [value for value in values if not pd.isna(value)]
+    return bool(known) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
+
+
 def _text(name: str, value: Any) -> str:
     if pd.isna(value):
         return "fit" if name == "scale" else "–"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _section(group: pd.DataFrame, baselines: pd.DataFrame) -> Section:
+def _section(group: pd.DataFrame, baselines: pd.DataFrame, scores: ImageScores | None) -> Section:
     first = group.iloc[0]
     dataset, n_splits, fold_seed = str(first["dataset"]), int(first["n_splits"]), int(first["fold_seed"])
     images, folders = group["dataset_images"].dropna(), group["dataset_folder"].dropna()
@@ -126,6 +170,7 @@ def _section(group: pd.DataFrame, baselines: pd.DataFrame) -> Section:
     published = baselines.assign(shares=comparable).sort_values(["comparable", "pq"], ascending=False)
     published = published.reset_index(drop=True)
     rows["rank"], published["rank"] = _ranks(rows, published)
+    rows, decided, uncertainty = with_intervals(rows, published, scores)
     return Section(
         dataset=dataset,
         dataset_digest=str(first["dataset_digest"]),
@@ -140,6 +185,8 @@ def _section(group: pd.DataFrame, baselines: pd.DataFrame) -> Section:
         rows=rows,
         published=published,
         settings=_settings(rows[~_classical(rows)]),
+        decided=decided,
+        uncertainty=uncertainty,
     )
 
 

@@ -98,6 +98,11 @@ def _notes(notes: Iterable[str], columns: list[Column]) -> list[str]:
     return list(dict.fromkeys([*notes, *(column.note for column in columns if column.note)]))
 
 
+def block_notes(block: Block) -> list[str]:
+    """Return all notes of a block, those of its columns included, each once."""
+    return _notes(block.notes, block.columns)
+
+
 def _one_line(title: str) -> str:
     return title.replace("\n", " ")
 

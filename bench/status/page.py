@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.columns import Column, fitted_table, total_width
 from bench.console import command
-from bench.grid import Run
+from bench.planning.setting_labels import setting_labels
 from bench.results.retry import FINAL
 from bench.slurm import never_starts
 from bench.status import widgets
@@ -118,36 +118,6 @@ def as_json(status: Status) -> str:
         "runs": runs,
     }
     return json.dumps(values, indent=1)
-
-
-def setting_labels(runs: Iterable[Run]) -> dict[str, str]:
-    """Settings that distinguish the rows of one backbone and strategy, by run id.
-
-    ``rank=8, seed=1``; an empty text for the runs of a pair that was planned with one set of settings only.
-    """
-    pairs: dict[tuple[str, str], dict[str, list[Run]]] = {}
-    for run in runs:
-        pairs.setdefault((run.backbone, run.strategy), {}).setdefault(_settings_key(run), []).append(run)
-    labels: dict[str, str] = {}
-    for rows in pairs.values():
-        settings_of_rows = [_settings(members[0]) for members in rows.values()]
-        names = list(dict.fromkeys(name for settings in settings_of_rows for name in settings))
-        differing = [name for name in names if len({str(settings.get(name)) for settings in settings_of_rows}) > 1]
-        for settings, members in zip(settings_of_rows, rows.values(), strict=True):
-            label = ", ".join(f"{name}={settings[name]}" for name in differing if name in settings)
-            labels |= {run.id: label for run in members}
-    return labels
-
-
-def _settings_key(run: Run) -> str:
-    """All settings in one text; much cheaper than a digest, of which a page of ten thousand runs needs as many."""
-    return repr([value for name, value in vars(run).items() if name not in ("id", "backbone", "strategy", "fold")])
-
-
-def _settings(run: Run) -> dict[str, Any]:
-    apart = ("id", "backbone", "strategy", "fold", "options", "train", "neutral_options")
-    values = {name: value for name, value in vars(run).items() if name not in apart}
-    return {**values, **run.options, **run.train}
 
 
 def _show_rows(runs: Sequence[RunState], console: Console, full: bool) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import ClusterError, PlanError
 from bench.grid import Grid, Run
-from bench.planning import fresh_process, overrides, plan, selection
+from bench.planning import fresh_process, plan, selection, sweeps
 from bench.planning.plan import Plan
 from bench.results import plans, record
 from bench.results.index import Index
@@ -158,6 +158,7 @@ def run(prepared: Prepared, *, console: Console, workers: int = 0, detach: bool 
         plugins=prepared.plan.plugins,
     )
     plans.write(results, planned)
+    print_sweep(prepared, console)
     return execute_plan.execute(
         planned,
         results=results,
@@ -169,16 +170,23 @@ def run(prepared: Prepared, *, console: Console, workers: int = 0, detach: bool 
     )
 
 
+def print_sweep(prepared: Prepared, console: Console) -> None:
+    """Print the swept settings and their number, if there are any."""
+    if prepared.plan.sweep:
+        console.print(prepared.plan.sweep, markup=False, highlight=False, soft_wrap=True)
+
+
 def _write_folds(prepared: Prepared, results: Path) -> None:
     """Write the assignment of images to folds beside the results."""
     from bench import folds
 
-    settings, samples = prepared.plan.grid.settings, prepared.images.samples
+    dataset, samples = prepared.plan.grid.settings.dataset, prepared.images.samples
     groups = {sample.stem: sample.group for sample in samples}
-    n_splits, seed = settings.folds.n_splits, settings.folds.seed
-    assigned = folds.assign(list(groups), n_splits=n_splits, seed=seed, groups=groups)
-    name = f"{settings.dataset}-{prepared.images.digest}-{n_splits}-{seed}.csv"
-    folds.write_assignment(results / "folds" / name, assigned, samples)
+    splits = dict.fromkeys(single.settings.folds for single in sweeps.expand(prepared.plan.grid))
+    for n_splits, seed in dict.fromkeys((split.n_splits, split.seed) for split in splits):
+        assigned = folds.assign(list(groups), n_splits=n_splits, seed=seed, groups=groups)
+        name = f"{dataset}-{prepared.images.digest}-{n_splits}-{seed}.csv"
+        folds.write_assignment(results / "folds" / name, assigned, samples)
 
 
 def _executor(cluster: str | None, profile_name: str, device: str) -> tuple[Executor | None, list[str]]:
@@ -222,12 +230,7 @@ def _fold_problems(grid: Grid, dataset: DatasetImages) -> list[str]:
 def _grid(
     name: str, assignments: Sequence[str], only: Sequence[str], plugins: Sequence[Path]
 ) -> tuple[Grid, list[str]]:
-    grid = plan.load_grid(name, plugins)
-    problems: list[str] = []
-    try:
-        grid = replace(grid, settings=overrides.apply(grid.settings, assignments, grid.strategies))
-    except PlanError as error:
-        problems += error.problems
+    grid, problems = sweeps.apply(plan.load_grid(name, plugins), assignments)
     try:
         grid = selection.narrow(grid, only)
     except PlanError as error:

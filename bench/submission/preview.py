@@ -23,7 +23,9 @@ def show_costs(prepared: Prepared, *, console: Console) -> CostSummary:
     from rich.markup import escape
 
     from bench.estimate import page
+    from bench.submission.prepare import print_sweep
 
+    print_sweep(prepared, console)
     is_answering = client.is_installed() and client.is_answering()
     profile = profile_for_device(load_profile(prepared.profile), prepared.device)
     costs = page.show(

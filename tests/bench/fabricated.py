@@ -103,6 +103,8 @@ def default_cost(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "parameters_total": encoder + 6_220 + DECODER,
         "parameters_trainable": trainable,
+        "parameters_trainable_encoder": max(0, trainable - DECODER),
+        "parameters_trainable_decoder": min(trainable, DECODER),
         "parameters_encoder": encoder,
         "parameters_decoder": DECODER,
         "parameters_added": 0,

@@ -106,6 +106,19 @@ def test_the_gpu_of_measured_runs_is_named(printed):
     assert "sam_nano  full" in text and "1 h" in text
 
 
+def test_swept_settings_have_rows_of_their_own(printed):
+    ranks = [replace(PLANNED, options={"rank": rank}) for rank in (1, 8)]
+    text = printed([*ranks, RUN], {ranks[0].id: taking(60), ranks[1].id: taking(120), RUN.id: taking(30)})
+    assert text.startswith(
+        """\
+backbone  strategy  settings  to do  done  ≈ GPU-hours  ≈ a run  ≈ GPU memory  batch  basis
+sam_nano  lora_qv   rank=1        1     0          1.0      1 h      10.0 GiB      8  FLOPs
+          lora_qv   rank=8        1     0          2.0      2 h      10.0 GiB      8  FLOPs
+          full                    1     0          0.5   30 min      10.0 GiB      8  FLOPs
+"""
+    )
+
+
 def test_runs_that_share_a_gpu_are_shown(printed):
     text = printed(FOLDS, {run.id: taking(1, 1) for run in FOLDS}, profile=ClusterProfile(runs_per_gpu=3))
     assert "arrays      1 job of at most 1 h, up to 3 runs each, 3 at once on its GPU" in text

@@ -49,6 +49,28 @@ def test_finished_runs_cost_nothing():
     assert (line.pending, line.done, line.resources, line.gpu_hours) == (0, 3, None, 0)
 
 
+def test_each_swept_setting_has_a_line_of_its_own_and_seeds_share_one():
+    ranks = [replace(PLANNED, options={"rank": rank}, fold=fold) for rank in (1, 8) for fold in (1, 2)]
+    seeds = [replace(run, seed=1) for run in (*ranks, *FOLDS)]
+    minutes = {1: 60, 8: 120}
+    resources = {run.id: taking(minutes[run.options["rank"]]) for run in (*ranks, *seeds[:4])}
+    resources |= {run.id: taking(30) for run in (*FOLDS, *seeds[4:])}
+    costs = summed([*ranks, *FOLDS, *seeds], resources, done=(ranks[0].id,))
+    assert [(line.name, line.pending, line.done, line.gpu_hours) for line in costs.lines] == [
+        ("sam_nano × lora_qv (rank=1)", 3, 1, 3),
+        ("sam_nano × lora_qv (rank=8)", 4, 0, 8),
+        ("sam_nano × full", 6, 0, 3),
+    ]
+    assert costs.gpu_hours == 14
+
+
+def test_a_warning_names_the_setting_that_it_is_about():
+    sizes = [replace(RUN, image_size=size) for size in (64, 128)]
+    resources = {sizes[0].id: taking(1), sizes[1].id: taking(1, 50, micro_batch=1)}
+    (warning,) = summary.warnings(summed(sizes, resources), ClusterProfile(), None)
+    assert warning.startswith("sam_nano × full (image_size=128) needs ≈ 50.0 GiB even at a micro-batch of 1")
+
+
 def test_runs_of_unknown_duration_are_in_no_sum():
     resources = {run.id: taking(60) for run in FOLDS} | {run.id: unknown_resources("new") for run in LORA}
     costs = summed([*FOLDS, *LORA], resources)

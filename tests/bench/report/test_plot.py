@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -37,6 +38,12 @@ def records(**changes: object) -> list[RunRecord]:
     return rows
 
 
+def without_parts(one: RunRecord) -> RunRecord:
+    """Return the record as it was written before encoder and decoder were counted apart."""
+    parts = {"parameters_trainable_encoder", "parameters_trainable_decoder"}
+    return replace(one, cost={key: value for key, value in (one.cost or {}).items() if key not in parts})
+
+
 def sections_of(rows: list[RunRecord]) -> list[Section]:
     return sections(leaderboard_frame(record_frame(rows)), baseline_frame())
 
@@ -51,7 +58,7 @@ def points(panel: object) -> dict[str, tuple[float, float]]:
 
 def test_both_formats_are_written_under_a_name_with_dataset_and_digest(tmp_path: Path) -> None:
     paths = plot.pareto(sections_of(records()), tmp_path / "figures" / "pareto")
-    name = "pareto_nuinsseg_0123456789ab_2-folds-19"
+    name = "pareto_images_0123456789ab_2-folds-19"
     assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg"]
     assert Image.open(paths[0]).size == (2100, 930)
     assert ElementTree.parse(paths[1]).getroot().tag == "{http://www.w3.org/2000/svg}svg"
@@ -131,8 +138,8 @@ def test_points_stand_at_their_values() -> None:
     rows = section.rows.set_index("cell")
     for row, (x, y) in drawn.items():
         assert y == pytest.approx(100 * rows.loc[row, "pq_mean"])
-        if rows.loc[row, "strategy"] != "zero_shot":
-            assert x == rows.loc[row, "parameters_trainable"]
+        if rows.loc[row, "strategy"] not in ("zero_shot", "decoder_only"):
+            assert x == rows.loc[row, "parameters_trainable_encoder"]
     assert {y for _, y in points(panels[2]).values()} == {80.0}
 
 
@@ -143,8 +150,8 @@ def test_zero_trainable_parameters_stand_left_of_a_marked_break() -> None:
     assert x == panel.get_xticks()[0]
     assert panel.get_xticklabels()[0].get_text() == "0"
     left, right = panel.get_xlim()
-    assert left < x < 4_058_340
-    assert right > 10_123_872
+    assert left < x < 15_163
+    assert right > 6_065_532
     assert "//" in [text.get_text() for text in panel.texts]
 
 
@@ -179,8 +186,8 @@ def test_the_front_is_drawn_as_steps() -> None:
     (section,) = sections_of(records())
     panel = plot.draw(section).axes[0]
     (front,) = [line for line in panel.lines if line.get_label() == "Pareto front"]
-    # adapter costs more than lora_qv and scores less
-    assert [round(y, 6) for y in front.get_ydata()] == [30, 40, 52, 60, 60]
+    # adapter costs more than lora_qv and scores less; zero_shot trains as few of the encoder as decoder_only
+    assert [round(y, 6) for y in front.get_ydata()] == [40, 52, 60, 60]
     assert front.get_drawstyle() == "steps-post"
 
 
@@ -210,6 +217,15 @@ def test_other_costs(x: str, label: str) -> None:
     assert points(panel)[row["cell"]][0] == pytest.approx(expected)
 
 
+def test_records_without_the_parts_are_drawn_over_all_trainable_parameters() -> None:
+    older = [without_parts(one) for one in records()]
+    (section,) = sections_of(older)
+    figure = plot.draw(section)
+    assert figure.axes[0].get_xlabel() == "trainable parameters in all"
+    assert "don't tell the trainable parameters of encoder and decoder apart" in figure.texts[-1].get_text()
+    assert plot.draw(sections_of(records())[0], x="total").axes[0].get_xlabel() == "trainable parameters in all"
+
+
 def test_rows_that_cannot_be_drawn_are_named() -> None:
     lost = [record(run(strategy="lora_all_linear", n_splits=2), status="failed", reason="x", official=False)]
     (section,) = sections_of(records() + lost)
@@ -228,7 +244,7 @@ def test_points_that_look_alike_get_their_settings_written() -> None:
 
 
 def test_an_unknown_cost_and_no_rows_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="unknown cost 'time'; known: parameters, latency, memory"):
+    with pytest.raises(BenchError, match="unknown cost 'time'; known: parameters, total, latency, memory"):
         plot.pareto(sections_of(records()), tmp_path / "a", x="time")
     lost = [record(run(n_splits=1), status="failed", reason="x")]
     with pytest.raises(BenchError, match="no record has both scores and parameters"):

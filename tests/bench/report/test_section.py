@@ -137,7 +137,7 @@ def test_published_scores_share_ranks_with_runs_on_their_own_dataset_only() -> N
 def test_rows_of_a_dataset_that_is_not_registered_are_shown_and_compared_with_nothing() -> None:
     (section,) = sections_of(row(0.55, dataset="gone"), row(0.5, dataset="gone", strategy="full"))
     assert section.rows["rank"].tolist() == [1, 2] and section.published["rank"].isna().all()
-    assert section.title == "images (layout of gone): 665 images, digest 0123456789ab, 5 folds (seed 19)"
+    assert section.title == "images: 665 images, digest 0123456789ab, 5 folds (seed 19)"
 
 
 def test_the_title_says_how_the_images_were_compared_with_the_release() -> None:
@@ -152,4 +152,4 @@ def test_the_title_names_the_images() -> None:
     (official,) = sections_of(row(0.5))
     assert official.title == ("nuinsseg: 665 images, official release, digest 0123456789ab, 5 folds (seed 19)")
     (other,) = sections_of(row(0.5, official=False, n_splits=2))
-    assert other.title == "images (layout of nuinsseg): 19 images, digest 0123456789ab, 2 folds (seed 19)"
+    assert other.title == "images: 19 images, digest 0123456789ab, 2 folds (seed 19)"

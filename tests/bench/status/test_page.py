@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from io import StringIO
 
 import pytest
 from every_state import everything, planned, queue
 from rich.console import Console
 
+from bench.grid import Grid
+from bench.planning import plan
 from bench.results import plans
 from bench.status import page, summary
 
@@ -118,17 +119,15 @@ def test_a_large_study_shows_the_rows_that_are_not_complete(tmp_path, monkeypatc
     assert sum("0/5" in line for line in lines) == 2 and not any("5/5" in line for line in lines)
 
 
-def test_rows_of_one_pair_with_several_settings_are_told_apart(tmp_path):
-    place = planned(tmp_path, ("mobile_sam",), ("lora_qv", "full"))
-    runs = [place.runs[f"mobile_sam/lora_qv/{fold}"] for fold in (1, 2)]
-    other = replace(runs[0], options={"rank": 8}, seed=1)
-    labels = page.setting_labels([*runs, other, place.runs["mobile_sam/full/1"]])
-    assert labels == {
-        runs[0].id: "seed=0, rank=4",
-        runs[1].id: "seed=0, rank=4",
-        other.id: "seed=1, rank=8",
-        place.runs["mobile_sam/full/1"].id: "",
-    }
+def test_swept_settings_have_rows_of_their_own(tmp_path):
+    grid = Grid("ranks", ("mobile_sam",), ("lora_qv", "full"), classical=False, sweep={"strategy.rank": (4, 16)})
+    place = planned(tmp_path, ("mobile_sam",), ("lora_qv",), runs=plan.make(grid, "0123456789abcdef").runs)
+    place.finish("mobile_sam/lora_qv/1", pq=0.25)  # of rank 4, the default
+    assert [line.split() for line in printed(look(place)) if line.startswith("mobile_sam")] == [
+        ["mobile_sam", "lora_qv", "rank=4", "1/5", "4", "0.250"],
+        ["mobile_sam", "lora_qv", "rank=16", "0/5", "5"],
+        ["mobile_sam", "full", "0/5", "5"],
+    ]
 
 
 def test_skipped_pairs_say_why_once(tmp_path):

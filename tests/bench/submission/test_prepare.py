@@ -15,8 +15,8 @@ from slurm_commands import put_commands
 
 from bench import run
 from bench.errors import BenchError, DivergedError, PlanError
-from bench.results import record, run_lock
-from bench.submission import prepare, preview, retry_plans
+from bench.results import plans, record, run_lock
+from bench.submission import execute_plan, prepare, preview, retry_plans
 from bench.training import outputs
 
 
@@ -199,6 +199,45 @@ def test_all_problems_are_reported_at_once(tmp_path):
     assert "Did you mean 'mobile_sam'?" in text
     assert str(tmp_path / "gone") in text and "bench data fetch nuinsseg" in text
     assert "run `bench weights fetch sam_vit_b sam_vit_l" in text
+
+
+def test_problems_of_a_sweep_are_reported_with_those_of_the_grid(tmp_path, tiny_grid, tiny_data):
+    with pytest.raises(PlanError) as caught:
+        prepare.prepare(
+            str(tiny_grid),
+            assignments=["strategy.rank=0,two,4", "seed=1", "seed=2"],
+            only=["fold=9"],
+            data=tiny_data,
+            weights_folder=None,
+            results=tmp_path,
+        )
+    assert caught.value.problems == (
+        "seed is set twice: 1 and 2. Give it once. To plan each of these values, write seed=1,2.",
+        "strategy.rank='two' is not of type int.",
+        "--only fold=9: this grid has folds 1 and 2.",
+        "strategy.rank is 0; it must be above 0.",
+    )
+
+
+def test_a_sweep_reuses_the_runs_of_an_earlier_command_and_says_what_is_swept(
+    tmp_path, tiny_grid, tiny_data, bench_run, monkeypatch
+):
+    planned = []
+    monkeypatch.setattr(execute_plan, "execute", lambda plan, **_: planned.append(plan) or 0)
+    _, printed = bench_run(tmp_path)
+    assert "sweep" not in printed
+    for run_ in planned[0].runs:
+        record.write(tmp_path, record.RunRecord(id=run_.id, status="ok", run=run_.as_dict()))
+    sets = ["seed=0,1", "folds.seed=19,20"]
+    _, printed = bench_run(tmp_path, assignments=sets)
+    assert printed.splitlines()[0] == "sweep: seed 0, 1 × folds.seed 19, 20: 4 settings"
+    assert len(list((tmp_path / "folds").glob("*.csv"))) == 2
+    prepared = prepare.prepare(
+        str(tiny_grid), assignments=sets, data=tiny_data, weights_folder=None, results=tmp_path, cluster="inline"
+    )
+    assert {run_.id for run_ in prepared.done} == {run_.id for run_ in planned[0].runs}
+    assert len(prepared.done) == 8 and len(prepared.pending) == 3 * 2 * 3 + 2  # classical: one more split
+    assert plans.read_all(tmp_path)[-1].runs == prepared.plan.runs
 
 
 def test_more_folds_than_groups_are_refused(tmp_path, bench_run):

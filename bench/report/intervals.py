@@ -1,0 +1,129 @@
+"""95 % confidence intervals of the means of a section, and the order of its rows that they allow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bench.report.image_scores import INTERVAL_SCORES
+
+RESAMPLES = 2_000
+SEED = 19
+FEWEST_ORGANS = 6
+"""With fewer organs, images are resampled one by one: two organs would have three different resamples."""
+MOST_ROWS = 150
+"""So many rows are compared pair by pair."""
+TAIL = 0.025
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Means of rows in resamples of their images; all rows share the resamples, so that their differences are paired.
+
+    Attributes:
+        cells: the rows.
+        weights: of each image in each row's mean, (rows, images); 0 where a row lacks the image.
+        sums: weight times score, (rows, images), for each score.
+        groups: the cluster of each image: its organ, or the image itself.
+        counts: how often each cluster is in each resample, (clusters, resamples).
+        by_organ: organs are the clusters.
+    """
+
+    cells: tuple[str, ...]
+    weights: dict[str, np.ndarray]
+    sums: dict[str, np.ndarray]
+    groups: np.ndarray
+    counts: np.ndarray
+    by_organ: bool
+
+    @classmethod
+    def of(cls, images: pd.DataFrame, cells: list[str]) -> Resampled | None:
+        """Draw the resamples of a section; the same images give the same ones.
+
+        Args:
+            images: see `bench.report.image_scores.ImageScores`.
+            cells: the rows of the section.
+
+        Returns:
+            None where no row has the scores of two images.
+        """
+        images = images[images["cell"].isin(cells)]
+        keys = pd.MultiIndex.from_arrays([images["organ"].astype(str), images["stem"].astype(str)])
+        known = keys.unique().sort_values()
+        if len(known) < 2:
+            return None
+        known_cells = set(images["cell"])
+        present = tuple(cell for cell in cells if cell in known_cells)
+        places = pd.Index(present).get_indexer(pd.Index(images["cell"])), known.get_indexer(keys)
+        weights, sums = {}, {}
+        for score in INTERVAL_SCORES:
+            values = images[score].to_numpy()
+            weight = np.where(np.isnan(values), 0, images["weight"].to_numpy())
+            weights[score], sums[score] = np.zeros((2, len(present), len(known)))
+            np.add.at(weights[score], places, weight)
+            np.add.at(sums[score], places, weight * np.nan_to_num(values))
+        organs = pd.factorize(known.get_level_values(0), sort=True)[0]
+        by_organ = organs.max() + 1 >= FEWEST_ORGANS
+        groups: np.ndarray = organs if by_organ else np.arange(len(known))
+        n = int(groups.max()) + 1
+        counts = np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), RESAMPLES).T.astype(float)
+        return cls(present, weights, sums, groups, counts, by_organ)
+
+    def means(self, score: str, rows: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
+        """Return the mean of rows in each resample, (rows, resamples); NaN where a resample has none of its images."""
+        weights, sums = self.weights[score][rows], self.sums[score][rows]
+        if images is not None:
+            weights, sums = weights * images, sums * images
+        member = np.eye(len(self.counts))[self.groups]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            result: np.ndarray = (sums @ member @ self.counts) / (weights @ member @ self.counts)
+        return result
+
+    def intervals(self, score: str) -> pd.DataFrame:
+        """Return the columns ``<score>_low`` and ``<score>_high``: percentiles of the resampled means, by cell."""
+        rows = np.arange(len(self.cells))
+        low, high = np.full((2, len(rows)), np.nan)
+        enough = (self.weights[score] > 0).sum(axis=1) > 1
+        if enough.any():
+            means = self.means(score, rows[enough])
+            low[enough], high[enough] = np.nanpercentile(means, [100 * TAIL, 100 * (1 - TAIL)], axis=1)
+        return pd.DataFrame({f"{score}_low": low, f"{score}_high": high}, index=pd.Index(self.cells, name="cell"))
+
+    def better(self, score: str, cells: list[str], *, first_only: bool = False) -> np.ndarray:
+        """Return +1 where a row is decisively better than another, -1 where worse, 0 where it can't be told.
+
+        Decisive: on the images that both have, the difference keeps its sign in 97.5 % of the resamples, which is a
+        95 % interval of the difference that leaves out 0. Each pair is taken on its own, without a correction for
+        their number.
+
+        Args:
+            score: one of `INTERVAL_SCORES`.
+            cells: rows that have scores, (n).
+            first_only: compare the first with the others only, and leave 0 elsewhere.
+
+        Returns:
+            Whole numbers, (n, n).
+        """
+        rows = pd.Index(self.cells).get_indexer(pd.Index(cells))
+        means, has = self.means(score, rows), self.weights[score][rows] > 0
+        result = np.zeros((len(rows), len(rows)), int)
+        for row in range(min(1, len(rows)) if first_only else len(rows)):
+            same = (has == has[row]).all(axis=1)
+            same[: row + 1] = False
+            result[row, same] = _sign(means[row] - means[same])
+            for other in np.flatnonzero(~(has == has[row]).all(axis=1)).tolist():
+                common = has[row] & has[other]
+                if other > row and common.sum() > 1:
+                    one, two = self.means(score, rows[[row, other]], common)
+                    result[row, other] = _sign((one - two)[None])[0]
+        return result - result.T
+
+
+def _sign(differences: np.ndarray) -> np.ndarray:
+    """Return the sign that each row of differences (rows, resamples) keeps in 97.5 % of the resamples; 0: none."""
+    # Rounding of a matrix product must not decide between rows whose scores are equal.
+    above, below = (differences > 1e-12).mean(axis=1), (differences < -1e-12).mean(axis=1)
+    sign: np.ndarray = (above >= 1 - TAIL).astype(int) - (below >= 1 - TAIL).astype(int)
+    return sign

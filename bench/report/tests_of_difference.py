@@ -1,0 +1,178 @@
+"""Tests of the difference between two or more methods on the same images: from numbers to numbers, without records.
+
+Sources:
+
+- Signed ranks, and effect size: Wilcoxon 1945, "Individual comparisons by ranking methods"; Kerby 2014, "The simple
+  difference formula", for the matched-pairs rank-biserial correlation.
+- Several tests at once: Holm 1979, "A simple sequentially rejective multiple test procedure".
+- Over folds: Nadeau & Bengio 2003, "Inference for the generalization error", section 3.
+- Several methods: Friedman 1937; as Demšar 2006 ("Statistical comparisons of classifiers over multiple data sets")
+  uses it, with Wilcoxon-Holm after it rather than Nemenyi, whose outcome for two methods depends on which others
+  are in the pool (Benavoli, Corani & Mangili 2016, "Should we really use post-hoc tests based on mean-ranks?").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.report.intervals import FEWEST_ORGANS
+
+N_RESAMPLES = 10_000
+SEED = 0
+DECIMALS = 12
+"""Differences are rounded to so many digits, so that a tie is a tie whatever the order of additions was."""
+
+
+@dataclass(frozen=True)
+class SignedRank:
+    """Wilcoxon's signed-rank test.
+
+    Attributes:
+        statistic: the smaller of the two sums of ranks.
+        p: two-sided; exact up to 50 differences without ties.
+        n: number of differences that are not zero; the others are left out, as Wilcoxon did.
+        rank_biserial: share of rank sum in favour of the first minus share against it, -1 … 1; 0 if all are zero.
+    """
+
+    statistic: float
+    p: float
+    n: int
+    rank_biserial: float
+
+
+@dataclass(frozen=True)
+class FoldTest:
+    """Corrected resampled t-test over folds; NaN where there is no variance to divide by.
+
+    Attributes:
+        t: mean difference by its corrected standard error.
+        df: degrees of freedom, the number of folds less one.
+        p: two-sided.
+    """
+
+    t: float
+    df: int
+    p: float
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Mean difference under resampling.
+
+    Attributes:
+        p_above: share of resamples in which the mean difference is above zero; one of exactly zero counts half.
+        low: lower end of the 95 % percentile interval of the mean difference.
+        high: its upper end.
+    """
+
+    p_above: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Friedman:
+    """Friedman's test of several methods on the same images, corrected for ties.
+
+    Attributes:
+        mean_ranks: for each method; 1 is best, tied methods share the mean of their ranks.
+        statistic: chi-squared; NaN for fewer than three methods, or if all methods tie on all images.
+        p: from the chi-squared distribution.
+    """
+
+    mean_ranks: tuple[float, ...]
+    statistic: float
+    p: float
+
+
+def signed_rank(differences: Sequence[float] | np.ndarray) -> SignedRank:
+    """Test whether paired differences are symmetric about zero.
+
+    Args:
+        differences: first minus second method, one for each image; finite.
+
+    Returns:
+        The test; p = 1 and no statistic if no difference is left.
+    """
+    from scipy.stats import rankdata, wilcoxon
+
+    rounded = np.round(np.asarray(differences, dtype=float), DECIMALS)
+    rounded = rounded[rounded != 0]
+    if not len(rounded):
+        return SignedRank(float("nan"), 1.0, 0, 0.0)
+    ranks = rankdata(np.abs(rounded))
+    above, below = float(ranks[rounded > 0].sum()), float(ranks[rounded < 0].sum())
+    p = float(wilcoxon(rounded).pvalue)
+    return SignedRank(min(above, below), p, len(rounded), (above - below) / (above + below))
+
+
+def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return p-values adjusted for being so many, by Holm's step-down method; NaN stays, and doesn't count."""
+    p = np.asarray(p_values, dtype=float)
+    adjusted = np.full(len(p), np.nan)
+    known = np.flatnonzero(~np.isnan(p))
+    order = known[np.argsort(p[known], kind="stable")]
+    scaled = p[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1) if len(order) else scaled
+    return adjusted
+
+
+def corrected_t(differences: Sequence[float] | np.ndarray, *, test_to_train: float) -> FoldTest:
+    """Test the mean difference over folds; trainings share images, for which the variance is corrected.
+
+    Args:
+        differences: mean difference of each fold.
+        test_to_train: number of test images of a fold by the number of its other images.
+    """
+    from scipy.stats import t as student
+
+    rounded = np.round(np.asarray(differences, dtype=float), DECIMALS)
+    n = len(rounded)
+    variance = float(rounded.var(ddof=1)) if n > 1 and np.ptp(rounded) > 0 else 0.0
+    if variance == 0:
+        return FoldTest(float("nan"), n - 1, float("nan"))
+    t = float(rounded.mean()) / np.sqrt((1 / n + test_to_train) * variance)
+    return FoldTest(float(t), n - 1, float(2 * student.sf(abs(t), n - 1)))
+
+
+def resample(
+    differences: np.ndarray, clusters: Sequence[str], *, seed: int = SEED, fewest: int = FEWEST_ORGANS
+) -> Resampled:
+    """Draw clusters with replacement, each with all its images, and take the mean difference of the images drawn.
+
+    Images of one organ resemble each other; drawing them singly would make the interval too short.
+
+    Args:
+        differences: one for each image.
+        clusters: the organ of each image.
+        seed: of the random numbers.
+        fewest: with fewer clusters, images are drawn singly.
+    """
+    names, places = np.unique(np.asarray(clusters), return_inverse=True)
+    if len(names) < fewest:
+        places = np.arange(len(differences))
+    sums, sizes = np.bincount(places, weights=differences), np.bincount(places)
+    n = len(sums)
+    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES)
+    means = np.round(draws @ sums / (draws @ sizes), DECIMALS)
+    low, high = np.percentile(means, [2.5, 97.5])
+    return Resampled(float((means > 0).mean() + (means == 0).mean() / 2), float(low), float(high))
+
+
+def friedman(scores: np.ndarray) -> Friedman:
+    """Rank methods on every image, the highest score first, and test whether their mean ranks differ.
+
+    Args:
+        scores: (images, methods), finite.
+    """
+    from scipy.stats import friedmanchisquare, rankdata
+
+    rounded = np.round(scores, DECIMALS)
+    ranks = rankdata(-rounded, axis=1)
+    statistic, p = float("nan"), float("nan")
+    if scores.shape[1] > 2 and (ranks != ranks[:, :1]).any():
+        statistic, p = (float(value) for value in friedmanchisquare(*rounded.T))
+    return Friedman(tuple(float(rank) for rank in ranks.mean(axis=0)), statistic, p)

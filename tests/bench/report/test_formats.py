@@ -1,0 +1,195 @@
+"""LaTeX and HTML of a small table, and the parts of a leaderboard that options choose."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fabricated import record, run
+from rich.console import Console
+
+from bench import report
+from bench.columns import Column
+from bench.errors import BenchError
+from bench.report.latex import latex
+from bench.report.table import Block
+from bench.report.web import html
+from bench.results.record import folder, write
+
+AWKWARD = r"a_b & 50% #1 {x} \y ~ ^ $ <script>alert(1)</script> | 核 ±"
+SMALL = Block(
+    "my_images & more",
+    [Column("method", ["lora_qv", "[x]"], right=False), Column("PQ\nmean", ["1–2", "5 ± 1"], bold=frozenset({1}))],
+    ["100 % of it"],
+    "Caption.",
+)
+
+
+def test_latex_of_a_small_table() -> None:
+    text = latex([SMALL])
+    assert (
+        text[text.index(r"\begin{table}") :]
+        == r"""\begin{table}[htbp]
+\centering
+\caption{my\_images \& more. Caption.}
+\fitted{\begin{tabular}{@{}lr@{}}
+\toprule
+method & PQ mean \\
+\midrule
+lora\_qv & 1\textendash{}2 \\
+{[}x] & \textbf{5 \ensuremath{\pm} 1} \\
+\bottomrule
+\end{tabular}}
+\par\smallskip\begin{minipage}{\textwidth}\footnotesize
+\par\noindent 100 \% of it
+\end{minipage}
+\end{table}
+
+\end{document}
+"""
+    )
+
+
+def test_columns_that_a_page_has_no_room_for_are_named() -> None:
+    wide = [Column("method", ["a" * 60]), Column("PQ", ["1"]), Column("GFLOP", ["b" * 60], drop=9)]
+    text = latex([Block("x", wide)])
+    assert "method & PQ \\\\" in text and "bbb" not in text
+    assert "No room for: GFLOP. -{}-columns chooses." in text
+
+
+def test_characters_that_pdflatex_has_no_glyph_for_are_declared() -> None:
+    text = latex([Block("核", [Column("x", ["1"])])])
+    assert r"\DeclareUnicodeCharacter{6838}{[U+6838]}" in text
+    assert "DeclareUnicodeCharacter" not in latex([SMALL])
+
+
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None, reason="pdflatex is not installed (Debian: texlive-latex-recommended)"
+)
+def test_latex_compiles_whatever_the_names_are(tmp_path: Path) -> None:
+    block = Block(
+        AWKWARD, [Column(AWKWARD, ["[1]", "*"]), Column("PQ", [AWKWARD, AWKWARD])], [AWKWARD, "[2] x"], AWKWARD
+    )
+    (tmp_path / "board.tex").write_text(latex([SMALL, block]), encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "board.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+    assert (tmp_path / "board.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_html_of_a_small_table() -> None:
+    text = html([SMALL])
+    body = text[text.index("<body>") :]
+    assert body == (
+        "<body>\n<h2>my_images &amp; more</h2>\n<p>Caption.</p>\n<div><table>\n"
+        '<thead><tr><th>method</th><th class="n">PQ mean</th></tr></thead>\n<tbody>\n'
+        '<tr><td>lora_qv</td><td class="n">1–2</td></tr>\n<tr><td>[x]</td><td class="n"><b>5 ± 1</b></td></tr>\n'
+        "</tbody>\n</table></div>\n<ul>\n<li>100 % of it</li>\n</ul>\n</body>\n</html>\n"
+    )
+    assert "http" not in text and "src=" not in text
+
+
+def test_html_escapes_every_text() -> None:
+    text = html([Block(AWKWARD, [Column(AWKWARD, [AWKWARD])], [AWKWARD], AWKWARD)])
+    assert "<script>" not in text and text.count("&lt;script&gt;") == 5
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Two strategies on two images each: the second is worse, and slower where it has the lower PQ."""
+    for strategy, shift in (("lora_qv", 0.0), ("full", 0.1)):
+        for fold in (1, 2):
+            one = record(run(strategy=strategy, fold=fold, n_splits=2), pq=0.5 + shift, official=False)
+            write(tmp_path, one)
+            images = pd.DataFrame({"stem": [f"a{fold}", f"b{fold}"], "organ": ["liver", "brain"], "fold": fold})
+            scores = images.assign(
+                pq=[0.4 + shift, 0.6 + shift], aji=0.6, dice=0.8, n_true=9.0, n_pred=7.0, tp=[4.0, 6.0]
+            )
+            scores.to_parquet(folder(tmp_path, one.id) / "scores.parquet")
+    return tmp_path
+
+
+def text_of(results: Path, name: str, **options: object) -> str:
+    path = results / name
+    report.show_table(results, output=path, console=Console(quiet=True), **options)  # type: ignore[arg-type]
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("format", ["markdown", "csv", "latex", "html"])
+def test_the_same_records_give_the_same_bytes(results: Path, format: str) -> None:
+    assert text_of(results, "a", format=format) == text_of(results, "b", format=format)
+
+
+def test_columns_are_chosen_by_title_or_name(results: Path) -> None:
+    names = ("strategy", "PQ", "latency_ms")
+    lines = text_of(results, "a.md", format="markdown", columns=names).splitlines()
+    shown = [line for line in lines[:10] if line.startswith("|") and "--" not in line]
+    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in shown] == [
+        ["strategy", "PQ", "latency_ms"],
+        ["full", "**60.0 ± 0.0**", "42.0655"],
+        ["lora_qv", "50.0 ± 0.0", "42.0655"],
+    ]
+    table = pd.read_csv(io.StringIO(text_of(results, "a.csv", format="csv", columns=names)))
+    assert table.columns.tolist() == ["strategy", "pq_mean", "latency_ms"]
+    with pytest.raises(BenchError, match=r"unknown column 'latncy_ms'\. Did you mean 'latency_ms'"):
+        text_of(results, "b.csv", format="csv", columns=["latncy_ms"])
+
+
+def test_rows_are_sorted_scores_from_the_best_and_costs_from_the_smallest(results: Path) -> None:
+    def order(sort: str) -> list[str]:
+        table = pd.read_csv(io.StringIO(text_of(results, "a.csv", format="csv", sort=sort)))
+        return table.loc[table["kind"] == "run", "strategy"].tolist()
+
+    assert order("PQ") == ["full", "lora_qv"]
+    assert order("trainable total") == ["lora_qv", "full"]
+    with pytest.raises(BenchError, match="unknown column 'PQQ'"):
+        order("PQQ")
+
+
+def test_only_keeps_the_rows_with_these_settings(results: Path) -> None:
+    def strategies(*only: str) -> list[str]:
+        table = pd.read_csv(io.StringIO(text_of(results, "a.csv", format="csv", only=only)))
+        return table.loc[table["kind"] == "run", "strategy"].tolist()
+
+    assert strategies("strategy=lora_qv") == ["lora_qv"]
+    assert strategies("backbone=mobile_sam,strategy=full,lora_qv") == ["full", "lora_qv"]
+    with pytest.raises(BenchError, match=r"unknown value 'lora_qw'\. Did you mean 'lora_qv'"):
+        strategies("strategy=lora_qw")
+    with pytest.raises(BenchError, match=r"unknown setting 'stratgy'\. Did you mean 'strategy'"):
+        strategies("stratgy=full")
+    with pytest.raises(BenchError, match="write KEY=A,B"):
+        strategies("full")
+
+
+def test_worst_images_come_first(results: Path) -> None:
+    table = pd.read_csv(io.StringIO(text_of(results, "a.csv", format="csv", by="image", worst=3)))
+    assert table[["stem", "strategy"]].values.tolist() == [["a1", "lora_qv"], ["a2", "lora_qv"], ["a1", "full"]]
+    assert table.loc[0, ["missed", "spurious"]].tolist() == [5, 3]
+    lines = text_of(results, "a.md", format="markdown", by="image", worst=1).splitlines()
+    row = next(line for line in lines if line.startswith("| a1"))
+    assert row.replace("|", " ").split() == ["a1", "liver", "1", "45.0", "60.0", "80.0", "9.0", "5.0", "3.0"]
+    assert "- The 1 worst of 4 images by PQ; means over 2 rows (--only shows one)." in lines
+
+
+def test_options_that_do_not_go_together_are_refused(results: Path) -> None:
+    with pytest.raises(BenchError, match="needs --by image"):
+        text_of(results, "a", format="csv", worst=3)
+    with pytest.raises(BenchError, match="unknown --by 'fold'; known: seed, organ, image"):
+        text_of(results, "a", format="csv", by="fold")
+    with pytest.raises(BenchError, match="leave it out with --by organ"):
+        text_of(results, "a", format="csv", by="organ", columns=["PQ"])
+
+
+def test_by_seed_shows_seeds_apart(results: Path) -> None:
+    for fold in (1, 2):
+        write(results, record(run(fold=fold, n_splits=2, seed=1), pq=0.4, official=False))
+
+    def rows(by: str | None) -> list[int]:
+        table = pd.read_csv(io.StringIO(text_of(results, "a.csv", format="csv", by=by)))
+        return table.loc[table["strategy"] == "lora_qv", "n_ok"].tolist()
+
+    assert (rows(None), rows("seed")) == ([4], [2, 2])
