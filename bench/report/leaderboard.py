@@ -19,6 +19,9 @@ NONE = "–"
 UNVERIFIED = "?: not checked against the source."
 HEADLINE = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
 SHORT_TITLES = {
+    "PQ 95 % CI": "PQ 95 %\nCI",
+    "AJI 95 % CI": "AJI 95 %\nCI",
+    "Dice 95 % CI": "Dice 95 %\nCI",
     "trainable": "train-\nable",
     "trainable encoder": "train-\nable\nenc.",
     "trainable total": "train-\nable\ntotal",
