@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: quickstart test lint bench-suite counts clean
+.PHONY: quickstart test test-all lint bench-suite counts clean
 
 quickstart: .venv/.installed
 	$(BIN)/bench run --grid quick --cluster local
@@ -10,6 +10,10 @@ quickstart: .venv/.installed
 
 test: .venv/.installed-dev lint
 	$(BIN)/python -m pytest
+
+# With the tests that only a release needs.
+test-all: .venv/.installed-dev lint
+	$(BIN)/python -m pytest -m "release or not release"
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

@@ -63,5 +63,6 @@ def test_runs_outlive_commands_and_end_when_they_are_cancelled(cluster, study):
     assert {found.status for found in records.values()} == {"ok"}
     assert all(found.attempts == [] for found in records.values())  # nothing was lost, nothing failed
     log = (one.results / "runs" / signalled / "log.txt").read_text()
-    assert "interrupted: asked to stop after step" in log and "restarts 1" in log
+    # Its second start is seen above: the cancel may end it before its first line.
+    assert "interrupted: asked to stop after step" in log
     assert states(one) == {"done": 4} and leftovers(one.results) == []
