@@ -57,7 +57,7 @@ def check(root: Path, *, release: Release) -> CheckReport:
             yield pair
 
     verification = verify(release, readable())
-    changed = (verification.detail,) if verification.differing else ()
+    changed = (verification.detail,) if verification.same_names and verification.differing else ()
     for problem in (*problems, *damaged):
         if problem.organ is not None:
             organs[problem.organ]["problems"] += 1

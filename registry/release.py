@@ -49,6 +49,7 @@ class Verification:
         n_verified: those of them whose content is known and the same.
         differing: those whose content is known and another: ``"human_spleen_01 (labels)"``.
         detail: one sentence for people; empty for a dataset without a release.
+        same_names: the names are the release's, whatever the content.
     """
 
     official: bool
@@ -56,6 +57,7 @@ class Verification:
     n_verified: int = 0
     differing: tuple[str, ...] = ()
     detail: str = ""
+    same_names: bool = field(default=False, compare=False)
 
 
 class Named(Protocol):
@@ -118,7 +120,7 @@ def verify(release: Release, images: Iterable[Decoded]) -> Verification:
     same_names = names_digest(names) == release.names_sha256
     official = same_names and not differing
     detail = _detail(same_names, n_files, n_verified, differing)
-    return Verification(official, n_files, n_verified, tuple(differing), detail)
+    return Verification(official, n_files, n_verified, tuple(differing), detail, same_names)
 
 
 @dataclass(frozen=True)

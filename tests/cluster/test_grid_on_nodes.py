@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from study import leftovers
 
 
+@pytest.mark.release
 def test_the_quick_grid_spreads_over_both_nodes(cluster, study):
     one = study(cluster)
     command = one.start(

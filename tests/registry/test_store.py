@@ -26,6 +26,7 @@ Write = Callable[[str, str], Path]
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty package with a store of its own, importable under a name that no other test uses."""
+    monkeypatch.setattr(Store, "_stores", list(Store._stores))  # stores of this test are forgotten with it
     name = f"things_{next(number)}"
     (tmp_path / name).mkdir()
     (tmp_path / name / "__init__.py").write_text(PACKAGE)
