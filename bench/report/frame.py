@@ -186,7 +186,9 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
         known = frame[frame[name].notna()].drop_duplicates("cell")
         first = dict(zip(known["cell"], known[name], strict=True))
         columns[name] = [first.get(row) for row in ids]
-    columns["official"] = count(frame["official"].astype(bool)) > 0
+    official = frame["official"].to_numpy(dtype=bool)
+    # One run on changed labels is enough to make its row another dataset's; runs without scores decide nothing.
+    columns["official"] = np.where(count(ok) > 0, count(ok & official) == count(ok), count(official) > 0)
     return pd.DataFrame(columns)
 
 

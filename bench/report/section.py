@@ -161,7 +161,9 @@ def _section(group: pd.DataFrame, baselines: pd.DataFrame, scores: ImageScores |
     images, folders = group["dataset_images"].dropna(), group["dataset_folder"].dropna()
     # A dataset that is not registered here has no official folds, so its rows are shown and compared with nothing.
     release = datasets.release(dataset)
-    official = bool(group["official"].any()) and release.has_folds(n_splits, fold_seed)
+    scored = group[group["n_ok"] > 0]
+    is_release = scored["official"].all() if len(scored) else group["official"].any()
+    official = bool(is_release) and release.has_folds(n_splits, fold_seed)
     comparable = baselines["comparable"].astype(bool) & (baselines["dataset"] == dataset) & official
     rows = group.drop(columns="verification").sort_values(
         ["complete", "pq_mean", "backbone", "strategy", "cell"], ascending=[False, False, True, True, True]

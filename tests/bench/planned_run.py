@@ -1,7 +1,10 @@
-"""A planned run for tests of estimates and packing."""
+"""Planned runs, and the resources that they take, for the tests of several packages."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from bench.estimate.resources import Resources
 from bench.grid import CLASSICAL, Run
 
 GIB = 2**30
@@ -33,3 +36,12 @@ CLASSICAL_RUN = Run(
         "validation_fraction": None,
     }
 )
+FULL_RUN = replace(RUN, strategy="full", options={})
+FOLDS = [replace(FULL_RUN, fold=fold) for fold in (1, 2, 3)]
+LORA = [replace(run, strategy="lora_qv") for run in FOLDS]
+NO_GPU = Resources(1.0, 0, None, 400_000, 0, "no_gpu", "", 3.0)
+
+
+def taking(minutes: float, gibibytes: float = 10, micro_batch: int = 8, state: int = 0) -> Resources:
+    memory = int(gibibytes * GIB)
+    return Resources(minutes, memory, micro_batch, 10**9, state, "counted", "25 % of 312 TFLOP/s", 3.0)

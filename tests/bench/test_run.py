@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from planned_run import RUN as PLANNED
 
 from bench.errors import AuditError, DivergedError, InterruptedRunError
 from bench.grid import CLASSICAL, Run, TrainSettings
@@ -18,23 +19,8 @@ from bench.training.context import RunContext
 from registry import datasets
 
 TRAIN = {**vars(TrainSettings(epochs=2, batch_size=2, warmup_steps=0, lr=1e-3))}
-RUN = Run(
-    backbone="sam_nano",
-    strategy="decoder_only",
-    head="distance",
-    dataset="synthetic",
-    dataset_digest="0" * 16,
-    fold=1,
-    n_splits=2,
-    fold_seed=19,
-    validation_fraction=0.34,
-    seed=0,
-    weights="random",
-    image_size=64,
-    scale=None,
-    options={},
-    train=TRAIN,
-)
+RUN = replace(PLANNED, strategy="decoder_only", dataset_digest="0" * 16, n_splits=2, validation_fraction=0.34)
+RUN = replace(RUN, options={}, train=TRAIN)
 
 
 @pytest.fixture(scope="module")

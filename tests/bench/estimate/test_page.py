@@ -11,24 +11,15 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from planned_run import CLASSICAL_RUN, GIB
+from planned_run import CLASSICAL_RUN, FOLDS, LORA, NO_GPU, taking
+from planned_run import FULL_RUN as RUN
 from planned_run import RUN as PLANNED
 from rich.console import Console
 
 from bench.estimate import flops, page
-from bench.estimate.resources import Resources, StepCost, unknown_resources
+from bench.estimate.resources import StepCost, unknown_resources
 from bench.slurm.profile import ClusterProfile
 from registry.contract import Sample
-
-RUN = replace(PLANNED, strategy="full", options={})
-FOLDS = [replace(RUN, fold=fold) for fold in (1, 2, 3)]
-LORA = [replace(run, strategy="lora_qv") for run in FOLDS]
-NO_GPU = Resources(1.0, 0, None, 400_000, 0, "no_gpu", "", 3.0)
-
-
-def taking(minutes: float, gibibytes: float = 10, micro_batch: int = 8, state: int = 0) -> Resources:
-    memory = int(gibibytes * GIB)
-    return Resources(minutes, memory, micro_batch, 10**9, state, "counted", "25 % of 312 TFLOP/s", 3.0)
 
 
 @pytest.fixture

@@ -5,23 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from planned_run import CLASSICAL_RUN, GIB
+from planned_run import CLASSICAL_RUN, FOLDS, LORA, NO_GPU, taking
+from planned_run import FULL_RUN as RUN
 from planned_run import RUN as PLANNED
 
 from bench.estimate import summary
 from bench.estimate.packing import JobArray
 from bench.estimate.resources import Resources, unknown_resources
 from bench.slurm.profile import ClusterProfile
-
-RUN = replace(PLANNED, strategy="full", options={})
-FOLDS = [replace(RUN, fold=fold) for fold in (1, 2, 3)]
-LORA = [replace(run, strategy="lora_qv") for run in FOLDS]
-NO_GPU = Resources(1.0, 0, None, 400_000, 0, "no_gpu", "", 3.0)
-
-
-def taking(minutes: float, gibibytes: float = 10, micro_batch: int = 8, state: int = 0) -> Resources:
-    memory = int(gibibytes * GIB)
-    return Resources(minutes, memory, micro_batch, 10**9, state, "counted", "25 % of 312 TFLOP/s", 3.0)
 
 
 def summed(runs, resources, profile=ClusterProfile(), done=()):  # noqa: B008  # frozen

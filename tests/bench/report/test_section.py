@@ -153,3 +153,13 @@ def test_the_title_names_the_images() -> None:
     assert official.title == ("nuinsseg: 665 images, official release, digest 0123456789ab, 5 folds (seed 19)")
     (other,) = sections_of(row(0.5, official=False, n_splits=2))
     assert other.title == "images: 19 images, digest 0123456789ab, 2 folds (seed 19)"
+
+
+def test_one_scored_run_on_changed_labels_makes_its_section_another_dataset():
+    by_name, changed = row(0.5), row(0.5, official=False)
+    (section,) = sections_of([*by_name[:3], *changed[3:]])
+    assert not section.official and section.published["rank"].isna().all()
+    (section,) = sections_of(by_name, row(0.4, strategy="adapter", official=False))
+    assert not section.official
+    (section,) = sections_of(by_name)
+    assert section.official

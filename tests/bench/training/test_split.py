@@ -6,28 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from planned_run import RUN as PLANNED
 
-from bench.grid import Run
 from bench.training.data import Image
 from bench.training.split import split
 
-RUN = Run(
-    backbone="sam_nano",
-    strategy="decoder_only",
-    head="distance",
-    dataset="synthetic",
-    dataset_digest="0" * 16,
-    fold=1,
-    n_splits=5,
-    fold_seed=19,
-    validation_fraction=0.25,
-    seed=0,
-    weights="random",
-    image_size=64,
-    scale=None,
-    options={},
-    train={},
-)
+RUN = replace(PLANNED, strategy="decoder_only", dataset_digest="0" * 16, validation_fraction=0.25, options={}, train={})
 
 
 def images(groups: list[str]) -> dict[str, Image]:
