@@ -7,9 +7,10 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from study import leftovers
+from study import Study, leftovers
 
 GRID = {"strategies": ("zero_shot", "decoder_only"), "folds": (1,), "epochs": 20, "classical": True}
 SMALL, LARGE = "size=24m", "size=400m"  # the state of one training takes 65 MB
@@ -44,6 +45,16 @@ def fill(disk: Path) -> Path:
             except OSError as error:
                 assert error.strerror == "No space left on device"
     return filler
+
+
+def stopped_between_files(one: Study) -> tuple[str, dict[str, Any]] | None:
+    """A training process, stopped with no unfinished file: that one's room would do for the record of its failure."""
+    for run, progress in one.training(2).items():
+        os.kill(progress["pid"], signal.SIGSTOP)
+        if not list(one.results.rglob("*.tmp")):
+            return run, progress
+        os.kill(progress["pid"], signal.SIGCONT)
+    return None
 
 
 def test_a_full_disk_is_refused_before_anything_is_run(disk, cluster, study):
@@ -90,8 +101,7 @@ def test_a_disk_without_room_for_the_record_ends_the_command_and_tears_nothing(d
     assert mount(disk, LARGE).returncode == 0
     one = study(cluster, results=disk / "results", **GRID)
     command = one.run(cluster="inline")
-    run, progress = one.until("a run that trains", lambda: next(iter(one.training(2).items()), None))
-    os.kill(progress["pid"], signal.SIGSTOP)
+    run, progress = one.until("a run that trains and writes no file", lambda: stopped_between_files(one))
     (one.results / "runs" / run / "progress.json").unlink()  # its room would do for a short record
     filler = fill(disk)
     os.kill(progress["pid"], signal.SIGCONT)
