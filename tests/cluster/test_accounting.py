@@ -23,7 +23,7 @@ exec {squeue} "$@"
 """
 
 
-@pytest.fixture(params=["without sacct", "with sacct"])
+@pytest.fixture(params=[pytest.param("without sacct", marks=pytest.mark.release), "with sacct"])
 def either(request: pytest.FixtureRequest) -> Iterator[tuple[Any, bool]]:
     """A cluster, and whether it has accounting."""
     accounted = request.param == "with sacct"

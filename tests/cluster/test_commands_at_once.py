@@ -74,6 +74,7 @@ os.kill(os.getppid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("submits", [False, True], ids=["before sbatch", "before its answer"])
 def test_the_next_command_finishes_what_one_killed_while_submitting_began(cluster, study, submits):
     one = study(cluster, profile=PROFILE, **GRID)
@@ -92,6 +93,7 @@ def test_the_next_command_finishes_what_one_killed_while_submitting_began(cluste
     assert submissions.read(one.results).open == () and one.live_jobs() == [] and leftovers(one.results) == []
 
 
+@pytest.mark.release
 def test_jobs_of_a_command_killed_before_it_noted_them_are_adopted(cluster, study):
     one = study(cluster, profile=PROFILE, **GRID)
     one.finish(one.run("--detach"))

@@ -97,6 +97,7 @@ def test_a_run_without_room_fails_alone_and_is_done_once_there_is_room(disk, clu
     assert leftovers(one.results) == []
 
 
+@pytest.mark.release
 def test_a_disk_without_room_for_the_record_ends_the_command_and_tears_nothing(disk, cluster, study):
     assert mount(disk, LARGE).returncode == 0
     one = study(cluster, results=disk / "results", **GRID)
