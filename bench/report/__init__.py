@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,20 +11,18 @@ from rich.console import Console
 from bench.errors import BenchError
 from bench.report import choice, leaderboard
 from bench.report.baselines import baseline_frame
-from bench.report.frame import leaderboard_frame, pooled, record_frame
+from bench.report.frame import leaderboard_frame, pooled
 from bench.report.image_scores import interval_scores
 from bench.report.latex import latex
 from bench.report.organs import organ_frame
 from bench.report.output import STDOUT, write_text
 from bench.report.plot import pareto
+from bench.report.reading import read_records
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
 from bench.report.web import html
 from bench.report.worst_images import image_blocks, image_frame
-from bench.results.record import read_all
 from registry import atomic
-
-logger = logging.getLogger(__name__)
 
 SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
 WORST = 20
@@ -150,18 +147,3 @@ def draw_plots(
     records = pooled(read_records(results))
     parts = sections(leaderboard_frame(records), baseline_frame(baselines), interval_scores(results, records))
     return pareto(parts, stem, x=x)
-
-
-def read_records(results: Path) -> pd.DataFrame:
-    """Return a frame of all records below a results folder; files that can't be read are logged.
-
-    Raises:
-        BenchError: there are no records.
-    """
-    unreadable: list[str] = []
-    frame = record_frame(read_all(results, unreadable, history=False))
-    for sentence in unreadable:
-        logger.warning(sentence)
-    if frame.empty:
-        raise BenchError(f"no records below {results / 'runs'}; run `bench run --grid quick` first.")
-    return frame

@@ -10,13 +10,14 @@ import pandas as pd
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.report import SUFFIXES, comparison, overall, read_records
+from bench.report import SUFFIXES, comparison, overall
 from bench.report.baselines import baseline_frame
 from bench.report.frame import SECTION_KEYS, leaderboard_frame
 from bench.report.latex import latex
 from bench.report.methods import Method, check_comparable, find, rows
 from bench.report.output import STDOUT, write_text
 from bench.report.paired import ScoreFiles
+from bench.report.reading import read_records
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
 from bench.report.web import html
