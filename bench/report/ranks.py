@@ -49,7 +49,7 @@ def with_intervals(
         return rows, undecided, (*notes, f"More than {MOST_ROWS} rows: ranks are those of the means.")
     rows.loc[ranked.index, ["rank_low", "rank_high"]] = _rank_intervals(ranked, published, resampled)
     decided = {score: _decided(ranked, published, resampled, score) for score in INTERVAL_SCORES}
-    return rows, decided, (*notes, *_order(rows.loc[ranked.index]))
+    return rows, decided, (*notes, *decisive_order(rows.loc[ranked.index]))
 
 
 def _rank_intervals(ranked: pd.DataFrame, published: pd.DataFrame, resampled: Resampled) -> np.ndarray:
@@ -103,8 +103,12 @@ def _reason(rows: pd.DataFrame, images: ImageScores) -> str:
     return images.left_out or f"No confidence intervals: {reasons[0] if reasons else 'fewer than two images'}."
 
 
-def _order(ranked: pd.DataFrame) -> list[str]:
-    """Return a sentence on the rows that share the first rank."""
+def decisive_order(ranked: pd.DataFrame) -> list[str]:
+    """Return a sentence on the rows that share the first rank; none where nothing can be said.
+
+    Args:
+        ranked: rows with a rank, best first, as `with_intervals` returns them.
+    """
     first = ranked[ranked["rank_low"] == 1]
     if len(ranked) < 2 or first.empty or not first["pq_low"].notna().all():
         return []
