@@ -1,4 +1,4 @@
-"""Dice, AJI, AJI+ and PQ of two label maps: pure NumPy, from one table of overlaps.
+"""Dice, AJI, AJI+ and PQ of two label maps, and their object-level errors: NumPy, from one table of overlaps.
 
 Conventions:
     - A label map is an integer array, 0 is background, every other value is one nucleus. Gaps between ids are
@@ -24,18 +24,23 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from bench.metrics.object_errors import error_counts
 from bench.metrics.overlaps import Overlaps, overlaps, starts
 
 _RATIOS = ("dice", "aji", "pq", "sq", "dq", "f1", "precision", "recall")
 
 
-def score(true: Int[np.ndarray, "h w"], pred: Int[np.ndarray, "h w"], aji_plus: bool = True) -> dict[str, float]:
+def score(
+    true: Int[np.ndarray, "h w"], pred: Int[np.ndarray, "h w"], aji_plus: bool = True, errors: bool = False
+) -> dict[str, float]:
     """Score a predicted label map against the true one; the order of the two matters for AJI.
 
     Args:
         true: label map of the annotation, of any integer type.
         pred: label map of the prediction, of the same shape.
         aji_plus: also compute AJI+, the one score that needs an assignment; its key is absent otherwise.
+        errors: also count ``n_missed, n_spurious, n_merged, n_split`` as integers (see
+            `bench.metrics.object_errors`); they are absent otherwise.
 
     Returns:
         ``dice, aji, aji_plus, pq, sq, dq, f1, precision, recall`` in [0, 1], where f1, precision and recall
@@ -48,6 +53,8 @@ def score(true: Int[np.ndarray, "h w"], pred: Int[np.ndarray, "h w"], aji_plus: 
     table = overlaps(true, pred)
     n_true, n_pred = len(table.true_area), len(table.pred_area)
     counts = {"n_true": float(n_true), "n_pred": float(n_pred), "tp": 0.0, "iou_sum": 0.0}
+    if errors:
+        counts |= error_counts(table)
     if not n_true or not n_pred:
         names = (*_RATIOS, "aji_plus") if aji_plus else _RATIOS
         return dict.fromkeys(names, float(n_true == n_pred)) | counts
