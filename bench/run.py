@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.grid import CLASSICAL, Run
 from bench.results.record import RunRecord, folder
-from bench.training import classical, data, evaluate, fit, measure, outputs
+from bench.training import classical, costs, data, evaluate, fit, measure, outputs
 from bench.training.context import RunContext
 from bench.training.split import Split, split
 from bench.training.step import autocast
@@ -47,7 +47,8 @@ def execute(
         rows, predictions, blocks = _model_fold(run, parts, context, progress, should_stop)
     progress("recording")
     outputs.save_scores(folder(context.results, run.id), rows)
-    outputs.save_predictions(folder(context.results, run.id), parts.test[: context.kept_predictions], predictions)
+    pq, n_first = {row["stem"]: row["pq"] for row in rows}, context.kept_predictions
+    outputs.save_kept(context.results, run, parts.test, predictions, pq, n_first=n_first)
     blocks["scores"] = {**evaluate.summarise(rows), **blocks["scores"]}
     was_shared = context.is_shared or blocks["cost"].get("train_seconds", 0.0) is None  # in an earlier attempt, perhaps
     blocks["cost"] = measure.without_timings(blocks["cost"]) if was_shared else blocks["cost"]
@@ -71,9 +72,8 @@ def _model_fold(
     cost["evaluate_seconds"] = time.monotonic() - started
 
     progress("measuring")
-    first = parts.validation[0].pixels
-    cost |= measure.inference(sam, autocast=precision, whole=None if head.dense else lambda: predict(first))
-    cost["postprocessing_latency_ms"] = measure.latency_ms(lambda: head.instances(raw[0], **chosen))
+    predict_first = partial(predict, parts.validation[0].pixels)
+    cost |= costs.of_model(sam, head, predict=predict_first, raw=raw[0], post_processing=chosen)
     cost["gpu_seconds"] = measure.gpu_seconds(cost)
     scores = {"post_processing": chosen, "validation": reached}
     return rows, predictions, {"audit": audit, "cost": cost, "scores": scores}
@@ -84,5 +84,5 @@ def _classical_fold(run: Run, parts: Split, progress: Callable[..., None]) -> Fo
     started, report = time.monotonic(), partial(progress, "evaluating")
     rows, predictions = evaluate.score_images(parts.test, classical.segment, fold=run.fold, progress=report)
     cost["evaluate_seconds"] = time.monotonic() - started
-    cost["postprocessing_latency_ms"] = measure.latency_ms(lambda: classical.segment(parts.test[0].pixels))
+    cost |= costs.of_classical(parts.test[0].pixels)
     return rows, predictions, {"audit": None, "cost": cost, "scores": {}}

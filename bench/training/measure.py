@@ -10,20 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bench.results.measurement import MEASURED
+from bench.training.load import Interval
+
 if TYPE_CHECKING:
     import torch
 
     from registry.sam import Sam
 
-TIMINGS = (
-    "train_seconds",
-    "evaluate_seconds",
-    "gpu_seconds",
-    "encoder_latency_ms",
-    "decoder_latency_ms",
-    "postprocessing_latency_ms",
-    "throughput_images_per_s",
-)
+TIMINGS = ("train_seconds", "evaluate_seconds", "gpu_seconds", *MEASURED)
 """Costs that depend on what else runs on the device."""
 
 
@@ -47,7 +42,7 @@ def latency_ms(
     warmup: int = 3,
     repeats: int = 20,
     limit_s: float = 1.0,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Measure a call after a warm-up, each time synchronised with the device.
 
     Slow calls are repeated less often: at least three times, at most for `limit_s` seconds.
@@ -57,16 +52,19 @@ def latency_ms(
         device: the device it runs on; None for the CPU.
 
     Returns:
-        ``median`` and ``p95`` in milliseconds, and ``repeats``.
+        ``median``, ``p95`` and the quartiles ``q1`` and ``q3`` in milliseconds, ``repeats``, and the load of the
+        machine meanwhile: ``others`` and ``own``, see `bench.training.load.Interval.load`.
     """
     for _ in range(warmup):
         if _seconds(call, device) > limit_s / 10:
             break
     times: list[float] = []
+    interval = Interval()
     while len(times) < 3 or (len(times) < repeats and sum(times) < limit_s):
         times.append(_seconds(call, device))
-    ms = 1000 * np.array(times)
-    return {"median": float(np.median(ms)), "p95": float(np.percentile(ms, 95)), "repeats": len(ms)}
+    load = interval.load()
+    q1, median, q3, p95 = (float(value) for value in np.percentile(1000 * np.array(times), [25, 50, 75, 95]))
+    return {"median": median, "p95": p95, "q1": q1, "q3": q3, "repeats": len(times), **load}
 
 
 def _seconds(call: Callable[[], Any], device: torch.device | None) -> float:
@@ -98,7 +96,7 @@ def inference(
 
     Returns:
         ``flops`` (multiply and add count as two; `torch.utils.flop_counter`) with its encoder part,
-        ``encoder_latency_ms`` and ``decoder_latency_ms`` (median, p95), ``throughput_images_per_s``
+        ``encoder_latency_ms`` and ``decoder_latency_ms`` (see `latency_ms`), ``throughput_images_per_s``
         (batches of 4 through encoder and decoder; a prompting head takes one image at a time; None where a batch
         does not fit) and ``inference_peak_bytes`` (of batch 1).
     """
@@ -121,7 +119,7 @@ def inference(
             peak = peak_bytes(device)
             per_second = 1000 / decoder["median"] if whole else _throughput(sam, device)
         if whole:
-            decoder |= {key: max(0.0, decoder[key] - encoder["median"]) for key in ("median", "p95")}
+            decoder |= {key: max(0.0, decoder[key] - encoder["median"]) for key in ("median", "p95", "q1", "q3")}
     return {
         "flops": all_flops.get_total_flops(),
         "flops_encoder": encoder_flops.get_total_flops(),

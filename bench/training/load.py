@@ -1,0 +1,107 @@
+"""Load of the machine: the share of the cores, and of the GPU, that other processes use."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+STAT = Path("/proc/stat")
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+BUSY_FIELDS = (0, 1, 2, 5, 6, 7)
+"""Columns of a processor's line in /proc/stat (proc(5)): user, nice, system, irq, softirq, steal."""
+RESOLUTION_S = 2 / TICKS_PER_S
+"""Error of a processor's busy time: the kernel counts whole ticks."""
+IDLE_S = 1.0
+"""Seconds that a GPU is left idle before its utilisation is read: nvidia-smi averages over up to a second."""
+
+
+def n_cores() -> int:
+    """Number of cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval that began when the object was made, on the cores that this process may use.
+
+    Attributes:
+        wall: its begin, seconds of a clock.
+        own: CPU seconds of this process, all threads, at its begin.
+        busy: busy seconds of the cores at its begin; None where /proc/stat can't be read.
+    """
+
+    wall: float = field(default_factory=time.perf_counter)
+    own: float = field(default_factory=time.process_time)
+    busy: float | None = field(default_factory=lambda: busy_seconds())
+
+    def load(self) -> dict[str, float | None]:
+        """Return the load from the begin until now.
+
+        Returns:
+            ``others``: share of the cores' time that other processes took, 0–1, what the ticks of the kernel leave in
+            doubt not counted; None where the system doesn't tell. ``own``: CPU seconds of this process per second.
+        """
+        busy, own, wall = busy_seconds(), time.process_time() - self.own, time.perf_counter() - self.wall
+        others = None
+        if busy is not None and self.busy is not None and wall > 0:
+            seconds = busy - self.busy - own - RESOLUTION_S * n_cores()
+            others = min(1.0, max(0.0, seconds / (wall * n_cores())))
+        return {"others": others, "own": own / wall if wall > 0 else None}
+
+
+def busy_seconds() -> float | None:
+    """Seconds since boot in which the cores that this process may use were busy; None where the system doesn't tell."""
+    try:
+        lines = STAT.read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):
+        return None
+    cores = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+    counts = [line.split()[1:] for line in lines if line.split(" ", 1)[0] in cores]
+    if len(counts) < len(cores) or any(len(count) <= BUSY_FIELDS[-1] for count in counts):
+        return None
+    return sum(int(count[place]) for count in counts for place in BUSY_FIELDS) / TICKS_PER_S
+
+
+def machine_load(device: torch.device | None) -> dict[str, float | None]:
+    """Return the load of the machine while this process does nothing.
+
+    Args:
+        device: what is measured on; None for the CPU.
+
+    Returns:
+        ``load_average`` of the last minute, ``cores`` of the machine, and ``gpu_others``: utilisation of the GPU by
+        others, 0–1; None on the CPU, and where nvidia-smi doesn't tell.
+    """
+    return {
+        "load_average": os.getloadavg()[0],
+        "cores": os.cpu_count(),
+        "gpu_others": None if device is None or device.type != "cuda" else _gpu_utilisation(device),
+    }
+
+
+def _gpu_utilisation(device: torch.device) -> float | None:
+    import torch
+
+    uuid = getattr(torch.cuda.get_device_properties(device), "uuid", None)  # since PyTorch 2.5
+    if uuid is None:
+        return None
+    torch.cuda.synchronize(device)
+    time.sleep(IDLE_S)
+    return gpu_utilisation(f"GPU-{uuid}")
+
+
+def gpu_utilisation(uuid: str) -> float | None:
+    """Return the present utilisation of a GPU, 0–1, as nvidia-smi has it; None where it has none (MIG, no program)."""
+    command = ["nvidia-smi", f"--id={uuid}", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
+        return float(done.stdout.strip()) / 100
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
