@@ -110,6 +110,21 @@ def check(card: Card, folder: Path | None = None) -> Status:
         return Status(card.name, target, "unreadable", f"{error.strerror or error}; fix its permissions or its disk")
 
 
+def verified(card: Card, folder: Path | None = None) -> tuple[Path, str]:
+    """Return a backbone's official file, compared with the digest that it must have, and its SHA-256.
+
+    Raises:
+        WeightsError: the file is missing or is not the official one; the text says what to do.
+        CacheDirError: no folder is given, and there is none for the cache.
+    """
+    status = check(card, folder)
+    if not status.usable:
+        raise WeightsError(f"checkpoint of {card.name}: {status.state}: {status.detail}")
+    # A published digest was just compared: no need to read the file twice.
+    published = card.checkpoint.sha256 if card.checkpoint and status.state == "ok" else None
+    return status.path, published or digests.of(status.path)
+
+
 def _status(card: Card, checkpoint: Checkpoint, target: Path) -> Status:
     fetch_command = f"run `bench weights fetch {card.name}`"
     if not target.exists():

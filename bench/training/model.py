@@ -1,17 +1,15 @@
-"""A backbone with a strategy applied: built, set to train, counted and described."""
+"""A backbone with a strategy applied: set to train, counted and described; built by `registry.prepared`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from registry import backbones, strategies
+from registry import strategies
+from registry.prepared import prepare as prepare
 from registry.sam import Sam
 
 
@@ -34,41 +32,6 @@ class Node:
     parameters: int
     trained: int
     children: tuple[Node, ...] = ()
-
-
-def prepare(
-    *,
-    backbone: str,
-    strategy: str,
-    options: Mapping[str, Any],
-    image_size: int,
-    checkpoint: str | Path | None,
-    tokens: tuple[int, ...],
-    seed: int,
-) -> Sam:
-    """Build a backbone and apply a strategy; the same arguments give the same parameters, bit for bit.
-
-    Args:
-        backbone: registered name.
-        strategy: registered name.
-        options: the strategy's options.
-        image_size: side of the square input in pixels.
-        checkpoint: the official file; None for random weights.
-        tokens: the mask tokens that the head reads.
-        seed: of random weights and of the parameters that the strategy adds.
-
-    Returns:
-        The model in eval mode, on the CPU. The global random state is as before.
-
-    Raises:
-        RegistryError: unknown names, a bad checkpoint, or a strategy that can't be applied.
-        ValueError: an image size that is no positive multiple of 64.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would touch the GPUs' states too
-        sam = backbones.build(backbone, image_size=image_size, checkpoint=checkpoint)
-        strategies.apply(strategy, sam, tokens=tokens, **options)
-    return sam.eval()
 
 
 def set_training_mode(sam: Sam) -> None:

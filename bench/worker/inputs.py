@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.errors import NewerRunError
 from bench.grid import CLASSICAL, Run, TrainSettings
-from registry.errors import DataError, WeightsError
+from registry.errors import DataError
 
 if TYPE_CHECKING:
     from bench.training.data import Image
@@ -91,12 +91,7 @@ def _checkpoint(run: Run, folder: Path | None) -> tuple[str | None, str | None]:
     """Path and digest of the official file; None for random weights."""
     if run.weights != "official" or run.backbone == CLASSICAL:
         return None, None
-    from registry import backbones, digests, weights
+    from registry import backbones, weights
 
-    card = backbones.card(run.backbone)
-    status = weights.check(card, folder)
-    if not status.usable:
-        raise WeightsError(f"checkpoint of {run.backbone}: {status.state}: {status.detail}")
-    # A published digest was just compared: no need to read the file twice.
-    published = card.checkpoint.sha256 if card.checkpoint and status.state == "ok" else None
-    return str(status.path), published or digests.of(status.path)
+    path, digest = weights.verified(backbones.card(run.backbone), folder)
+    return str(path), digest

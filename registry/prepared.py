@@ -1,0 +1,47 @@
+"""A backbone with a strategy applied, from a seed: the one way in which models are built for training and rebuilt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from registry import backbones, strategies
+from registry.sam import Sam
+
+
+def prepare(
+    *,
+    backbone: str,
+    strategy: str,
+    options: Mapping[str, Any],
+    image_size: int,
+    checkpoint: str | Path | None,
+    tokens: tuple[int, ...],
+    seed: int,
+) -> Sam:
+    """Build a backbone and apply a strategy; the same arguments give the same parameters, bit for bit.
+
+    Args:
+        backbone: registered name.
+        strategy: registered name.
+        options: the strategy's options.
+        image_size: side of the square input in pixels.
+        checkpoint: the official file; None for random weights.
+        tokens: the mask tokens that the head reads.
+        seed: of random weights and of the parameters that the strategy adds.
+
+    Returns:
+        The model in eval mode, on the CPU. The global random state is as before.
+
+    Raises:
+        RegistryError: unknown names, a bad checkpoint, or a strategy that can't be applied.
+        ValueError: an image size that is no positive multiple of 64.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would touch the GPUs' states too
+        sam = backbones.build(backbone, image_size=image_size, checkpoint=checkpoint)
+        strategies.apply(strategy, sam, tokens=tokens, **options)
+    return sam.eval()
