@@ -60,7 +60,7 @@ def test_both_formats_are_written_under_a_name_with_dataset_and_digest(tmp_path:
     paths = plot.pareto(sections_of(records()), tmp_path / "figures" / "pareto")
     name = "pareto_images_0123456789ab_2-folds-19"
     assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg"]
-    assert Image.open(paths[0]).size == (2100, 930)
+    assert Image.open(paths[0]).size == (4200, 1860)
     assert ElementTree.parse(paths[1]).getroot().tag == "{http://www.w3.org/2000/svg}svg"
     assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(path.name for path in paths)
 
