@@ -77,9 +77,11 @@ def run(
     profile: options.Profile = "default",
     workers: Annotated[int, typer.Option(min=0, help="Local processes; 0: one per GPU, or one.")] = 0,
     device: options.OnDevice = Device.auto,
+    log: options.LogFor = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="On SLURM: submit and return; `bench status` shows the rest.")
     ] = False,
+    keep_predictions: options.KeepPredictions = "3",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan and check everything, write the sbatch files, run nothing.")
     ] = False,
@@ -95,8 +97,10 @@ def run(
 
     Exit code: 0 if every run is done, 1 if any failed, 2 for a bad plan, 130 if stopped.
     """
+    from bench.results.kept_files import parse_kept
     from bench.submission import prepare, preview
 
+    kept = parse_kept(keep_predictions)
     try:
         with console().status("checking images and checkpoints"):
             prepared = prepare.prepare(
@@ -111,13 +115,14 @@ def run(
                 profile=profile,
                 ahead=dry_run,
                 plugins=plugins or (),
+                log=log.value if log else None,
             )
     except KeyboardInterrupt:
         console().print("Stopped: nothing was started.")
         raise typer.Exit(STOPPED) from None
     if dry_run:
-        raise typer.Exit(preview.dry_run(prepared, console=console()))
-    raise typer.Exit(prepare.run(prepared, console=console(), workers=workers, detach=detach))
+        raise typer.Exit(preview.dry_run(prepared, console=console(), keep_predictions=kept))
+    raise typer.Exit(prepare.run(prepared, console=console(), workers=workers, detach=detach, keep_predictions=kept))
 
 
 @app.command()
@@ -131,6 +136,7 @@ def plan(
     plugins: options.Plugins = None,
     profile: options.Profile = "default",
     device: options.OnDevice = Device.auto,
+    keep_predictions: options.KeepPredictions = "3",
 ) -> None:
     """Show what a grid would cost: runs, jobs, GPU-hours, memory and disk per backbone × strategy, and on what basis.
 
@@ -138,8 +144,10 @@ def plan(
 
     Nothing is submitted. Data and checkpoints need not be here yet.
     """
+    from bench.results.kept_files import parse_kept
     from bench.submission import prepare, preview
 
+    kept = parse_kept(keep_predictions)
     with console().status("checking images and checkpoints"):
         prepared = prepare.prepare(
             grid,
@@ -153,10 +161,19 @@ def plan(
             ahead=True,
             plugins=plugins or (),
         )
-    preview.show_costs(prepared, console=console())
+    preview.show_costs(prepared, console=console(), keep_predictions=kept)
 
 
-for command in (jobs.status, jobs.logs, jobs.cancel, jobs.retry, reports.table, reports.plot, reports.compare):
+for command in (
+    jobs.status,
+    jobs.logs,
+    jobs.cancel,
+    jobs.retry,
+    jobs.measure,
+    reports.table,
+    reports.plot,
+    reports.compare,
+):
     app.command()(command)
 
 

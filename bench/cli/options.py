@@ -53,6 +53,12 @@ class Axis(StrEnum):
     memory = "memory"
 
 
+class Log(StrEnum):
+    """Programs that a training can be followed with."""
+
+    tensorboard = "tensorboard"
+
+
 class Category(StrEnum):
     """Kinds of names that can be listed."""
 
@@ -109,6 +115,19 @@ OnCluster = Annotated[
     typer.Option(
         "--cluster",
         help="inline: this process; local: processes on this machine; slurm: jobs; auto: SLURM where there is one.",
+    ),
+]
+LogFor = Annotated[
+    Log | None,
+    typer.Option("--log", help="Also write events of every training for TensorBoard; needs nuclei-bench[tensorboard]."),
+]
+KeepPredictions = Annotated[
+    str,
+    typer.Option(
+        "--keep-predictions",
+        metavar="N|all",
+        help="Predicted label maps to keep of each run: those of the best, median and worst test image, and of the "
+        "first N of the fold; or all of them. Runs that are done keep what they have.",
     ),
 ]
 Backbones = Annotated[list[str] | None, typer.Argument(metavar="[BACKBONE]...", help="Backbones; all by default.")]

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 from bench.columns import Column, fitted_table
 from bench.estimate import estimator, packing, summary
 from bench.estimate.packing import JobArray
-from bench.estimate.resources import Resources
+from bench.estimate.resources import Resources, kept_bytes
 from bench.estimate.summary import BASIS_TITLES, CostLine, CostSummary
 from bench.grid import Run
+from bench.results.kept_files import DEFAULT_KEPT
 from bench.results.record import RunRecord
 from bench.slurm.profile import ClusterProfile
 from bench.units import gibibytes, gigabytes, hours, plural
@@ -36,6 +37,7 @@ def show(
     console: Console,
     records: Iterable[RunRecord] = (),
     max_array_size: int = 1000,
+    keep_predictions: int | None = DEFAULT_KEPT,
 ) -> CostSummary:
     """Print what a plan would cost, and return the sums; nothing is submitted or written.
 
@@ -50,13 +52,15 @@ def show(
         console: where to print; 100 columns are enough.
         records: records so far, with measurements.
         max_array_size: largest number of jobs in one array.
+        keep_predictions: number of first test images whose predictions each run keeps; None for all.
     """
     pending = [run for run in runs if run.id not in done]
     resources = estimate_with_progress(
         pending, samples, profile=profile, console=console, records=records, n_images=n_images
     )
     arrays = packing.pack(pending, resources, profile, max_array_size)
-    costs = summary.summarise(runs, done, resources, arrays, profile)
+    kept = kept_bytes(pending, n_images, keep_predictions)
+    costs = summary.summarise(runs, done, resources, arrays, profile, kept)
     free = _free_bytes(results)
     console.print(_table(costs.lines, profile, console.width))
     console.print()

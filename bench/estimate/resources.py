@@ -6,6 +6,8 @@ Only values and arithmetic; `estimator` chooses which measurements or counts the
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,8 +17,10 @@ from registry import heads
 
 CONTEXT_BYTES = 512 * 2**20
 """GPU memory that CUDA itself takes for each process, in addition to what PyTorch allocates."""
-OUTPUT_BYTES = 400_000
-"""Size of a run's record, scores, log and three saved predictions of 512 × 512 pixels, measured."""
+OUTPUT_BYTES = 1_400_000
+"""Size of a run's record, scores, log and three overlays of 512 × 512 pixels, measured on NuInsSeg."""
+LABEL_MAP_BYTES, IMAGE_BYTES = 8_000, 440_000
+"""Size of a label map of 512 × 512 pixels, and of an image's pixels and true label map, measured on NuInsSeg."""
 STATE_BYTES = 16
 """Bytes per trainable parameter in ``state.pt``: current and best value, and AdamW's two moments, 4 bytes each."""
 MEASURED_FACTOR, COUNTED_FACTOR = 1.5, 3.0
@@ -51,6 +55,24 @@ class Resources:
     basis: Basis
     details: str
     factor: float
+
+
+def kept_bytes(runs: Sequence[Run], n_images: int, n_first: int | None) -> int:
+    """Return the size of predicted label maps that runs keep, and of the images, which are kept once for all runs.
+
+    Args:
+        runs: to be done.
+        n_images: of their dataset.
+        n_first: number of first test images of a fold that are kept; None for all (see `bench.results.kept_files`).
+    """
+    by_fold = Counter((run.n_splits, run.fold_seed, run.fold) for run in runs)
+    n_maps = n_kept = 0
+    for (n_splits, _, _), n_runs in by_fold.items():
+        n_test = math.ceil(n_images / n_splits)
+        first = n_test if n_first is None else n_first
+        n_maps += n_runs * min(n_test, first + 3)
+        n_kept += min(n_test, first + 3 * n_runs)  # the best, median and worst may be others in each run
+    return n_maps * LABEL_MAP_BYTES + min(n_kept, n_images) * IMAGE_BYTES
 
 
 def unknown_resources(reason: str) -> Resources:

@@ -90,6 +90,7 @@ def summarise(
     resources: Mapping[str, Resources],
     arrays: Sequence[JobArray],
     profile: ClusterProfile,
+    shared_bytes: int = 0,
 ) -> CostSummary:
     """Add up the costs of a plan.
 
@@ -99,6 +100,7 @@ def summarise(
         resources: of the others, by run id.
         arrays: job arrays of the others.
         profile: cluster profile.
+        shared_bytes: size of files of the results that belong to several runs, or depend on the dataset.
     """
     labels = setting_labels(runs, ignored=SAME_COST)
     members_by_name: dict[tuple[str, str, str], list[Run]] = {}
@@ -121,7 +123,7 @@ def summarise(
         gpu_hours=sum(line.gpu_hours or 0.0 for line in lines),
         wall_hours=makespan(minutes, profile.array_parallelism) / 60,
         unknown=sum(line.pending for line in lines if line.resources and line.resources.minutes is None),
-        disk_bytes=sum(resources[run.id].disk_bytes or 0 for job in jobs for run in job),
+        disk_bytes=sum((resources[run.id].disk_bytes or 0 for job in jobs for run in job), start=shared_bytes),
         state_bytes=sum(states[:at_once]),
     )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.errors import SavedPlanError
 from bench.grid import Run, digest
+from bench.results.kept_files import DEFAULT_KEPT
 from registry import atomic
 
 SCHEMA_VERSION = 1
@@ -30,6 +31,8 @@ class SavedPlan:
         kind: ``inline``, ``local`` or ``slurm``.
         profile: cluster profile.
         plugins: files and folders that register names which the runs use.
+        keep_predictions: number of first test images whose predicted label maps a run keeps; None for all.
+        log: ``tensorboard`` or None, as `--log` took it.
     """
 
     grid: str
@@ -42,6 +45,8 @@ class SavedPlan:
     kind: str
     profile: str
     plugins: tuple[Path, ...] = ()
+    keep_predictions: int | None = DEFAULT_KEPT
+    log: str | None = None
 
 
 def write(results: Path, plan: SavedPlan) -> Path:
@@ -56,6 +61,8 @@ def write(results: Path, plan: SavedPlan) -> Path:
         "kind": plan.kind,
         "profile": plan.profile,
         "plugins": [str(source) for source in plan.plugins],
+        "keep_predictions": plan.keep_predictions,
+        "log": plan.log,
         "runs": [run.as_dict() for run in plan.runs],
         "skipped": [[run.as_dict(), reason] for run, reason in plan.skipped],
     }
@@ -100,4 +107,6 @@ def _parse(values: Mapping[str, Any]) -> SavedPlan:
         kind=values["kind"],
         profile=values["profile"],
         plugins=tuple(map(Path, values.get("plugins", ()))),  # absent in version 0.1.0
+        keep_predictions=values.get("keep_predictions", DEFAULT_KEPT),
+        log=values.get("log"),  # likewise
     )

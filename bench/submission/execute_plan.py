@@ -75,7 +75,14 @@ def execute(
     final = [entry for run_id, entry in index.entries.items() if run_id in by_id and is_final(entry)]
     _print_start(plan, final, results, console, remark)
     settings = WorkerSettings(
-        results=results, data=plan.data, weights=plan.weights, device=plan.device, limits=limits, plugins=plan.plugins
+        results=results,
+        data=plan.data,
+        weights=plan.weights,
+        device=plan.device,
+        limits=limits,
+        plugins=plan.plugins,
+        keep_predictions=plan.keep_predictions,
+        log=plan.log,
     )
     view = live.View(results=results, runs=plan.runs, is_final=is_final, console=console, index=index)
     outcome = _follow(plan, settings, view, workers=workers, detach=detach, ignored_failures=ignored, profile=profile)

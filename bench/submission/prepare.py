@@ -13,6 +13,7 @@ from bench.planning import fresh_process, plan, selection, sweeps
 from bench.planning.plan import Plan
 from bench.results import plans, record
 from bench.results.index import Index
+from bench.results.kept_files import DEFAULT_KEPT
 from bench.results.plans import SavedPlan
 from bench.results.record import RunRecord
 from bench.slurm.profile import load_profile
@@ -20,6 +21,7 @@ from bench.submission import checkpoints, images, servable
 from bench.submission.executor import Executor, check_detachable, choose_executor
 from bench.submission.images import DatasetImages
 from bench.submission.results_folder import check_writable
+from bench.training import events
 from bench.worker import provenance
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Prepared:
         is_fallback: whether local processes were chosen for want of a SLURM that answers.
         device: ``auto``, ``cpu`` or ``cuda``.
         profile: cluster profile.
+        log: ``tensorboard`` or None.
     """
 
     plan: Plan
@@ -53,6 +56,7 @@ class Prepared:
     is_fallback: bool
     device: str
     profile: str
+    log: str | None = None
 
     @property
     def done(self) -> tuple[Run, ...]:
@@ -80,6 +84,7 @@ def prepare(
     profile: str = "default",
     ahead: bool = False,
     plugins: Sequence[Path] = (),
+    log: str | None = None,
 ) -> Prepared:
     """Plan a grid and look for everything it needs; nothing is submitted.
 
@@ -95,6 +100,7 @@ def prepare(
         profile: cluster profile.
         ahead: data and checkpoints that are not here yet are no problem.
         plugins: folders and .py files that register further names.
+        log: ``tensorboard``, or None; refused where it can't be written.
 
     Raises:
         PlanError: every problem at once: settings, names, missing data, missing checkpoints, names that workers
@@ -106,6 +112,7 @@ def prepare(
     unusable = checkpoints.problems(planned.runs, weights_folder)
     executor, executor_problems = _executor(cluster, profile, device)
     problems += [*unusable.wrong, *executor_problems, *(() if ahead else unusable.absent)]
+    problems += [sentence for sentence in (events.problem(log),) if sentence]
     if executor == "slurm":
         problems += servable.problems(
             planned.runs,
@@ -130,10 +137,18 @@ def prepare(
         is_fallback=cluster == "auto" and executor == "local",
         device=device,
         profile=profile,
+        log=log,
     )
 
 
-def run(prepared: Prepared, *, console: Console, workers: int = 0, detach: bool = False) -> int:
+def run(
+    prepared: Prepared,
+    *,
+    console: Console,
+    workers: int = 0,
+    detach: bool = False,
+    keep_predictions: int | None = DEFAULT_KEPT,
+) -> int:
     """Do what is due of a prepared grid (see `execute_plan.execute`); returns the exit code."""
     from bench.submission import execute_plan
 
@@ -156,6 +171,8 @@ def run(prepared: Prepared, *, console: Console, workers: int = 0, detach: bool 
         kind=executor,
         profile=str(Path(profile).resolve()) if profile.endswith(".toml") else profile,
         plugins=prepared.plan.plugins,
+        keep_predictions=keep_predictions,
+        log=prepared.log,
     )
     plans.write(results, planned)
     print_sweep(prepared, console)

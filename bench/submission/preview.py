@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from bench.results import record
+from bench.results.kept_files import DEFAULT_KEPT
 from bench.slurm import client
 from bench.slurm.profile import ClusterProfile, load_profile, profile_for_device
 from bench.submission import servable
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from bench.submission.prepare import Prepared
 
 
-def show_costs(prepared: Prepared, *, console: Console) -> CostSummary:
+def show_costs(prepared: Prepared, *, console: Console, keep_predictions: int | None = DEFAULT_KEPT) -> CostSummary:
     """Print what a prepared grid would cost, what is still to be fetched, and what no node of the cluster can serve."""
     from rich.markup import escape
 
@@ -39,6 +40,7 @@ def show_costs(prepared: Prepared, *, console: Console) -> CostSummary:
         console=console,
         records=record.read_all(prepared.results, [], history=False),
         max_array_size=client.max_array_size() if is_answering else client.DEFAULT_MAX_ARRAY_SIZE,
+        keep_predictions=keep_predictions,
     )
     for sentence in prepared.absent:
         console.print(f"[yellow]not here yet[/]  {escape(sentence)}", highlight=False, soft_wrap=True)
@@ -47,7 +49,7 @@ def show_costs(prepared: Prepared, *, console: Console) -> CostSummary:
     return costs
 
 
-def dry_run(prepared: Prepared, *, console: Console) -> int:
+def dry_run(prepared: Prepared, *, console: Console, keep_predictions: int | None = DEFAULT_KEPT) -> int:
     """Print the costs and, where SLURM is used, write what `sbatch` would be given.
 
     Returns:
@@ -56,7 +58,7 @@ def dry_run(prepared: Prepared, *, console: Console) -> int:
     from bench.submission import submit
 
     results = prepared.results
-    costs = show_costs(prepared, console=console)
+    costs = show_costs(prepared, console=console, keep_predictions=keep_predictions)
     code = 2 if prepared.absent else 0
     if prepared.executor != "slurm":
         console.print("No SLURM is used here, so there are no sbatch files.", highlight=False)

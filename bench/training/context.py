@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.results.kept_files import DEFAULT_KEPT
+
 
 @dataclass(frozen=True)
 class RunContext:
@@ -15,16 +17,19 @@ class RunContext:
         checkpoint: the official checkpoint file; None for random weights.
         device: ``cpu`` or ``cuda``.
         loader_workers: processes that prepare training samples.
-        kept_predictions: number of test images whose predicted label maps are kept.
+        kept_predictions: number of first test images whose predicted label maps are kept besides those of the best,
+            median and worst image; None for all.
         is_shared: other runs use the device at the same time, which distorts every timing.
         micro_batch_halvings: how often the micro-batch is halved before training, because earlier attempts ran out of
             memory.
+        log: ``tensorboard`` writes events of the training beside its history; None writes none.
     """
 
     results: Path
     checkpoint: Path | None = None
     device: str = "cpu"
     loader_workers: int = 0
-    kept_predictions: int = 3
+    kept_predictions: int | None = DEFAULT_KEPT
     is_shared: bool = False
     micro_batch_halvings: int = 0
+    log: str | None = None

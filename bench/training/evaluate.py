@@ -156,12 +156,13 @@ def score_images(
         progress: called after each image with its number and the number of images.
 
     Returns:
-        A row per image (stem, organ, fold, scores, counts), and the predicted label maps by stem.
+        A row per image (stem, organ, fold, scores, counts of nuclei and of errors), and the predicted label maps by
+        stem.
     """
     rows, predictions = [], {}
     for number, image in enumerate(images, start=1):
         label_map = predict(image.pixels)
-        scores = metrics.score(image.label_map, label_map)
+        scores = metrics.score(image.label_map, label_map, errors=True)
         rows.append({"stem": image.stem, "organ": image.organ, "fold": fold, **scores})
         predictions[image.stem] = label_map
         progress({"image": number, "images": len(images)})

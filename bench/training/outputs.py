@@ -1,20 +1,21 @@
-"""Files of a run beside its record: scores per image as Parquet, and a few predicted label maps."""
+"""Files of a run beside its record: scores per image as Parquet, and predicted label maps with their images."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
+from bench.grid import Run
+from bench.results import kept_files, record
 from bench.results.record import SCORES_FILENAME
 from bench.training.data import Image
 from registry.atomic import remove_unfinished, replacing
 from registry.contract import LabelMap
-from registry.names import LONGEST_STEM_BYTES, shown
+from registry.names import shown
 
 TRUE_COLOUR, PREDICTED_COLOUR = (0, 200, 0), (255, 235, 0)
 
@@ -33,32 +34,95 @@ def save_scores(folder: Path, rows: Sequence[Mapping[str, Any]]) -> Path:
     return path
 
 
-def save_predictions(folder: Path, images: Sequence[Image], predictions: Mapping[str, LabelMap]) -> None:
+def save_kept(
+    results: Path,
+    run: Run,
+    images: Sequence[Image],
+    predictions: Mapping[str, LabelMap],
+    pq: Mapping[str, float],
+    *,
+    n_first: int | None,
+) -> None:
+    """Write the predicted label maps that a run keeps, and once for all runs the images that they belong to.
+
+    Overlays are written for the first images only, three at most: each takes fifty times as much as its label map.
+
+    Args:
+        results: the results folder.
+        run: whose predictions they are.
+        images: the test fold with its true label maps.
+        predictions: label maps by stem.
+        pq: of each image by its stem, in the order of `images`.
+        n_first: number of first images that are kept besides the best, median and worst; None for all.
+    """
+    stems = set(kept_files.kept_stems(pq, n_first))
+    n_overlays = kept_files.DEFAULT_KEPT if n_first is None else min(n_first, kept_files.DEFAULT_KEPT)
+    overlaid = {image.stem for image in images[:n_overlays]}
+    kept = [image for image in images if image.stem in stems]
+    save_images(results, run.dataset_digest, kept)
+    save_predictions(record.folder(results, run.id), kept, predictions, overlaid=overlaid)
+
+
+def save_predictions(
+    folder: Path,
+    images: Sequence[Image],
+    predictions: Mapping[str, LabelMap],
+    *,
+    overlaid: Collection[str] | None = None,
+) -> None:
     """Write predicted label maps and overlays of some images to the folder ``predictions``.
 
     ``<stem>.png`` is the label map in 16 bits; with more than 65,535 nuclei, which these can't hold, it is
     ``<stem>.tif`` in 32 bits. ``<stem>.overlay.png`` has the true outlines in green and the predicted ones in yellow.
-    Stems are shortened where a file name must be, see `file_stem`.
+    Stems are shortened where a file name must be, see `bench.results.kept_files.file_stem`.
 
     Args:
         folder: of the run.
         images: with their true label maps.
         predictions: label maps by stem.
+        overlaid: stems of the images with an overlay; None for all.
     """
-    from PIL import Image as Pillow
     from skimage.segmentation import find_boundaries, relabel_sequential
 
-    target = folder / "predictions"
+    target = kept_files.predictions_folder(folder)
     target.mkdir(parents=True, exist_ok=True)
     remove_unfinished(target)
     for image in images:
-        name, predicted = file_stem(image.stem), relabel_sequential(predictions[image.stem])[0]
+        name, predicted = kept_files.file_stem(image.stem), relabel_sequential(predictions[image.stem])[0]
         _save_label_map(target / name, predicted)
-        overlay = image.pixels.copy()
-        overlay[find_boundaries(image.label_map, mode="inner")] = TRUE_COLOUR
-        overlay[find_boundaries(predicted, mode="inner")] = PREDICTED_COLOUR
-        with replacing(target / f"{name}.overlay.png") as temporary:
-            Pillow.fromarray(overlay).save(temporary, format="png")
+        if overlaid is None or image.stem in overlaid:
+            overlay = image.pixels.copy()
+            overlay[find_boundaries(image.label_map, mode="inner")] = TRUE_COLOUR
+            overlay[find_boundaries(predicted, mode="inner")] = PREDICTED_COLOUR
+            _save_pixels(target / f"{name}.overlay.png", overlay)
+
+
+def save_images(results: Path, dataset_digest: str, images: Sequence[Image]) -> None:
+    """Write pixels and true label maps that are not in the results folder yet.
+
+    Any number of runs may do so at once: a file is moved into place whole, and all would write the same bytes.
+
+    Args:
+        results: the results folder.
+        dataset_digest: of the dataset's content, which names their folder.
+        images: to be kept.
+    """
+    from skimage.segmentation import relabel_sequential
+
+    for image in images:
+        labels = kept_files.true_path(results, dataset_digest, image.stem)
+        if not any(path.exists() for path in kept_files.label_map_paths(labels)):
+            _save_label_map(labels, relabel_sequential(image.label_map)[0])
+        pixels = kept_files.pixels_path(results, dataset_digest, image.stem)
+        if not pixels.exists():
+            _save_pixels(pixels, image.pixels)
+
+
+def _save_pixels(path: Path, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
+    from PIL import Image as Pillow
+
+    with replacing(path) as temporary:
+        Pillow.fromarray(pixels).save(temporary, format="png")
 
 
 def _save_label_map(path: Path, label_map: LabelMap) -> None:
@@ -66,7 +130,7 @@ def _save_label_map(path: Path, label_map: LabelMap) -> None:
     import tifffile
     from PIL import Image as Pillow
 
-    png, tiff = path.with_name(f"{path.name}.png"), path.with_name(f"{path.name}.tif")
+    png, tiff = kept_files.label_map_paths(path)
     if label_map.max(initial=0) <= np.iinfo(np.uint16).max:
         with replacing(png) as temporary:
             Pillow.fromarray(label_map.astype(np.uint16)).save(temporary, format="png")
@@ -75,17 +139,3 @@ def _save_label_map(path: Path, label_map: LabelMap) -> None:
         with replacing(tiff) as temporary:
             tifffile.imwrite(temporary, label_map.astype(np.uint32), compression="zlib")
         png.unlink(missing_ok=True)
-
-
-def file_stem(stem: str) -> str:
-    """Return the start of an image's file names: its stem, as far as every file system takes it.
-
-    A stem that is too long for the suffixes, or that is not UTF-8 (archives made on Windows), is cut and cleaned; a
-    digest of the whole stem keeps it unique. `registry.names.stem_problem` refuses such stems before a run begins; a
-    finished run must not fail because of them.
-    """
-    clean = re.sub("[\ud800-\udfff]", "_", stem)
-    if clean == stem and len(stem.encode()) <= LONGEST_STEM_BYTES:
-        return stem
-    digest = hashlib.sha256(stem.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"{clean.encode()[: LONGEST_STEM_BYTES - len(digest) - 1].decode('utf-8', 'ignore')}-{digest}"

@@ -155,8 +155,10 @@ def _execute(
         checkpoint=Path(origin["checkpoint"]) if origin["checkpoint"] else None,
         device=device,
         loader_workers=_loader_workers(device) if settings.loader_workers is None else settings.loader_workers,
+        kept_predictions=settings.keep_predictions,
         is_shared=settings.runs_at_once > 1,
         micro_batch_halvings=retry.halvings(earlier.failures) if earlier else 0,
+        log=settings.log,
     )
     result = execute(run, images, context, progress=report, should_stop=stop)
     return replace(result, provenance={**origin, **(result.provenance or {}), "ended": provenance.now()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.results.kept_files import DEFAULT_KEPT
 from bench.results.retry import Limits
 
 
@@ -21,6 +22,8 @@ class WorkerSettings:
         limits: number of times that failed runs are tried again.
         runs_at_once: runs that share the device.
         plugins: files and folders that register names which the runs use.
+        keep_predictions: number of first test images whose predicted label maps a run keeps; None for all.
+        log: ``tensorboard`` writes events of every training beside its history.
     """
 
     results: Path
@@ -31,3 +34,5 @@ class WorkerSettings:
     limits: Limits = field(default_factory=Limits)
     runs_at_once: int = 1
     plugins: tuple[Path, ...] = ()
+    keep_predictions: int | None = DEFAULT_KEPT
+    log: str | None = None

@@ -62,7 +62,7 @@ def test_runs_of_other_folds_and_seeds_are_measurements_of_the_same_kind():
     assert (resources.basis, resources.details) == ("measured", "2 runs on NVIDIA A100")
     assert resources.minutes == 15
     assert resources.gpu_memory_bytes == 9 * GIB + GIB // 2
-    assert (resources.disk_bytes, resources.state_bytes) == (404_000, 32_000)
+    assert (resources.disk_bytes, resources.state_bytes) == (1_404_000, 32_000)
     assert (resources.factor, resources.micro_batch) == (1.5, 8)
 
 
@@ -133,7 +133,7 @@ def test_minutes_and_memory_from_counts_by_hand():
     # 8 images take more than 81 GiB; 40 GiB hold 2: weights, gradients and moments, copies, images, CUDA.
     assert resources.micro_batch == 2
     assert resources.gpu_memory_bytes == 400 * 10**6 + 12 * 10**6 + GIB + 20 * GIB + GIB // 2
-    assert (resources.disk_bytes, resources.state_bytes) == (4 * 10**6 + 400_000, 32 * 10**6)
+    assert (resources.disk_bytes, resources.state_bytes) == (4 * 10**6 + 1_400_000, 32 * 10**6)
     assert (resources.basis, resources.details) == ("counted", "25 % of 100 TFLOP/s")
     assert resources.factor == 3
 

@@ -41,6 +41,16 @@ def test_what_is_written_is_read(tmp_path):
     assert plans.read_all(tmp_path) == [elsewhere]
 
 
+@pytest.mark.parametrize("number", [0, 7, None])
+def test_the_number_of_kept_predictions_is_read_and_plans_without_it_keep_three(tmp_path, number):
+    path = plans.write(tmp_path, planned(1, keep_predictions=number))
+    assert plans.read_all(tmp_path)[0].keep_predictions == number
+    values = json.loads(path.read_text())
+    del values["keep_predictions"]
+    path.write_text(json.dumps(values))
+    assert plans.read_all(tmp_path)[0].keep_predictions == 3
+
+
 def test_the_same_plan_replaces_itself_and_another_stands_beside_it(tmp_path):
     plans.write(tmp_path, planned(1, 2, planned="2026-01-03"))
     plans.write(tmp_path, planned(1, 2, planned="2026-01-04"))

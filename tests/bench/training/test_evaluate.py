@@ -103,6 +103,9 @@ def test_every_image_is_scored_and_has_the_same_weight_in_the_mean():
     assert [(r["stem"], r["organ"], r["fold"]) for r in rows] == [("a", "liver", 2), ("b", "brain", 2)]
     assert rows[0]["dice"] == 1.0 and rows[1]["dice"] == pytest.approx(2 * 8 / 24)
     assert predictions["b"] is half
+    errors = ("n_missed", "n_spurious", "n_merged", "n_split")
+    assert [[type(row[name]) for name in errors] for row in rows] == [[int] * 4] * 2
+    assert [rows[1][name] for name in errors] == [1, 1, 0, 0]
     scores = evaluate.summarise(rows)
     assert scores["dice"] == pytest.approx((1 + 2 / 3) / 2)
     assert scores["pq"] == 0.5  # half of a nucleus is no match: 2·8 is not above 16

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ import pandas as pd
 import pytest
 import tifffile
 from PIL import Image as Pillow
+from planned_run import RUN
 
+from bench.results import kept_files
 from bench.training import outputs
 from bench.training.data import Image
 
@@ -119,3 +123,58 @@ def test_file_that_can_not_be_written_leaves_the_earlier_one(tmp_path, monkeypat
         outputs.save_scores(tmp_path, [{"stem": "a_1", "pq": 0.25}])
     assert [path.name for path in tmp_path.iterdir()] == ["scores.parquet"]
     assert pd.read_parquet(tmp_path / "scores.parquet")["pq"].tolist() == [0.5]
+
+
+def test_best_median_worst_and_first_predictions_are_kept_with_their_images(tmp_path):
+    images = [image(stem) for stem in "abcdefg"]
+    predictions = {one.stem: one.label_map for one in images}
+    pq = dict(zip("abcdefg", (0.5, 0.6, 0.4, 0.9, 0.45, 0.1, 0.55), strict=True))
+    outputs.save_kept(tmp_path, RUN, images, predictions, pq, n_first=2)
+    run_folder = tmp_path / "runs" / RUN.id
+    assert names(run_folder) == ["a.overlay.png", "a.png", "b.overlay.png", "b.png", "d.png", "f.png"]
+    shared = kept_files.images_folder(tmp_path, RUN.dataset_digest)
+    assert sorted(path.name for path in shared.glob("*.png")) == ["a.png", "b.png", "d.png", "f.png"]
+    assert sorted(path.name for path in (shared / "labels").iterdir()) == ["a.png", "b.png", "d.png", "f.png"]
+    assert (np.array(Pillow.open(shared / "d.png")) == images[3].pixels).all()
+    assert (np.array(Pillow.open(shared / "labels/d.png")) == images[3].label_map).all()
+
+
+def test_all_predictions_are_kept_with_three_overlays(tmp_path):
+    images = [image(stem) for stem in "abcdefg"]
+    predictions = {one.stem: one.label_map for one in images}
+    outputs.save_kept(tmp_path, RUN, images, predictions, dict.fromkeys("abcdefg", 0.5), n_first=None)
+    kept = names(tmp_path / "runs" / RUN.id)
+    assert [name for name in kept if "overlay" in name] == ["a.overlay.png", "b.overlay.png", "c.overlay.png"]
+    assert len(kept) == 10
+
+
+def test_images_are_written_once_whatever_the_number_of_runs(tmp_path):
+    outputs.save_images(tmp_path, "abc", [image("a")])
+    written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
+    assert len(written) == 2
+    for path in written:
+        path.write_bytes(b"of an earlier run")
+    outputs.save_images(tmp_path, "abc", [image("a"), image("b")])
+    assert {path.read_bytes() for path in written} == {b"of an earlier run"}
+    assert len(list(tmp_path.rglob("*.png"))) == 4
+
+
+def test_image_with_more_true_nuclei_than_16_bits_hold_is_not_written_twice(tmp_path):
+    many = image("a", (200, 350))
+    many = Image("a", "liver", "a", many.pixels, np.arange(70_000, dtype=np.int32).reshape(200, 350))
+    outputs.save_images(tmp_path, "abc", [many])
+    (path,) = (tmp_path / "images/abc/labels").iterdir()
+    assert path.name == "a.tif" and tifffile.imread(path).max() == 69_999
+    path.write_bytes(b"")
+    outputs.save_images(tmp_path, "abc", [many])
+    assert [one.name for one in path.parent.iterdir()] == ["a.tif"] and path.read_bytes() == b""
+
+
+def test_jobs_that_write_the_same_images_at_once_leave_whole_files(tmp_path):
+    """Processes, as jobs are: each checks and writes on its own."""
+    with ProcessPoolExecutor(3, mp_context=get_context("fork")) as pool:
+        list(pool.map(outputs.save_images, [tmp_path] * 6, ["abc"] * 6, [[image(stem) for stem in "abc"]] * 6))
+    assert not list(tmp_path.rglob(".*"))
+    assert len(list(tmp_path.rglob("*.png"))) == 6
+    for path in tmp_path.rglob("*.png"):
+        assert np.array(Pillow.open(path)).shape[:2] == (8, 10)
