@@ -103,3 +103,19 @@ def compare(
     from bench.report.compare import show_comparison
 
     show_comparison(results, methods or (), format=format and format.value, output=output)
+
+
+def report(
+    results: Results = RESULTS,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Folder of the report; RESULTS/report by default."),
+    ] = None,
+) -> None:
+    """Write a page with everything about a results folder: tables, figures, provenance, failures, how to cite.
+
+    It opens in a browser from disk, without network: `index.html` with the folder `files` beside it.
+    """
+    from bench.report.site import write_report
+
+    typer.echo(names.shown(write_report(results, output=output)))

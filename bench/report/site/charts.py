@@ -1,0 +1,181 @@
+"""Interactive charts as plotly's JSON: accuracy against cost, with hover."""
+
+from __future__ import annotations
+
+import math
+from html import escape
+from typing import Any
+
+import pandas as pd
+
+from bench.grid import CLASSICAL
+from bench.report.appearance import backbone_marker, strategy_colour
+from bench.report.leaderboard import HEADLINE
+from bench.report.plot import front
+from bench.report.section import Section, row_name
+from bench.report.site.parts import Chart
+from bench.units import significant, tick
+
+COSTS = {
+    "trainable parameters of the encoder": ("parameters_trainable_encoder", 1.0),
+    "trainable parameters in all": ("parameters_trainable", 1.0),
+    "latency, ms": ("latency_ms", 1.0),
+    "peak memory, GiB": ("peak_bytes", 2.0**-30),
+    "GPU-hours": ("gpu_seconds", 1 / 3600),
+}
+"""Column of a section's rows behind each cost, and the factor that gives the unit."""
+SYMBOLS = {
+    "o": "circle",
+    "s": "square",
+    "D": "diamond",
+    "^": "triangle-up",
+    "v": "triangle-down",
+    "X": "x",
+    "P": "cross",
+    "*": "star",
+    "p": "pentagon",
+    "<": "triangle-left",
+    ">": "triangle-right",
+    "h": "hexagon",
+    "H": "hexagon2",
+    "d": "diamond-tall",
+    "8": "octagon",
+}
+"""Plotly's name of each of Matplotlib's markers."""
+MOST_POINTS = 500
+"""Rows that a chart shows, from the best; more hide one another."""
+GREY = "#8a8a8a"
+_TITLE = 60
+"""Characters of a name in a chart; the leaderboard has all of it."""
+
+
+def trade_off(section: Section, name: str) -> Chart | None:
+    """Return accuracy against cost, a view for each score and cost; None where no row has both.
+
+    Colour is the strategy and symbol the backbone, as in every figure; bars are the 95 % confidence intervals where
+    there are any, otherwise the sd over folds. The line is the Pareto front of the complete rows.
+    """
+    scored = section.rows[(section.rows["backbone"] != CLASSICAL) & (section.rows["n_ok"] > 0)]
+    views: dict[str, Any] = {}
+    for cost, (column, factor) in COSTS.items():
+        points = scored.assign(x=scored[column] * factor)
+        points = points[points["x"].notna()]
+        for score, title in HEADLINE.items():
+            shown = points[points[f"{score}_mean"].notna()].head(MOST_POINTS)
+            if len(shown):
+                views[f"{title} against {cost}"] = _figure(section, shown, score, cost)
+    if not views:
+        return None
+    notes = ["Bars: 95 % confidence intervals where there are any, else sd over folds. Line: Pareto front."]
+    if len(scored) > MOST_POINTS:
+        notes.append(f"The best {MOST_POINTS} of {len(scored):,} rows by PQ.")
+    alt = f"Scatter plot of mean scores against costs of {len(scored)} rows; the leaderboard above has its numbers."
+    return Chart(name, "Accuracy against cost", alt, views, notes=notes)
+
+
+def _figure(section: Section, points: pd.DataFrame, score: str, cost: str) -> dict[str, Any]:
+    from plotly import graph_objects as go
+
+    figure = go.Figure()
+    places, axis = _axis(points["x"].tolist(), cost)
+    points = points.assign(place=places)
+    best = front(points, score)
+    figure.add_scatter(
+        x=best["place"].tolist(),
+        y=(best[f"{score}_mean"] * 100).tolist(),
+        mode="lines",
+        line={"color": GREY, "width": 1.5, "dash": "dot", "shape": "hv"},
+        name="Pareto front",
+        hoverinfo="skip",
+    )
+    for strategy, group in points.groupby("strategy", sort=False):
+        figure.add_scatter(**_points(section, group, score, cost), name=_short(str(strategy)), legendgroup="strategy")
+    for backbone in dict.fromkeys(points["backbone"]):
+        marker = {"color": GREY, "size": 9, "symbol": _symbol(backbone)}
+        named = {"name": _short(str(backbone)), "legendgroup": "backbone"}
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, **named)
+    figure.update_layout(
+        height=460,
+        margin={"l": 50, "r": 10, "t": 10, "b": 50},
+        hovermode="closest",
+        xaxis={"title": {"text": cost}, **axis},
+        yaxis={"title": {"text": f"{HEADLINE[score]}, %"}},
+        legend={"itemsizing": "constant"},
+    )
+    return plain(figure)
+
+
+def _points(section: Section, group: pd.DataFrame, score: str, cost: str) -> dict[str, Any]:
+    mean = group[f"{score}_mean"]
+    low = group[f"{score}_low"].fillna(mean - group[f"{score}_sd"]).fillna(mean).clip(0, 1)
+    high = group[f"{score}_high"].fillna(mean + group[f"{score}_sd"]).fillna(mean).clip(0, 1)
+    colour = strategy_colour(str(group["strategy"].iloc[0]))
+    return {
+        "x": group["place"].tolist(),
+        "y": (mean * 100).tolist(),
+        "mode": "markers",
+        "marker": {
+            "color": [colour if whole else GREY for whole in group["complete"]],
+            "size": 10,
+            "symbol": [
+                _symbol(name) + ("" if whole else "-open")
+                for name, whole in zip(group["backbone"], group["complete"], strict=True)
+            ],
+            "line": {"width": 0.5, "color": "#ffffff"},
+        },
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": ((high - mean) * 100).tolist(),
+            "arrayminus": ((mean - low) * 100).tolist(),
+            "thickness": 1,
+            "width": 3,
+            "color": colour,
+        },
+        "text": [_hover(section, row, score, cost) for _, row in group.iterrows()],
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+
+
+def _hover(section: Section, row: pd.Series, score: str, cost: str) -> str:
+    interval = row[f"{score}_low"], row[f"{score}_high"]
+    known = "" if pd.isna(interval[0]) else f" (95 % CI {interval[0] * 100:.1f}–{interval[1] * 100:.1f})"
+    value = significant(row["x"]) if cost.startswith("trainable") else f"{row['x']:.3g}"
+    folds = f"{row['n_ok']} of {row['n_expected']} runs"
+    lines = [
+        f"<b>{_short(row_name(row, section.settings))}</b>",
+        f"{HEADLINE[score]} {row[f'{score}_mean'] * 100:.1f} %{known}",
+        f"{cost}: {value}",
+        folds,
+    ]
+    return "<br>".join(lines)
+
+
+def _axis(values: list[float], cost: str) -> tuple[list[float], dict[str, Any]]:
+    """Return the places of values on the axis, and the axis: logarithmic for parameters, where 0 stands at its left."""
+    positive = [value for value in values if value > 0]
+    if not cost.startswith("trainable") or not positive:
+        return values, {"rangemode": "tozero"}
+    low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
+    zero = 10.0 ** (low - 0.7)
+    ticks = {10.0**power: tick(10.0**power) for power in range(low, max(high, low + 1) + 1)}
+    if min(values) <= 0:
+        ticks = {zero: "0", **ticks}
+    axis = {"type": "log", "tickvals": list(ticks), "ticktext": list(ticks.values())}
+    return [value if value > 0 else zero for value in values], axis
+
+
+def _symbol(backbone: object) -> str:
+    return SYMBOLS.get(backbone_marker(str(backbone)), "circle")
+
+
+def _short(name: str) -> str:
+    """Return a name as text of a chart: plotly reads tags in its texts, and long names leave no room for the points."""
+    return escape(name if len(name) <= _TITLE else f"{name[: _TITLE - 1]}…")
+
+
+def plain(figure: Any) -> dict[str, Any]:
+    """Return a figure as JSON without plotly's template; colours of text and background are the page's own."""
+    values: dict[str, Any] = figure.to_plotly_json()
+    values.get("layout", {}).pop("template", None)
+    return {"data": list(values["data"]), "layout": values["layout"]}

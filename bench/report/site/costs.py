@@ -1,0 +1,51 @@
+"""Cost table: what each row trains, and what its runs took."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from bench.columns import Column
+from bench.grid import CLASSICAL
+from bench.report.leaderboard import NONE
+from bench.report.section import Section, row_name
+from bench.report.table import Block
+from bench.units import significant
+
+_COUNTS = {
+    "trainable encoder": "parameters_trainable_encoder",
+    "trainable decoder": "parameters_trainable_decoder",
+    "trainable total": "parameters_trainable",
+    "parameters": "parameters_total",
+}
+_MEASURED = {
+    "encoder ms": ("encoder_latency_ms", 1.0, "{:.1f}"),
+    "decoder ms": ("decoder_latency_ms", 1.0, "{:.1f}"),
+    "post-processing ms": ("postprocessing_latency_ms", 1.0, "{:.1f}"),
+    "latency ms": ("latency_ms", 1.0, "{:.1f}"),
+    "images/s": ("throughput_images_per_s", 1.0, "{:.1f}"),
+    "training peak GiB": ("train_peak_bytes", 2.0**-30, "{:.2f}"),
+    "inference peak GiB": ("inference_peak_bytes", 2.0**-30, "{:.2f}"),
+    "GFLOP": ("flops", 1e-9, "{:.1f}"),
+    "saved MB": ("adapter_bytes", 1e-6, "{:.1f}"),
+    "training min": ("train_seconds", 1 / 60, "{:.1f}"),
+    "GPU h": ("gpu_seconds", 1 / 3600, "{:.2f}"),
+}
+NOTE = (
+    "Costs are measured, never estimated; – where a run recorded none (runs that shared their device record no times). "
+    "Latencies are medians, in ms for one image; peaks are the largest over the runs of a row, times their sum."
+)
+
+
+def cost_block(section: Section) -> Block:
+    """Return all costs of a section's rows; a cost that no row has is left out."""
+    rows = section.rows
+    columns = [Column("row", [row_name(row, section.settings) for _, row in rows.iterrows()], right=False)]
+    classical = rows["backbone"] == CLASSICAL  # it has no parameters to count, so that 0 would say too much
+    for title, name in _COUNTS.items():
+        values = rows[name].where(~classical)
+        columns.append(Column(title, [NONE if pd.isna(value) else significant(value) for value in values]))
+    for title, (name, factor, pattern) in _MEASURED.items():
+        values = rows[name] * factor
+        columns.append(Column(title, [NONE if pd.isna(value) else pattern.format(value) for value in values]))
+    columns.append(Column("device", [str(name) or NONE for name in rows["device_name"]], right=False))
+    return Block("Costs", [c for c in columns if any(cell != NONE for cell in c.cells)], [NOTE])
