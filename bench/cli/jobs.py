@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import RUN_HELP, Results
+from bench.cli.options import RUN_HELP, Data, Device, OnDevice, Plugins, Results, Weights
 from bench.console import RESULTS, console
 
 
@@ -68,3 +68,36 @@ def retry(
     from bench.submission import retry_plans
 
     raise typer.Exit(retry_plans.retry_plans(results, console=console(), failed=failed, detach=detach, profile=profile))
+
+
+def measure(
+    runs: Annotated[list[str] | None, typer.Argument(metavar="[RUN]...", help=RUN_HELP)] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every run that is done.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also while other programs use the machine.")] = False,
+    results: Results = RESULTS,
+    data: Data = None,
+    weights: Weights = None,
+    plugins: Plugins = None,
+    device: OnDevice = Device.auto,
+) -> None:
+    """Take the latencies of done runs again, on a quiet machine; the record keeps the earlier ones.
+
+    For runs that shared their GPU, which have no latencies, and for those that `bench table` marks. Scores, memory and
+    the seconds of the training stay as they are. Images and checkpoints are those of the plan, or of --data and
+    --weights.
+
+    Exit code: 0 if every done run was measured, 1 if one was not, 2 if the machine is busy, 130 if stopped.
+    """
+    from bench.submission import measure_runs
+
+    places = measure_runs.Places(data, weights, tuple(plugins or ()))
+    code = measure_runs.measure_runs(
+        results.resolve(),
+        runs or (),
+        everything=all_,
+        places=places,
+        device=device.value,
+        force=force,
+        console=console(),
+    )
+    raise typer.Exit(code)

@@ -26,11 +26,18 @@ SMALLEST_OWN = 0.9
 """CPU seconds per second that a computation on the CPU gets unless it waits for others."""
 LARGEST_GPU_SHARE = 0.05
 """Utilisation of the GPU while this process leaves it idle."""
+
+
+def percent(share: float) -> str:
+    """Return a share as a text: ``85 %``."""
+    return f"{100 * share:.0f} %"
+
+
 RULE = (
-    f"its interquartile range exceeds {LARGEST_SPREAD:.0%} of the median, other processes took more than "
-    f"{LARGEST_SHARE:.0%} of the cores' time or {LARGEST_GPU_SHARE:.0%} of the GPU's, or the process got less than "
-    f"{SMALLEST_OWN:.0%} of a core"
-).replace("%", " %")
+    f"its interquartile range exceeds {percent(LARGEST_SPREAD)} of the median, other processes took more than "
+    f"{percent(LARGEST_SHARE)} of the cores' time or {percent(LARGEST_GPU_SHARE)} of the GPU's, or the process got "
+    f"less than {percent(SMALLEST_OWN)} of a core"
+)
 """Condition under which a latency is marked, for a note."""
 
 
@@ -71,14 +78,14 @@ def disturbances(cost: Mapping[str, Any], device: str) -> list[str] | None:
         reasons.append(f"the interquartile range is {spread:.3g} ms of {median:.3g} ms")
     others = [latency["others"] for latency in known.values() if latency.get("others") is not None]
     if others and max(others) > LARGEST_SHARE:
-        reasons.append(f"other processes took {max(others):.0%} of the cores' time")
+        reasons.append(f"other processes took {percent(max(others))} of the cores' time")
     on_cpu = {"postprocessing_latency_ms"} if device.startswith("cuda") else known.keys()
     own = [known[name]["own"] for name in known.keys() & on_cpu if known[name].get("own") is not None]
     if own and min(own) < SMALLEST_OWN:
-        reasons.append(f"the process got {min(own):.0%} of a core")
+        reasons.append(f"the process got {percent(min(own))} of a core")
     gpu = (cost.get("load") or {}).get("gpu_others")
     if gpu is not None and gpu > LARGEST_GPU_SHARE:
-        reasons.append(f"other processes used the GPU at {gpu:.0%}")
+        reasons.append(f"other processes used the GPU at {percent(gpu)}")
     return reasons
 
 

@@ -7,14 +7,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.results.measurement import judged
-from bench.training import classical, measure
+from bench.results.record import folder
+from bench.training import classical, evaluate, fit, measure
 from bench.training.load import machine_load
 from bench.training.step import autocast
+from registry import heads, trained
 
 if TYPE_CHECKING:
     from jaxtyping import UInt8
     from numpy import ndarray
 
+    from bench.grid import Run
+    from bench.training.context import RunContext
     from registry.contract import Head
     from registry.sam import Sam
 
@@ -41,6 +45,32 @@ def of_model(
     cost |= measure.inference(sam, autocast=partial(autocast, device), whole=None if head.dense else predict)
     cost["postprocessing_latency_ms"] = measure.latency_ms(lambda: head.instances(raw, **post_processing))
     return judged(cost, device.type)
+
+
+def of_trained(
+    run: Run, context: RunContext, pixels: UInt8[ndarray, "h w 3"], scores: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Measure the model of a run that is done, built again from its checkpoint and its folder ``trained``.
+
+    Args:
+        run: as in its record.
+        context: gives the results folder, the checkpoint and the device that is measured.
+        pixels: the image that the run measured on.
+        scores: block of the record, which has the post-processing that the run chose.
+
+    Returns:
+        As `of_model`.
+
+    Raises:
+        WeightsError: ``trained`` is missing or damaged.
+    """
+    sam, head = fit.build(run, context), heads.get(run.head)
+    if run.train:
+        trained.load(sam, folder(context.results, run.id) / "trained")
+    precision = partial(autocast, fit.device(sam))
+    predict = partial(evaluate.raw_prediction, sam.eval(), head, pixels, scale=run.scale, autocast=precision)
+    chosen = scores.get("post_processing") or head.defaults
+    return of_model(sam, head, predict=predict, raw=predict(), post_processing=chosen)
 
 
 def of_classical(pixels: UInt8[ndarray, "h w 3"]) -> dict[str, Any]:

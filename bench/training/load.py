@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.results.measurement import LARGEST_GPU_SHARE, LARGEST_SHARE, percent
+
 if TYPE_CHECKING:
     import torch
 
@@ -84,6 +86,23 @@ def machine_load(device: torch.device | None) -> dict[str, float | None]:
         "cores": os.cpu_count(),
         "gpu_others": None if device is None or device.type != "cuda" else _gpu_utilisation(device),
     }
+
+
+def disturbance(device: torch.device | None) -> list[str]:
+    """Watch the machine for a second and return what would disturb a measurement now, a phrase each.
+
+    Args:
+        device: what is to be measured on; None for the CPU.
+    """
+    interval = Interval()
+    time.sleep(IDLE_S)
+    others, gpu = interval.load()["others"], machine_load(device)["gpu_others"]
+    phrases = []
+    if others is not None and others > LARGEST_SHARE:
+        phrases.append(f"other processes take {percent(others)} of the cores' time")
+    if gpu is not None and gpu > LARGEST_GPU_SHARE:
+        phrases.append(f"other processes use the GPU at {percent(gpu)}")
+    return phrases
 
 
 def _gpu_utilisation(device: torch.device) -> float | None:

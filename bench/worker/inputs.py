@@ -13,6 +13,7 @@ from registry.errors import DataError
 
 if TYPE_CHECKING:
     from bench.training.data import Image
+    from registry.contract import Sample
 
 
 def check_settings(run: Run) -> None:
@@ -39,15 +40,25 @@ def images(run: Run, folder: Path) -> dict[str, Image]:
     from bench.training import data
     from registry import datasets
 
-    dataset = datasets.get(run.dataset)
-    samples = dataset.samples(folder)
-    fingerprint = datasets.fingerprint(samples)[: len(run.dataset_digest)]
+    return data.load(datasets.get(run.dataset), samples(run, folder))
+
+
+def samples(run: Run, folder: Path) -> tuple[Sample, ...]:
+    """Return the dataset's images, not decoded.
+
+    Raises:
+        DataError: they are no longer those that the plan was made for.
+    """
+    from registry import datasets
+
+    found = datasets.get(run.dataset).samples(folder)
+    fingerprint = datasets.fingerprint(found)[: len(run.dataset_digest)]
     if fingerprint != run.dataset_digest:
         raise DataError(
             f"the images in {folder} have changed: their fingerprint is {fingerprint}, and the plan was made for "
             f"{run.dataset_digest}. Run the same command again to plan anew."
         )
-    return data.load(dataset, samples)
+    return found
 
 
 def provenance(
@@ -66,7 +77,7 @@ def provenance(
 
     groups = {stem: image.group for stem, image in images.items()}
     assigned = folds.assign(list(images), n_splits=run.n_splits, seed=run.fold_seed, groups=groups)
-    path, digest = _checkpoint(run, weights_folder)
+    path, digest = checkpoint(run, weights_folder)
     return {
         "dataset": {
             "root": str(data_folder),
@@ -87,7 +98,7 @@ def _verification(dataset: str, images: Mapping[str, Image]) -> dict[str, Any]:
     return {"official": verification.official, "verified": verification.detail or None}
 
 
-def _checkpoint(run: Run, folder: Path | None) -> tuple[str | None, str | None]:
+def checkpoint(run: Run, folder: Path | None) -> tuple[str | None, str | None]:
     """Path and digest of the official file; None for random weights."""
     if run.weights != "official" or run.backbone == CLASSICAL:
         return None, None

@@ -1,0 +1,213 @@
+"""`bench measure`: take the latencies of runs that are done again, on this machine, when it is quiet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.console import command
+from bench.errors import BenchError
+from bench.grid import CLASSICAL
+from bench.planning import plugins
+from bench.results import plans, record
+from bench.results.measurement import LATENCIES
+from bench.results.plans import SavedPlan
+from bench.results.record import RunRecord
+from bench.status import logs
+from bench.submission.results_folder import check_writable
+from bench.units import plural
+from bench.worker.settings import WorkerSettings
+from registry.errors import RegistryError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Places:
+    """Places that take precedence over those of the plan that a run is of.
+
+    Attributes:
+        data: the dataset's folder; None takes the plan's, or the one that the record names.
+        weights: folder of the official checkpoints; None takes the plan's, or the cache.
+        plugins: files and folders that register names which the runs use, beside those of the plan.
+    """
+
+    data: Path | None = None
+    weights: Path | None = None
+    plugins: tuple[Path, ...] = ()
+
+
+def measure_runs(
+    results: Path, names: Sequence[str], *, everything: bool, places: Places, device: str, force: bool, console: Console
+) -> int:
+    """Measure runs again, one after the other, and print a line for each.
+
+    Args:
+        results: the results folder.
+        names: as `bench.status.logs.find` takes them.
+        everything: all runs that are done.
+        places: of images, checkpoints and plug-ins.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        force: also on a machine that is busy.
+        console: to print on.
+
+    Returns:
+        The exit code: 0 if every run that is done was measured, 1 if one was not, or was named and is not done.
+
+    Raises:
+        BenchError: neither names nor `everything`, unknown names, no run that is done, a folder that can't be written
+            to, no GPU where one is wanted, or a busy machine without `force`.
+    """
+    if not names and not everything:
+        raise BenchError("nothing is measured: name runs (their ids, or BACKBONE/STRATEGY/FOLD), or pass --all.")
+    check_writable(results)
+    done, left_out = _done(results, names)
+    for sentence in left_out:
+        _print(console, sentence)
+    if not done:
+        raise BenchError(f"no run in {results} that is done was named; `{command('status', results)}` shows them.")
+    planned = {run.id: plan for plan in plans.read_all(results) for run in plan.runs}
+    plugins.load(tuple(dict.fromkeys([*places.plugins, *_plugins(planned, done)])))
+    chosen = _device(device)
+    _check_quiet(chosen, force, console)
+    failed = _measure_all(results, done, planned, places, chosen, device == "auto", console)
+    _print(console, f"Measured {plural(len(done) - failed, 'run')}; `{command('table', results)}` shows the latencies.")
+    return int(bool(failed or (names and left_out)))
+
+
+def _done(results: Path, names: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
+    """Return the records of the runs that are done, and a sentence for each other run that has a folder."""
+    ids = [logs.find(results, name) for name in names] or sorted(record.folders(results))
+    done, sentences = [], []
+    for run_id in dict.fromkeys(ids):
+        found = record.read(results, run_id, history=False)
+        if found is not None and found.status == "ok":
+            done.append(found)
+        else:
+            state = "it has no record" if found is None else f"{found.status}: {found.reason or 'no reason recorded'}"
+            sentences.append(f"{_name(run_id, found)}: not measured, because it is not done ({state}).")
+    return sorted(done, key=lambda one: (one.run["backbone"], one.run["strategy"], one.run["fold"], one.id)), sentences
+
+
+def _name(run_id: str, found: RunRecord | None) -> str:
+    run: Mapping[str, Any] = {} if found is None else found.run
+    return f"{run_id} ({run['backbone']}/{run['strategy']}/{run['fold']})" if run else run_id
+
+
+def _plugins(planned: Mapping[str, SavedPlan], done: Sequence[RunRecord]) -> Iterator[Path]:
+    for one in done:
+        if one.id in planned:
+            yield from planned[one.id].plugins
+
+
+def _device(name: str) -> str:
+    import torch
+
+    if name == "cuda" and not torch.cuda.is_available():
+        raise BenchError("--device cuda: there is no GPU that can be used here; give --device cpu, or none.")
+    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _check_quiet(device: str, force: bool, console: Console) -> None:
+    """Refuse a busy machine, or say that it is.
+
+    Raises:
+        BenchError: it is busy, and `force` is False.
+    """
+    import torch
+
+    from bench.training import load
+
+    phrases = load.disturbance(torch.device(device))
+    if not phrases:
+        return
+    text = f"the machine is busy: {' and '.join(phrases)}. Latencies taken now would be too long, and marked as such"
+    if not force:
+        raise BenchError(f"{text}. Wait until it is quiet, or add --force.")
+    _print(console, f"{text}.")
+
+
+def _measure_all(
+    results: Path,
+    done: Sequence[RunRecord],
+    planned: Mapping[str, SavedPlan],
+    places: Places,
+    device: str,
+    is_automatic: bool,
+    console: Console,
+) -> int:
+    """Measure runs; return the number of those that could not be."""
+    from bench.worker.measure_again import SampleLists, measure_again
+
+    samples, failed = SampleLists({}), 0
+    with _progress(console, len(done)) as advance:
+        for one in done:
+            advance(_name(one.id, one))
+            try:
+                if is_automatic:
+                    _check_same_device(one, device)
+                settings = _settings(results, one, planned.get(one.id), places, device)
+                renewed = measure_again(one.id, settings, samples)
+            except (BenchError, RegistryError, OSError, RuntimeError) as error:  # of PyTorch: out of memory
+                failed += 1
+                text = " ".join(str(error).split())
+                _print(console, f"{_name(one.id, one)}: not measured, {text}")
+            else:
+                _print(console, f"{_name(one.id, one)}: {_comparison(one.cost or {}, renewed.cost or {})}")
+    return failed
+
+
+def _check_same_device(one: RunRecord, device: str) -> None:
+    """Refuse to put latencies of the CPU beside memory and hours of a GPU, unless that is wanted."""
+    gpu = (one.provenance or {}).get("gpu")
+    if gpu and device == "cpu" and (one.cost or {}).get("device") != "cpu":
+        raise BenchError(f"its other costs were measured on {gpu}, and there is no GPU here; --device cpu insists.")
+
+
+def _settings(results: Path, one: RunRecord, plan: SavedPlan | None, places: Places, device: str) -> WorkerSettings:
+    root = ((one.provenance or {}).get("dataset") or {}).get("root")
+    data = places.data or (plan.data if plan else None) or (Path(root) if root else None)
+    if data is None:
+        raise BenchError("nothing tells where its images are; give --data DIR.")
+    weights = places.weights or (plan.weights if plan else None)
+    used = tuple(dict.fromkeys([*places.plugins, *(plan.plugins if plan else ())]))
+    used_device = "cpu" if one.run["backbone"] == CLASSICAL else device
+    return WorkerSettings(results=results, data=data, weights=weights, device=used_device, plugins=used)
+
+
+def _comparison(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return the latency before and after, and why it is marked."""
+    old, new = _total(before), _total(after)
+    text = f"{new:.1f} ms" if new is not None else "no latency"
+    text += f", before {old:.1f} ms" if old is not None else ", not measured before"
+    reasons = after.get("latency_busy_because")
+    return text + (f"; marked: {' and '.join(reasons)}" if reasons else "") + "."
+
+
+def _total(cost: Mapping[str, Any]) -> float | None:
+    known = [cost[name] for name in LATENCIES if name in cost]
+    return None if not known or None in known else sum(latency["median"] for latency in known)
+
+
+@contextmanager
+def _progress(console: Console, total: int) -> Iterator[Any]:
+    """Show a bar while runs are measured, on a terminal; give a function that is called with each run's name."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task, started = bar.add_task("", total=total), [0]
+
+        def advance(name: str) -> None:
+            bar.update(task, completed=started[0], description=name)
+            started[0] += 1
+
+        yield advance
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
