@@ -47,11 +47,14 @@ class Backbone:
         card: what is known without building it.
         build: ``image_size -> Sam`` with random weights in the model's own initialisation; imports torch inside.
         convert: official state dict to this project's names; None where they agree.
+        restore: the inverse of `convert`, by which a fine-tuned model becomes an official file. Without it, and with a
+            `convert`, the model is exported as an adapter only.
     """
 
     card: Card
     build: Callable[[int], Any]
     convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    restore: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,11 @@ class Strategy:
 
 class Head(Protocol):
     """Conversion of mask-token logits to an instance map, with the targets and the loss of its training.
+
+    A head may have a method ``loss_terms(logits, targets)``: the terms of its loss by name (Latin letters, digits,
+    underscores), with their weights, each of shape (b,). Training then minimises the mean over the batch of their sum,
+    which is what `loss` must return, and the history of a run shows each term. It is no part of this Protocol, so that
+    a head without it is one, too (see `registry.heads.loss_and_terms`).
 
     Attributes:
         name: the name it is registered under.

@@ -16,6 +16,7 @@ from registry import atomic
 SCHEMA_VERSION = 1
 FILENAME = "record.json"
 SCORES_FILENAME = "scores.parquet"
+HISTORY_FILENAME = "history.parquet"
 _LIST = b'\n  "history": ['
 _END = b"\n  ]"
 

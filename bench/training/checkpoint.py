@@ -6,9 +6,9 @@ import errno
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from registry.atomic import replacing
 
@@ -30,10 +30,9 @@ class State:
         peak_bytes: peak memory so far; None where it is unknown.
         stopped: training has ended early because validation stopped improving.
         seconds: time spent in training, of earlier attempts too.
-        history: per validation its epoch, the epoch's ``mean_loss`` and the scores.
-        epoch_loss_sum: sum of the losses of all images that the current epoch has trained on; None where it is
-            unknown, because version 0.1.0 saved the state in the middle of the epoch.
-        epoch_images: number of these images.
+        history: a row per epoch, see `bench.training.history`.
+        epoch_sums: sums over the current epoch; None where they are unknown, because an earlier version saved the
+            state in the middle of the epoch.
         shared: other runs used the device during this attempt or an earlier one, so `seconds` says little.
     """
 
@@ -45,9 +44,8 @@ class State:
     peak_bytes: int | None = None
     stopped: bool = False
     seconds: float = 0.0
-    history: list[dict[str, float | None]] = field(default_factory=list)
-    epoch_loss_sum: float | None = None
-    epoch_images: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    epoch_sums: dict[str, float] | None = None
     shared: bool = False
 
 
@@ -118,7 +116,10 @@ def restore(
         for name, p in trained.items():
             p.copy_(content["trained"][name])
     optimizer.load_state_dict(content["optimizer"])
-    state = State(**content["state"])
+    known = {f.name for f in fields(State)}  # what earlier versions kept besides is no longer needed
+    state = State(**{name: value for name, value in content["state"].items() if name in known})
+    # Earlier versions had a row per validation.
+    state.history = [{"loss" if k == "mean_loss" else k: v for k, v in row.items()} for row in state.history]
     if state.best_score is not None:
         state.best_score = tuple(state.best_score)
     return state, content["best"]

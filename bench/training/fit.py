@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,15 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.grid import Run
+from bench.results import history
 from bench.results.record import folder
-from bench.training import data, evaluate, loop, measure, model
+from bench.training import data, evaluate, events, loop, measure, model
 from bench.training.audit import audit
 from bench.training.checkpoint import State
 from bench.training.context import RunContext
 from bench.training.finite import check_finite
 from bench.training.optimizer import make_optimizer
 from bench.training.split import Split
-from bench.training.step import autocast
+from bench.training.step import Loss, autocast
 from registry import heads
 
 if TYPE_CHECKING:
@@ -80,20 +82,24 @@ def fit(
     loss, batches = partial(_loss, sam, heads.get(run.head)), partial(_batches, run, parts, context)
     result = _audit(run, sam, next(batches(0)), context, loss=loss, optimizer=optimizer)
     measure.reset_peak(device(sam))
-    state = loop.fit(
-        sam,
-        optimizer,
-        settings,
-        loss=loss,
-        batches=batches,
-        validate=partial(_validate, run, sam, parts),
-        enter_training=partial(model.set_training_mode, sam),
-        state_path=folder(context.results, run.id) / "state.pt",
-        peak_bytes=partial(measure.peak_bytes, device(sam)),
-        reset_peak=partial(measure.reset_peak, device(sam)),
-        progress=partial(progress, "training"),
-        should_stop=should_stop,
-    )
+    place = folder(context.results, run.id)
+    with events.writing(place, context.log) as add_events:
+        state = loop.fit(
+            sam,
+            optimizer,
+            settings,
+            loss=loss,
+            batches=batches,
+            validate=partial(_validate, run, sam, parts),
+            enter_training=partial(model.set_training_mode, sam),
+            state_path=place / "state.pt",
+            peak_bytes=partial(measure.peak_bytes, device(sam)),
+            reset_peak=partial(measure.reset_peak, device(sam)),
+            progress=partial(progress, "training"),
+            follow=partial(_follow, place, add_events),
+            should_stop=should_stop,
+        )
+    history.write(place, state.history)
     return result, cost | _training_cost(state, settings.batch_size)
 
 
@@ -130,12 +136,18 @@ def _batches(run: Run, parts: Split, context: RunContext, first_step: int) -> It
     )
 
 
-def _loss(sam: Sam, head: Head, images: Tensor, targets: Tensor) -> Tensor:
-    """Return the head's loss of the model's logits, enlarged to the resolution of the targets."""
+def _follow(place: Path, add_events: events.Follow, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write the history so far; a machine that fails may lose the file, since the state holds all of it."""
+    history.write(place, rows, sync=False)
+    add_events(rows)
+
+
+def _loss(sam: Sam, head: Head, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the head's loss of the model's logits, enlarged to the resolution of the targets, and its terms."""
     low_resolution, _ = sam.decode(sam.encode(images))
     size = tuple(targets.shape[-2:])
     logits = F.interpolate(low_resolution[:, list(head.channels)].float(), size, mode="bilinear", align_corners=False)
-    return head.loss(logits, targets)
+    return heads.loss_and_terms(head, logits, targets)
 
 
 def _validate(run: Run, sam: Sam, parts: Split) -> dict[str, float]:
@@ -150,13 +162,7 @@ def _validate(run: Run, sam: Sam, parts: Split) -> dict[str, float]:
 
 
 def _audit(
-    run: Run,
-    sam: Sam,
-    batch: data.Batch,
-    context: RunContext,
-    *,
-    loss: Callable[[Tensor, Tensor], Tensor],
-    optimizer: torch.optim.Optimizer,
+    run: Run, sam: Sam, batch: data.Batch, context: RunContext, *, loss: Loss, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
     """Check that the model computes finite numbers, then audit it in the mode in which it is trained."""
     precision = partial(autocast, device(sam))
@@ -165,7 +171,7 @@ def _audit(
     return audit(
         sam,
         batch=batch,
-        loss=loss,
+        loss=lambda images, targets: loss(images, targets)[0],
         optimizer=optimizer,
         fresh=partial(build, run, context),
         strategy=run.strategy,
@@ -197,5 +203,4 @@ def _training_cost(state: State, batch_size: int) -> dict[str, Any]:
         "micro_batch": state.micro_batch,
         "micro_batch_halvings": (batch_size // state.micro_batch).bit_length() - 1,
         "train_peak_bytes": state.peak_bytes,
-        "history": state.history,
     }

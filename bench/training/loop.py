@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import DivergedError, InterruptedRunError
+from bench.training import history
 from bench.training.checkpoint import State, restore, save
 from bench.training.optimizer import learning_rate
-from bench.training.step import LabelledBatch, step
+from bench.training.step import LabelledBatch, Loss, StepResult, step
 
 if TYPE_CHECKING:
     import torch
@@ -61,10 +62,14 @@ class LoopSettings:
             step, peak=self.lr, total_steps=self.steps, warmup_steps=self.warmup_steps, schedule=self.schedule
         )
 
+    def ends_epoch(self, step: int) -> bool:
+        """Return True if an epoch ends after so many steps."""
+        return step % self.steps_per_epoch == 0
+
     def validates_after(self, step: int) -> bool:
-        """Return True if an epoch that is validated ends with this step."""
-        epoch, left = divmod(step, self.steps_per_epoch)
-        return left == 0 and (epoch % self.validate_every == 0 or epoch == self.epochs)
+        """Return True if an epoch that is validated ends after so many steps."""
+        epoch = step // self.steps_per_epoch
+        return self.ends_epoch(step) and (epoch % self.validate_every == 0 or epoch == self.epochs)
 
 
 def fit(
@@ -72,7 +77,7 @@ def fit(
     optimizer: torch.optim.Optimizer,
     settings: LoopSettings,
     *,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Loss,
     batches: Callable[[int], Iterator[LabelledBatch]],
     validate: Callable[[], Mapping[str, float]],
     enter_training: Callable[[], None],
@@ -80,19 +85,21 @@ def fit(
     peak_bytes: Callable[[], int | None] = lambda: None,
     reset_peak: Callable[[], None] = lambda: None,
     progress: Callable[[Mapping[str, Any]], None] = lambda _: None,
+    follow: Callable[[Sequence[Mapping[str, Any]]], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> State:
     """Train until the last epoch or until validation stops improving; leave the best checkpoint in `model`.
 
     Args:
         model: its parameters with ``requires_grad``, which `optimizer` holds, are trained.
-        loss: of images and targets: mean over the images of each image's own loss, so that micro-batches add up.
+        loss: see `bench.training.step.Loss`.
         batches: batches from a first step on.
         validate: scores on the validation images; higher ``pq``, then ``aji``, then ``dice`` is better.
         enter_training: puts the model into training mode (validation leaves it in eval mode).
         state_path: file of the state; training continues from there if it exists.
         peak_bytes: peak memory since `reset_peak`, which is called when the micro-batch was halved.
         progress: called after every step with step, epoch, ``loss`` (of this step), speed and time left.
+        follow: called with the history so far, a row per epoch: at the start and after every epoch.
         should_stop: called after every step; True saves the state and raises `InterruptedRunError`.
 
     Raises:
@@ -104,22 +111,32 @@ def fit(
     state, best = _start(state_path, trained, optimizer, settings)
     first_step, resumed = state.step, time.monotonic()
     saver = _Saver(state_path, settings.save_every_s, started=resumed - state.seconds, saved=resumed)
+    follow(state.history)
     enter_training()
+    begun = time.monotonic()
     for batch in batches(state.step) if not state.stopped else ():
-        step_loss = _step(optimizer, trained, batch, loss, state, settings, reset_peak)
-        progress(_numbers(state, settings, step_loss, first_step, time.monotonic() - resumed))
+        result = _step(optimizer, trained, batch, loss, state, settings, reset_peak)
+        _count(state, result, settings, images=len(batch.images), seconds=time.monotonic() - begun)
+        progress(_numbers(state, settings, result.loss, first_step, time.monotonic() - resumed))
+        scores: dict[str, float] = {}
         if settings.validates_after(state.step):
-            if _judge(state, _validated(validate, trained, state.step), settings):
+            scores = _validated(validate, trained, state.step)
+            if _judge(state, scores, settings):
                 best = _copy_to_cpu(trained)
             enter_training()
+        if ends_epoch := settings.ends_epoch(state.step):
+            _end_epoch(state, settings, scores, peak_bytes())
         interrupted = should_stop()
         ended = interrupted or state.stopped or state.step == settings.steps
-        if ended or saver.is_due(epoch_ended=state.step % settings.steps_per_epoch == 0):
+        if ended or saver.is_due(epoch_ended=ends_epoch):
             saver.save(state, best, trained, optimizer, peak_bytes())
+        if ends_epoch:
+            follow(state.history)
         if interrupted:
             raise InterruptedRunError(f"asked to stop after step {state.step} of {settings.steps}; the state is saved.")
         if state.stopped:
             break
+        begun = time.monotonic()
     _load(trained, best)
     optimizer.zero_grad(set_to_none=True)  # otherwise inference would seem to need the gradients' memory
     return state
@@ -149,7 +166,7 @@ class _Saver:
         peak_bytes: int | None,
     ) -> None:
         state.seconds = time.monotonic() - self.started
-        state.peak_bytes = max(filter(None, (state.peak_bytes, peak_bytes)), default=None)
+        state.peak_bytes = _larger(state.peak_bytes, peak_bytes)
         begun = time.monotonic()
         save(self.path, state, best, trained, optimizer)
         self.saved = time.monotonic()
@@ -171,32 +188,40 @@ def _step(
     optimizer: torch.optim.Optimizer,
     trained: Mapping[str, Tensor],
     batch: LabelledBatch,
-    loss: Callable[[Tensor, Tensor], Tensor],
+    loss: Loss,
     state: State,
     settings: LoopSettings,
     reset_peak: Callable[[], None],
-) -> float:
-    """Do the next step with its own learning rate and random seed; count it and its loss in `state`."""
+) -> StepResult:
+    """Do the next step with its own learning rate and random seed."""
     import torch
 
     for group in optimizer.param_groups:
         group["lr"] = settings.learning_rate(state.step)
     torch.manual_seed(settings.seed * 1_000_003 + state.step)
     parameters = list(trained.values())
-    step_loss = step(optimizer, parameters, batch, loss, state, clip_norm=settings.clip_norm, reset_peak=reset_peak)
-    if state.step % settings.steps_per_epoch == 0:
-        state.epoch_loss_sum, state.epoch_images = 0.0, 0
-    if state.epoch_loss_sum is not None:
-        state.epoch_loss_sum += step_loss * len(batch.images)
-        state.epoch_images += len(batch.images)
+    return step(optimizer, parameters, batch, loss, state, clip_norm=settings.clip_norm, reset_peak=reset_peak)
+
+
+def _count(state: State, result: StepResult, settings: LoopSettings, *, images: int, seconds: float) -> None:
+    """Count a step that was done, and add its numbers to those of its epoch."""
+    starts_epoch = settings.ends_epoch(state.step)
+    history.add_step(state, result, images=images, seconds=seconds, starts_epoch=starts_epoch)
     state.step += 1
-    return step_loss
+
+
+def _end_epoch(state: State, settings: LoopSettings, scores: Mapping[str, float], peak_bytes: int | None) -> None:
+    state.peak_bytes = _larger(state.peak_bytes, peak_bytes)
+    epoch, lr = state.step // settings.steps_per_epoch, settings.learning_rate(state.step - 1)
+    history.end_epoch(state, epoch=epoch, lr=lr, scores=scores)
+
+
+def _larger(*peaks: int | None) -> int | None:
+    return max(filter(None, peaks), default=None)
 
 
 def _judge(state: State, scores: Mapping[str, float], settings: LoopSettings) -> bool:
-    """Note the scores of a validation in `state`; return True if the current parameters are the best checkpoint."""
-    mean_loss = None if state.epoch_loss_sum is None else state.epoch_loss_sum / state.epoch_images
-    state.history.append({"epoch": state.step // settings.steps_per_epoch, "mean_loss": mean_loss, **scores})
+    """Compare the scores of a validation; return True if the current parameters are the best checkpoint."""
     score = (scores["pq"], scores["aji"], scores["dice"])
     improved = state.best_score is None or score > state.best_score
     is_best = improved or score == state.best_score  # early on all scores are 0: keep the one trained longer

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from registry.contract import Head
 from registry.store import Store
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+    from torch import Tensor
 
 _store: Store[Head] = Store("head", __name__, "bench.heads")
 
@@ -22,3 +28,15 @@ def names() -> tuple[str, ...]:
 def get(name: str) -> Head:
     """Return a head; raises `UnknownNameError`."""
     return _store.get(name)
+
+
+def loss_and_terms(
+    head: Head, logits: Float[Tensor, "b c h w"], targets: Float[Tensor, "b c h w"]
+) -> tuple[Float[Tensor, ""], dict[str, Float[Tensor, ""]]]:
+    """Return the loss of a batch, and the mean of each of its named terms; no terms of a head that names none."""
+    terms = head.loss_terms(logits, targets) if hasattr(head, "loss_terms") else {}
+    if not terms:
+        return head.loss(logits, targets), {}
+    from registry.modules.dense_losses import mean_total
+
+    return mean_total(terms), {name: term.detach().mean() for name, term in terms.items()}

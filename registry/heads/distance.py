@@ -66,6 +66,14 @@ class Distance:
         Raises:
             ValueError: shapes that differ, or a number of channels other than three.
         """
+        from registry.modules.dense_losses import mean_total
+
+        return mean_total(self.loss_terms(logits, targets))
+
+    def loss_terms(
+        self, logits: Float[Tensor, "b 3 h w"], targets: Float[Tensor, "b 3 h w"]
+    ) -> dict[str, Float[Tensor, " b"]]:
+        """Return the five terms of the loss, a value per image; raises what `loss` raises."""
         import torch
 
         from registry.modules.dense_losses import balanced_mse, bce, check_shapes, dice_loss
@@ -74,14 +82,13 @@ class Distance:
         with torch.autocast(device_type=logits.device.type, enabled=False):
             nucleus, distance, boundary = logits.float().unbind(dim=1)
             is_nucleus, true_distance, is_boundary = targets.float().unbind(dim=1)
-            per_image = (
-                bce(nucleus, is_nucleus)
-                + dice_loss(nucleus, is_nucleus)
-                + balanced_mse(distance, true_distance, is_nucleus)
-                + bce(boundary, is_boundary)
-                + dice_loss(boundary, is_boundary)
-            )
-            return per_image.mean()
+            return {
+                "foreground_bce": bce(nucleus, is_nucleus),
+                "foreground_dice": dice_loss(nucleus, is_nucleus),
+                "distance_mse": balanced_mse(distance, true_distance, is_nucleus),
+                "boundary_bce": bce(boundary, is_boundary),
+                "boundary_dice": dice_loss(boundary, is_boundary),
+            }
 
     def instances(self, logits: Any, **parameters: float) -> LabelMap:
         """Return the label map of one image's logits (3, h, w); see the class for the parameters.

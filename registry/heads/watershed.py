@@ -59,6 +59,14 @@ class Watershed:
         Raises:
             ValueError: shapes that differ, or more than one channel.
         """
+        from registry.modules.dense_losses import mean_total
+
+        return mean_total(self.loss_terms(logits, targets))
+
+    def loss_terms(
+        self, logits: Float[Tensor, "b 1 h w"], targets: Float[Tensor, "b 1 h w"]
+    ) -> dict[str, Float[Tensor, " b"]]:
+        """Return the two terms of the loss, a value per image; raises what `loss` raises."""
         import torch
 
         from registry.modules.dense_losses import bce, check_shapes, dice_loss
@@ -66,7 +74,7 @@ class Watershed:
         check_shapes(logits, targets, channels=1)
         with torch.autocast(device_type=logits.device.type, enabled=False):
             nucleus, is_nucleus = logits[:, 0].float(), targets[:, 0].float()
-            return (bce(nucleus, is_nucleus) + dice_loss(nucleus, is_nucleus)).mean()
+            return {"foreground_bce": bce(nucleus, is_nucleus), "foreground_dice": dice_loss(nucleus, is_nucleus)}
 
     def instances(self, logits: Any, **parameters: float) -> LabelMap:
         """Return the label map of one image's logits (1, h, w); see the class for the parameters.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import reduce
+from operator import add
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,6 +19,11 @@ def check_shapes(logits: Tensor, targets: Tensor, channels: int) -> None:
             f"logits {tuple(logits.shape)} and targets {tuple(targets.shape)} given; this head's loss takes "
             f"two tensors of shape (b, {channels}, h, w). Pool the targets to the logits' size."
         )
+
+
+def mean_total(terms: Mapping[str, Float[Tensor, " b"]]) -> Float[Tensor, ""]:
+    """Return the loss of a batch: the mean over its images of the sum of their terms."""
+    return reduce(add, terms.values()).mean()
 
 
 def bce(logits: Float[Tensor, "b h w"], targets: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:

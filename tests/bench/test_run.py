@@ -10,17 +10,22 @@ import pandas as pd
 import pytest
 import torch
 from planned_run import RUN as PLANNED
+from pyarrow import parquet
 
 from bench.errors import AuditError, DivergedError, InterruptedRunError
 from bench.grid import CLASSICAL, Run, TrainSettings
+from bench.results import history
+from bench.results.record import HISTORY_FILENAME, folder
 from bench.run import execute
-from bench.training import data, fit, measure
+from bench.training import data, events, fit, measure
 from bench.training.context import RunContext
+from bench.training.history import TIMINGS_AND_MEMORY
 from registry import datasets
 
 TRAIN = {**vars(TrainSettings(epochs=2, batch_size=2, warmup_steps=0, lr=1e-3))}
 RUN = replace(PLANNED, strategy="decoder_only", dataset_digest="0" * 16, n_splits=2, validation_fraction=0.34)
 RUN = replace(RUN, options={}, train=TRAIN)
+WHOLE = replace(RUN, train={**TRAIN, "batch_size": 1})
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +48,64 @@ def test_phases_come_in_order_and_training_reports_every_step(images, tmp_path):
     assert (phases.count("training"), phases.count("evaluating")) == (2, 3)
 
 
-def test_history_of_a_record_holds_the_mean_loss_of_every_epoch(images, tmp_path):
-    losses: list[tuple[int, float]] = []
+LOSSES: list[tuple[int, float]] = []
+"""Epoch and loss of every step of the run in the fixture `whole`."""
+
+
+@pytest.fixture(scope="module")
+def whole(images, tmp_path_factory) -> Path:
+    """Results folder with the run `WHOLE`, which nothing interrupted."""
 
     def progress(phase: str, values: Any = None) -> None:
         if phase == "training":
-            losses.append((values["epoch"], values["loss"]))
+            LOSSES.append((values["epoch"], values["loss"]))
 
-    run = replace(RUN, train={**TRAIN, "batch_size": 1})
-    record = execute(run, images, RunContext(tmp_path), progress=progress)
-    assert record.cost is not None
-    for entry in record.cost["history"]:
-        of_epoch = [loss for epoch, loss in losses if epoch == entry["epoch"]]
+    results = tmp_path_factory.mktemp("whole")
+    record = execute(WHOLE, images, RunContext(results), progress=progress)
+    assert record.cost is not None and "history" not in record.cost  # nothing stands twice
+    return results
+
+
+def test_history_of_a_run_holds_the_mean_loss_and_its_terms_of_every_epoch(whole):
+    rows = history.read(folder(whole, WHOLE.id))
+    assert [row["epoch"] for row in rows] == [1, 2]
+    for row in rows:
+        of_epoch = [loss for epoch, loss in LOSSES if epoch == row["epoch"]]
         assert len(of_epoch) == 2 and of_epoch[0] != of_epoch[1]
-        assert entry["mean_loss"] == sum(of_epoch) / 2
-        assert "loss" not in entry
+        assert row["loss"] == sum(of_epoch) / 2
+        terms = {name: value for name, value in row.items() if name.startswith("loss_")}
+        assert len(terms) == 5 and sum(terms.values()) == pytest.approx(row["loss"])
+        assert None not in (row["pq"], row["aji"], row["dice"], row["peak_bytes"], row["images_per_s"])
+        assert row["grad_norm"] > 0
+
+
+def test_interrupted_run_ends_with_the_same_history_and_all_events_for_tensorboard(images, whole, tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    steps = iter(range(1, 100))
+    context = RunContext(tmp_path, log="tensorboard")
+    with pytest.raises(InterruptedRunError):
+        execute(WHOLE, images, context, should_stop=lambda: next(steps) >= 3)
+    execute(WHOLE, images, context)
+    place = folder(tmp_path, WHOLE.id)
+    expected, reached = (
+        parquet.read_table(path / HISTORY_FILENAME).drop_columns(TIMINGS_AND_MEMORY)
+        for path in (folder(whole, WHOLE.id), place)
+    )
+    assert reached.num_rows == 2 and reached.equals(expected)  # bit for bit
+
+    rows = history.read(place)
+    written = accumulator.EventAccumulator(str(place / "tensorboard")).Reload()
+    tags = {events.tag(name): name for name in rows[0] if name not in ("epoch", "step")}
+    assert set(written.Tags()["scalars"]) == tags.keys() >= {"training/loss", "validation/pq", "cost/images_per_s"}
+    for tag, name in tags.items():
+        scalars = [(event.step, event.value) for event in written.Scalars(tag)]
+        assert scalars == [(1, pytest.approx(rows[0][name])), (2, pytest.approx(rows[1][name]))]
+
+
+def test_log_without_tensorboard_fails_with_the_name_of_the_extra(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(events, "find_spec", lambda _: None)
+    with pytest.raises(ImportError, match=r"pip install 'nuclei-bench\[tensorboard\]'"):
+        execute(RUN, images, RunContext(tmp_path, log="tensorboard"))
 
 
 @pytest.mark.parametrize("name", ["decoder_only", "zero_shot", CLASSICAL])
@@ -67,6 +115,9 @@ def test_timings_of_a_shared_device_are_missing(images, tmp_path, name):
     alone = execute(run, images, RunContext(tmp_path / "alone")).cost
     shared = execute(run, images, RunContext(tmp_path / "shared", is_shared=True)).cost
     assert alone is not None and shared is not None
+    seconds = [[row["seconds"] for row in history.read(folder(tmp_path / at, run.id))] for at in ("alone", "shared")]
+    assert (seconds[1], None in seconds[0]) == ([None] * len(seconds[0]), False)
+    assert len(seconds[0]) == (2 if name == "decoder_only" else 0)
     timings = {key for key in alone if key.endswith(("_seconds", "_latency_ms", "_per_s"))}
     assert {"evaluate_seconds", "postprocessing_latency_ms"} <= timings
     assert ("train_seconds" in timings) == (name == "decoder_only")

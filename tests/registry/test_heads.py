@@ -107,6 +107,43 @@ def test_losses_of_hand_made_maps():
     assert loss.item() == pytest.approx(2 * (np.log(2) + 2 / 5) + 0.25 + 0.25, rel=1e-6)
 
 
+@pytest.mark.parametrize("name", heads.names())
+def test_terms_of_the_loss_add_up_to_it_bit_for_bit_with_the_same_gradient(name):
+    head = heads.get(name)
+    if not head.dense:
+        assert not hasattr(head, "loss_terms")  # there is no loss either
+        return
+    targets = torch.from_numpy(np.stack([head.targets(discs((20, 20, 9))), head.targets(discs((9, 40, 7)))]))
+    logits = torch.randn(targets.shape, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    loss, terms = heads.loss_and_terms(head, logits, targets)
+    expected = head.loss(logits, targets)
+    assert loss.item() == expected.item()
+    assert torch.equal(*(torch.autograd.grad(value, logits)[0] for value in (loss, expected)))
+    assert len(terms) > 1 and all(term.shape == () and not term.requires_grad for term in terms.values())
+    assert sum(term.item() for term in terms.values()) == pytest.approx(loss.item(), rel=1e-6)
+
+
+def test_terms_of_hand_made_maps():
+    half = torch.tensor([[[[1.0, 1.0], [0.0, 0.0]]]])
+    _, terms = heads.loss_and_terms(heads.get("watershed"), torch.zeros(1, 1, 2, 2), half)
+    assert {name: term.item() for name, term in terms.items()} == {
+        "foreground_bce": pytest.approx(np.log(2), rel=1e-6),
+        "foreground_dice": pytest.approx(2 / 5, rel=1e-6),
+    }
+
+
+@pytest.mark.parametrize("terms", [None, {}])
+def test_head_that_names_no_terms_has_its_loss_alone(terms):
+    class Plain:
+        def loss(self, logits, targets):
+            return (logits - targets).sum()
+
+    head = Plain()
+    if terms is not None:
+        head.loss_terms = lambda logits, targets: terms
+    assert heads.loss_and_terms(head, torch.ones(2), torch.zeros(2)) == (torch.tensor(2.0), {})
+
+
 @pytest.mark.parametrize("name", DENSE)
 def test_loss_decreases_towards_the_targets_with_gradients_in_every_channel(name):
     head = heads.get(name)

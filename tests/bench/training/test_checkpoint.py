@@ -29,8 +29,8 @@ def save(path: Path, state: State) -> dict[str, Tensor]:
 
 
 def test_state_is_restored_as_it_was_saved(tmp_path):
-    state = State(step=5, best_score=(0.1, 0.2, 0.3), best_step=4, history=[{"epoch": 1, "mean_loss": 0.1 + 0.2}])
-    state.epoch_loss_sum, state.epoch_images, state.shared = 0.1 + 0.7, 3, True
+    state = State(step=5, best_score=(0.1, 0.2, 0.3), best_step=4, history=[{"epoch": 1, "loss": 0.1 + 0.2}])
+    state.epoch_sums, state.shared = {"loss": 0.1 + 0.7, "images": 3}, True
     saved = save(tmp_path / "state.pt", state)
     trained, optimizer = parts()
     with torch.no_grad():
@@ -42,7 +42,7 @@ def test_state_is_restored_as_it_was_saved(tmp_path):
     assert torch.equal(restored[1]["weight"], saved["weight"] + 1)
 
 
-def test_state_of_version_0_1_0_is_read_with_the_epochs_losses_unknown(tmp_path):
+def test_state_of_version_0_1_0_is_read_with_the_sums_of_its_epoch_unknown(tmp_path):
     trained, optimizer = parts()
     old = {
         "step": 7,
@@ -60,7 +60,7 @@ def test_state_of_version_0_1_0_is_read_with_the_epochs_losses_unknown(tmp_path)
     restored = checkpoint.restore(tmp_path / "state.pt", trained, optimizer)
     assert restored is not None
     assert (restored[0].step, restored[0].best_score, restored[0].history) == (7, (0.5, 0.4, 0.3), old["history"])
-    assert (restored[0].epoch_loss_sum, restored[0].epoch_images) == (None, 0)
+    assert restored[0].epoch_sums is None
     assert restored[0].shared is False
 
 

@@ -1,0 +1,88 @@
+"""History of a training: `history.parquet` beside the record, a row per epoch.
+
+| column                | value                                                                                 |
+|-----------------------|---------------------------------------------------------------------------------------|
+| epoch, step           | number of the epoch, from 1, and optimiser steps done by its end                      |
+| loss, loss_<term>     | mean over the epoch's images of the loss, and of each of the terms that the head names |
+| lr                    | learning rate of the epoch's last step                                                |
+| grad_norm             | mean over the epoch's steps of the gradient's norm, before it is clipped              |
+| pq, aji, dice, …      | mean scores on the inner validation images; null in an epoch that was not validated   |
+| images_per_s, seconds | of training alone, without validation; null where other runs used the device          |
+| peak_bytes            | peak memory of the training so far                                                    |
+
+Losses, learning rates, norms and scores are the same whether a training was interrupted or not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.errors import RecordError
+from bench.results.record import HISTORY_FILENAME
+from registry.atomic import replacing
+
+INTEGERS = ("epoch", "step", "peak_bytes")
+FIRST = ("epoch", "step", "loss")
+MIDDLE = ("lr", "grad_norm")
+LAST = ("images_per_s", "peak_bytes", "seconds")
+
+
+def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of all columns of some rows in the order of the table above."""
+    known = list(dict.fromkeys(name for row in rows for name in row))
+    terms = [name for name in known if name.startswith("loss_")]
+    scores = [name for name in known if name not in (*FIRST, *MIDDLE, *LAST, *terms)]
+    return [*FIRST, *terms, *MIDDLE, *scores, *LAST]
+
+
+def write(folder: Path, rows: Sequence[Mapping[str, Any]], *, sync: bool = True) -> None:
+    """Write ``history.parquet`` to a run's folder: whole, or not at all.
+
+    Args:
+        folder: of the run.
+        rows: a row per epoch; what a row lacks is null.
+        sync: see `registry.atomic.replacing`.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    fields = [(name, pyarrow.int64() if name in INTEGERS else pyarrow.float64()) for name in columns(rows)]
+    values = {name: [row.get(name) for row in rows] for name, _ in fields}
+    with replacing(folder / HISTORY_FILENAME, sync=sync) as temporary:
+        parquet.write_table(pyarrow.table(values, schema=pyarrow.schema(fields)), temporary)
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a run's history, sorted by epoch; none if it has no history. NaN is None.
+
+    Raises:
+        RecordError: the file can't be read, or has no column ``epoch``.
+    """
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    path = folder / HISTORY_FILENAME
+    try:
+        with ParquetFile(path) as file:
+            rows: list[dict[str, Any]] = file.read(use_threads=False).to_pylist()
+            is_history = "epoch" in file.schema_arrow.names
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ValueError, ArrowException) as error:
+        raise RecordError(f"{path} can't be read ({error}); copy it again, or remove it.") from error
+    if not is_history or any(not isinstance(row["epoch"], int) for row in rows):
+        raise RecordError(f"{path} is not the history of a training (no epochs); copy it again, or remove it.")
+    missing = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
+    return sorted(missing, key=lambda row: row["epoch"])
+
+
+def of_record(cost: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the history that records of earlier versions hold in their costs: validated epochs, losses and scores."""
+    rows = (cost or {}).get("history")
+    if not isinstance(rows, list):
+        return []
+    known = [row for row in rows if isinstance(row, Mapping) and isinstance(row.get("epoch"), int)]
+    return [{"loss" if name == "mean_loss" else name: value for name, value in row.items()} for row in known]
