@@ -31,7 +31,8 @@ def test_flops_count_multiply_and_add():
     assert cost["flops_encoder"] == 3072
     assert cost["flops"] == 3 * 3072
     for key in ("encoder_latency_ms", "decoder_latency_ms"):
-        assert 0 < cost[key]["median"] <= cost[key]["p95"]
+        assert 0 < cost[key]["q1"] <= cost[key]["median"] <= cost[key]["q3"] <= cost[key]["p95"]
+        assert cost[key]["own"] > 0
     assert cost["throughput_images_per_s"] > 0
 
 
@@ -51,6 +52,13 @@ def test_slow_calls_are_repeated_three_times():
     assert latency["repeats"] == 3
 
 
+def test_quartiles_are_those_of_the_repeats(monkeypatch):
+    seconds = iter([9.0, 0.004, 0.001, 0.003, 0.002, 0.005])  # the first warms up, and is not repeated
+    monkeypatch.setattr(measure, "_seconds", lambda call, device: next(seconds))
+    latency = measure.latency_ms(lambda: None, repeats=5, warmup=2)
+    assert [latency[key] for key in ("q1", "median", "q3", "p95", "repeats")] == pytest.approx([2, 3, 4, 4.8, 5])
+
+
 def test_peak_memory_includes_memory_that_was_freed_again():
     measure.reset_peak(CPU)
     before = measure.peak_bytes(CPU)
@@ -65,11 +73,13 @@ def test_peak_memory_includes_memory_that_was_freed_again():
 
 def test_costs_without_timings_keep_everything_else_and_add_nothing():
     cost = {"parameters_total": 7, "train_seconds": 3.0, "encoder_latency_ms": {"median": 1.0}, "flops": None}
+    cost |= {"latency_busy": True}
     assert measure.without_timings(cost) == {
         "parameters_total": 7,
         "train_seconds": None,
         "encoder_latency_ms": None,
         "flops": None,
+        "latency_busy": None,
     }
 
 
