@@ -173,6 +173,8 @@ for command in (
     reports.table,
     reports.plot,
     reports.compare,
+    reports.report,
+    reports.verify,
 ):
     app.command()(command)
 

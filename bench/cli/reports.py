@@ -107,15 +107,40 @@ def compare(
 
 def report(
     results: Results = RESULTS,
+    pack: Annotated[
+        bool, typer.Option("--pack", help="Write one zip file for readers who check the claims, without images.")
+    ] = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Folder of the report; RESULTS/report by default."),
+        typer.Option(
+            "--output", "-o", metavar="DIR|FILE.zip", help="RESULTS/report by default; pack.zip in it with --pack."
+        ),
     ] = None,
 ) -> None:
     """Write a page with everything about a results folder: tables, figures, provenance, failures, how to cite.
 
-    It opens in a browser from disk, without network: `index.html` with the folder `files` beside it.
+    It opens in a browser from disk, without network: `index.html` with the folder `files` beside it. With `--pack`,
+    records, image scores and folds go into a zip file without paths and host names; `bench verify` checks it.
     """
+    if pack:
+        from bench.report.pack import write_pack
+
+        path, digest = write_pack(results, output)
+        typer.echo(f"{names.shown(path)}\nSHA-256 {digest}")
+        return
     from bench.report.site import write_report
 
     typer.echo(names.shown(write_report(results, output=output)))
+
+
+def verify(pack: Annotated[Path, typer.Argument(metavar="PACK", help="Zip file of `bench report --pack`.")]) -> None:
+    """Check a pack: its files have the digests of its manifest, and its tables follow from its records.
+
+    Exit code: 0 if all of that holds, 1 if something differs, 2 if the file is no pack.
+    """
+    from bench.report import verify as packs
+
+    verdict = packs.verify(pack)
+    for line in packs.report(verdict):
+        typer.echo(names.shown(line))
+    raise typer.Exit(0 if verdict.ok else 1)

@@ -1,0 +1,155 @@
+"""`bench report --pack`: one zip file with what a reader needs to check the claims, and no image in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import zipfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.report import pack_tables
+from bench.report.baselines import baseline_frame
+from bench.report.output import STDOUT, explained
+from bench.report.pack_redaction import Redaction
+from bench.results.record import FILENAME, SCORES_FILENAME, folder, folders
+from registry import atomic
+
+FORMAT, VERSION = "nuclei-bench pack", 1
+MANIFEST = "manifest.json"
+BASELINES = "baselines.csv"
+HISTORY_FILENAME = "history.parquet"
+_TIME = (1980, 1, 1, 0, 0, 0)
+"""Time of every file in a pack, the earliest that a zip file can hold: the same records give the same bytes."""
+README = """\
+What is in this file
+
+  results/runs/ID/     the record of each run (settings, scores, costs, audit, versions) and its scores per image
+  results/folds/       which image is in which fold
+  results/plans/       the runs that were planned
+  tables/              the tables that follow from these
+  baselines.csv        the published scores beside them, with their sources
+  manifest.json        SHA-256 digest and size of every file
+
+`bench verify FILE` checks the digests and computes the tables again. This proves that the file was not changed
+since it was packed and that its tables follow from its scores. It does not prove that the scores were measured as the
+records say.
+
+Taken out: images, label maps, predictions, weights and logs; all but the last part of absolute paths; names of hosts,
+which are numbered.
+Left in: the settings of every run as they were given; names of data folders, organs and images; models of GPUs,
+versions of packages, commits, times, and numbers of SLURM jobs; errors, with the paths in them shortened.
+"""
+
+
+def write_pack(results: Path, output: Path | None = None) -> tuple[Path, str]:
+    """Write a pack of a results folder.
+
+    Args:
+        results: the results folder.
+        output: the zip file; None takes ``report/pack.zip`` below `results`.
+
+    Returns:
+        The file, and its SHA-256 digest, by which readers know that they have the same one.
+
+    Raises:
+        BenchError: there are no records, or the file can't be written.
+    """
+    path = output or results / "report" / "pack.zip"
+    if path == STDOUT or path.is_dir() or path.suffix != ".zip":
+        raise BenchError(f"a pack is a zip file, and {path} is no name of one; give one with -o FILE.zip.")
+    with tempfile.TemporaryDirectory(prefix="nuclei-bench-") as temporary:
+        stage = Path(temporary)
+        left_out = _copy(results, stage)
+        tables, reasons = pack_tables.compute(stage / "results", stage / BASELINES)
+        for name, text in tables.items():
+            _write(stage / "tables" / name, text.encode())
+        _write(stage / "README.txt", README.encode())
+        names = sorted(path.relative_to(stage).as_posix() for path in stage.rglob("*") if path.is_file())
+        manifest = _manifest(stage, names, reasons, left_out)
+        with explained(path, "FILE.zip"), atomic.replacing(path) as target:
+            _zip(target, stage, names, manifest)
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def manifest_digest(manifest: dict[str, Any]) -> str:
+    """Return the digest of a manifest without its own field ``digest``."""
+    rest = {key: value for key, value in manifest.items() if key != "digest"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
+
+
+def _copy(results: Path, stage: Path) -> list[str]:
+    """Copy what a pack holds of a results folder, without paths and hosts; return sentences on what can't be read."""
+    redaction, left_out, n_records = Redaction(), [], 0
+    for run_id in sorted(folders(results)):
+        source, target = folder(results, run_id), folder(stage / "results", run_id)
+        try:
+            values = json.loads((source / FILENAME).read_bytes())
+            if not isinstance(values, dict):
+                raise ValueError("not a record")
+        except FileNotFoundError:  # unfinished
+            continue
+        except (OSError, ValueError, RecursionError) as error:
+            left_out.append(redaction.text(f"runs/{run_id}: the record can't be read ({error})."))
+            continue
+        n_records += 1
+        _write_json(target / FILENAME, redaction.record(values), indent=1)
+        for name in (SCORES_FILENAME, HISTORY_FILENAME):
+            if (source / name).is_file():
+                _write(target / name, (source / name).read_bytes())
+    if not n_records:
+        raise BenchError(f"no records below {results / 'runs'}; run `bench run --grid quick` first.")
+    for path in sorted((results / "folds").glob("*.csv")):
+        _write(stage / "results" / "folds" / path.name, path.read_bytes())
+    for path in sorted((results / "plans").glob("*.json")):
+        try:
+            _write_json(stage / "results" / "plans" / path.name, _plan(json.loads(path.read_bytes()), redaction))
+        except (OSError, ValueError, RecursionError) as error:
+            left_out.append(redaction.text(f"plans/{path.name}: can't be read ({error})."))
+    _write(stage / BASELINES, baseline_frame().to_csv(index=False).encode())
+    return left_out
+
+
+def _plan(values: Any, redaction: Redaction) -> Any:
+    """Return a plan without paths; runs keep all their settings, which are their identity."""
+    if not isinstance(values, dict):
+        return redaction.value(values)
+    return {key: value if key == "runs" else redaction.value(value) for key, value in values.items()}
+
+
+def _manifest(stage: Path, names: list[str], reasons: dict[str, str], left_out: list[str]) -> dict[str, Any]:
+    files = {}
+    for name in names:
+        content = (stage / name).read_bytes()
+        files[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "program": metadata.version("nuclei-bench"),
+        "tables_not_made": reasons,
+        "left_out": left_out,
+        "files": files,
+    }
+    return {**manifest, "digest": manifest_digest(manifest)}
+
+
+def _zip(path: Path, stage: Path, names: list[str], manifest: dict[str, Any]) -> None:
+    """Write the zip file: fixed times and modes, files in order, the manifest first."""
+    with zipfile.ZipFile(path, "w") as archive:
+        text = json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+        for name, content in [(MANIFEST, text.encode()), *((name, None) for name in names)]:
+            info = zipfile.ZipInfo(name, _TIME)
+            info.compress_type, info.create_system, info.external_attr = zipfile.ZIP_DEFLATED, 3, 0o644 << 16
+            archive.writestr(info, (stage / name).read_bytes() if content is None else content, compresslevel=9)
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def _write_json(path: Path, values: Any, indent: int | None = None) -> None:
+    _write(path, (json.dumps(values, indent=indent, allow_nan=False) + "\n").encode())
