@@ -26,6 +26,7 @@ REPLACEMENTS = str.maketrans(
         "→": "->",
         "…": "...",
         "†": "*",
+        "‡": "**",
         "✓": "+",
         "▸": ">",
         "≡": "=",
@@ -38,6 +39,7 @@ REPLACEMENTS = str.maketrans(
         "‘": "'",
         "’": "'",
     }
+    | dict(zip("▁▂▃▄▅▆▇█", "_.-=+*%#", strict=True))  # of a sparkline, from low to high
     | {chr(code): "*" for code in range(0x2801, 0x2900)}  # braille patterns: rich draws its spinner with them
 )
 """ASCII for the characters that this program prints; the symbols of the states stay different from each other."""

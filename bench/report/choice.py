@@ -22,6 +22,7 @@ SOURCES = {
     "trainable total": "parameters_trainable",
     "parameters": "parameters_total",
     "latency ms": "latency_ms",
+    "latency IQR": "latency_spread",
     "peak GiB": "peak_bytes",
     "GFLOP": "flops",
     "GPU h": "gpu_seconds",

@@ -15,11 +15,11 @@ import pandas as pd
 
 from bench.grid import CLASSICAL, digest, identity, row_id
 from bench.report.fold_stats import FoldStats
+from bench.results.measurement import LATENCIES, MEASUREMENT, quartiles
 from bench.results.record import RunRecord
 
 IMAGE_SCORES = ("dice", "aji", "aji_plus", "pq", "sq", "dq", "f1", "precision", "recall")
 SCORES = (*IMAGE_SCORES, "pooled_pq", "weighted_pq")
-LATENCIES = ("encoder_latency_ms", "decoder_latency_ms", "postprocessing_latency_ms")
 SECTION_KEYS = ("dataset", "dataset_digest", "n_splits", "fold_seed")
 RUN_KEYS = (
     "backbone",
@@ -44,7 +44,7 @@ CONSTANT_COSTS = (
     "adapter_bytes",
     "flops",
 )
-MEAN_COSTS = (*LATENCIES, "latency_ms", "throughput_images_per_s")
+MEAN_COSTS = (*LATENCIES, "latency_ms", "latency_q1", "latency_q3", "latency_spread", "throughput_images_per_s")
 PEAK_COSTS = ("train_peak_bytes", "inference_peak_bytes", "peak_bytes")
 LARGEST_COSTS = ("micro_batch_halvings",)
 SUMMED_COSTS = ("train_seconds", "evaluate_seconds", "gpu_seconds")
@@ -68,8 +68,10 @@ def record_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     Columns: id, cell (the row of the leaderboard), setting (without fold and seed), status, reason,
     trains; the settings (``strategy.*`` and
     ``train.*`` as `--set` names them); scores in [0, 1]; costs with their unit in the name (latencies are medians;
-    ``latency_ms`` is the sum of all that one forward pass needs; ``peak_bytes`` the larger of training's and
-    inference's peak); the device; what is known of the dataset.
+    ``latency_ms`` is the sum of all that one forward pass needs, ``latency_q1`` and ``latency_q3`` of its quartiles,
+    ``latency_spread`` of its interquartile ranges, in ms; ``latency_busy`` whether it is marked, None where that is
+    unknown; ``peak_bytes`` the larger of training's and inference's peak); the device, and that of the latencies; what
+    is known of the dataset.
     """
     table = pd.DataFrame([_row(record) for record in records])
     if table.empty:
@@ -87,6 +89,8 @@ def _row(record: RunRecord) -> dict[str, Any]:
     needed = parts[2:] if run["backbone"] == CLASSICAL else parts
     peaks = [cost[name] for name in PEAK_COSTS if cost.get(name) is not None]
     root = data.get("root")
+    low, high = quartiles(record.cost or {}) or (None, None)
+    measured_on = (record.cost or {}).get(MEASUREMENT) or {**provenance, "device": cost.get("device")}
     if cost.get("parameters_trainable") == 0:  # then none is in a part either, in records that lack the parts too
         cost = {"parameters_trainable_encoder": 0, "parameters_trainable_decoder": 0, **cost}
     return {
@@ -103,8 +107,13 @@ def _row(record: RunRecord) -> dict[str, Any]:
         **cost,
         # A sum with a part missing would pass for a fast model.
         "latency_ms": None if None in needed else sum(part for part in needed if part is not None),
+        "latency_q1": low,
+        "latency_q3": high,
+        "latency_spread": None if low is None or high is None else high - low,
+        "latency_busy": cost.get("latency_busy"),
         "peak_bytes": max(peaks) if peaks else None,
-        "device_name": provenance.get("gpu") or (str(cost["device"]).upper() if cost.get("device") else None),
+        "device_name": _device_name(provenance.get("gpu"), cost.get("device")),
+        "latency_device": _device_name(measured_on.get("gpu"), measured_on.get("device")),
         "dataset_images": data.get("n_images"),
         "dataset_folder": Path(root).name if root else None,
         "official": bool(data.get("official")),
@@ -113,14 +122,24 @@ def _row(record: RunRecord) -> dict[str, Any]:
     }
 
 
+def _device_name(gpu: Any, device: Any) -> str | None:
+    """Return the model of a GPU, or ``CPU``; None where the device is unknown."""
+    return str(gpu) if gpu else str(device).upper() if device else None
+
+
 def _flat_cost(cost: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in cost.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and "median" in value:
             flat[name], flat[f"{name}_p95"] = value.get("median"), value.get("p95")
-        elif not isinstance(value, list):
+        elif not isinstance(value, list | Mapping):
             flat[name] = value
     return flat
+
+
+def is_busy(row: pd.Series) -> bool:
+    """Return whether the latency of a row of the leaderboard is marked, so that it is no point of a Pareto front."""
+    return bool(pd.notna(row["latency_busy"]) and row["latency_busy"])
 
 
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:
@@ -140,7 +159,8 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
     Columns: the settings, without the fold; for each score ``<score>_mean`` and ``<score>_sd`` (over the
     folds that are ok, ddof 1; NaN where one of them lacks the score); n_ok, n_failed, n_skipped, n_expected,
     complete; seeds, n_seeds, the seed where there is one; costs (parameters as recorded, mean latencies, largest
-    peaks, summed seconds); devices;
+    peaks, summed seconds); ``latency_busy``: the latency of a fold is marked, missing where no fold's is and one's is
+    unknown; devices;
     ``reasons``: one sentence for every fold that is not ok, those without a record included.
     """
     if frame.empty:
@@ -180,7 +200,12 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
         columns[name] = folds.max(frame[name])
     for name in MEAN_COSTS:
         columns[name] = folds.mean(frame[name])
-    for name in ("device_name", "memory_kind"):
+    marks = frame["latency_busy"].map({True: 1.0, False: 0.0}).astype(float)
+    some, all_known = folds.max(marks), folds.mean(marks)
+    columns["latency_busy"] = pd.array(
+        [True if a == 1 else False if b == 0 else None for a, b in zip(some, all_known, strict=True)], "boolean"
+    )
+    for name in ("device_name", "latency_device", "memory_kind"):
         columns[name] = folds.names(frame[name]) if name in frame else ""
     for name in ("dataset_images", "dataset_folder", "verification"):
         known = frame[frame[name].notna()].drop_duplicates("cell")

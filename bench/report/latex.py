@@ -38,6 +38,7 @@ ESCAPES = {
     "≥": r"\ensuremath{\geq}",
     "≤": r"\ensuremath{\leq}",
     "†": r"\textdagger{}",
+    "‡": r"\textdaggerdbl{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 

@@ -1,4 +1,4 @@
-"""Content of the leaderboard: columns, marks and the lines around the table of each section."""
+"""Content of the leaderboard: columns and marks of the table of each section, and the published rows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ import pandas as pd
 from bench.columns import Column
 from bench.grid import CLASSICAL
 from bench.report.choice import chosen, source
+from bench.report.frame import is_busy
+from bench.report.notes import section_notes
 from bench.report.section import Section, numeric, row_name, setting
 from bench.report.table import ESSENTIAL, Block
+from bench.results.measurement import RULE
 from bench.units import significant
 
 NONE = "–"
@@ -40,7 +43,7 @@ def blocks(sections: Sequence[Section], names: Sequence[str] = ()) -> list[Block
     for section in sections:
         columns = _run_columns(section)
         columns = chosen(columns, names, section) if names else columns
-        parts.append(Block(section.title, columns, _notes(section), _caption(section)))
+        parts.append(Block(section.title, columns, section_notes(section), _caption(section)))
         if section.shares_ranks:
             parts.append(_published_block(section))
     if sections and not any(section.shares_ranks for section in sections):
@@ -137,7 +140,8 @@ def _run_columns(section: Section) -> list[Column]:
         *([numbers("trainable encoder", lambda row: _count(row["parameters_trainable_encoder"]), 3)] * apart),
         numbers("trainable total", lambda row: _count(row["parameters_trainable"]), total),
         numbers("parameters", lambda row: _count(row["parameters_total"]), 6),
-        numbers("latency ms", lambda row: _number(row["latency_ms"], "{:.1f}"), 4),
+        _latency(section, rows),
+        numbers("latency IQR", _latency_range, 6),
         numbers("peak GiB", lambda row: _number(row["peak_bytes"] / 2**30, "{:.2f}"), 5),
         numbers("GFLOP", lambda row: _number(row["flops"] / 1e9, "{:.1f}"), 8),
         numbers("GPU h", lambda row: _number(row["gpu_seconds"] / 3600, "{:.2f}"), 7),
@@ -147,10 +151,23 @@ def _run_columns(section: Section) -> list[Column]:
     return [column for column in [*columns, *others] if column.drop < 3 or any(cell != NONE for cell in column.cells)]
 
 
+def _latency(section: Section, rows: Sequence[pd.Series]) -> Column:
+    """Return the column of latencies, marked where a measurement is not to be relied on."""
+    marks = [" ‡" if is_busy(row) else "" for row in rows]
+    cells = [_number(row["latency_ms"], "{:.1f}") + mark for row, mark in zip(rows, marks, strict=True)]
+    note = f"‡: a latency that is not to be relied on: {RULE}. `bench measure` takes it again." if any(marks) else ""
+    return _with_narrow(Column("latency ms", cells, 4, note=note))
+
+
+def _latency_range(row: pd.Series) -> str:
+    low, high = _number(row["latency_q1"], "{:.1f}"), _number(row["latency_q3"], "{:.1f}")
+    return NONE if low == NONE else f"{low}–{high}"
+
+
 def _with_narrow(column: Column) -> Column:
-    """Add the narrow form of a column of numbers: its title in two lines, ± without spaces."""
+    """Add the narrow form of a column of numbers: its title in two lines, ± and ‡ without spaces."""
     title = SHORT_TITLES.get(column.title, column.title.replace(" ", "\n"))
-    cells = [cell.replace(" ± ", "±") for cell in column.cells]
+    cells = [cell.replace(" ± ", "±").replace(" ‡", "‡") for cell in column.cells]
     return replace(column, narrow=replace(column, title=title, cells=cells))
 
 
@@ -196,54 +213,6 @@ def _published_block(section: Section) -> Block:
         title = f"Published on {dataset}, on other images than above: for orientation only, not ranked"
     notes = [f"[{n}] {source}. Protocol: {protocol}." for (source, protocol), n in numbers.items()]
     return Block(title, columns, notes)
-
-
-def _notes(section: Section) -> list[str]:
-    rows = section.rows
-    seeds = " × seeds" if (rows["n_seeds"] > 1).any() else ""
-    notes = [f"Mean ± sd over folds{seeds}, in percent; ranked by PQ.", *reversed(section.uncertainty)]
-    if section.folder_differs:
-        notes.append(f"{section.name}: images of the user, in the layout of {section.layout}.")
-    if not section.official:  # otherwise the title says it
-        notes += [f"Images: {sentence}." for sentence in section.verification]
-    if rows["trains"].any() and not section.encoder_apart:
-        notes.append(
-            "These records don't tell the trainable parameters of encoder and decoder apart: the total is shown."
-        )
-    if section.classical_pq is not None:
-        notes.append("ref: the classical pipeline, which learns nothing.")
-    for _, row in rows[~rows["complete"]].iterrows():
-        of_seeds = f" of {row['n_seeds']} seeds" if row["n_seeds"] > 1 else ""
-        name, folds = row_name(row, section.settings), f"{row['n_ok']} of {row['n_expected']} folds{of_seeds}"
-        notes.append(f"† {name}: {folds}, not ranked. {'; '.join(row['reasons'])}.")
-    if (rows["weights"] == "random").any():
-        notes.append("random: no pre-trained weights. Such rows show that the harness works, nothing more.")
-    below = [row_name(row, section.settings) for _, row in section.below_classical.iterrows()]
-    if below and (section.below_classical["weights"] == "random").all():
-        notes.append(
-            f"{len(below)} rows stay below the classical row on PQ, as random weights do when trained briefly."
-        )
-    elif below:
-        notes.append(
-            f"Below the classical row on PQ: {', '.join(below)}. A trained row there is a fault to explain: "
-            "see audit, history and validation scores in the record.json of its runs."
-        )
-    if empty := int(rows["n_both_empty"].fillna(0).max() if len(rows) else 0):
-        notes.append(f"Up to {empty} images a row are empty in truth and prediction; each counts as 100.")
-    devices = sorted(set(rows.loc[rows["backbone"] != CLASSICAL, "device_name"]) - {""})
-    if len(devices) > 1:
-        notes.append(f"Costs were measured on {', '.join(devices)}: compare them within one device only.")
-    elif devices:
-        kind = "GPU memory" if "cuda" in set(rows["memory_kind"]) else "resident memory of the process"
-        notes.append(f"Costs measured on {devices[0]}; the peak is {kind}.")
-    halved = rows[rows["micro_batch_halvings"].fillna(0) > 0]
-    if len(halved):
-        batches = zip(halved["train.batch_size"], halved["micro_batch_halvings"], strict=True)
-        sizes = [f"{int(batch) >> int(times)} of {int(batch)}" for batch, times in batches]
-        names = [row_name(row, section.settings) for _, row in halved.iterrows()]
-        listed = ", ".join(f"{name} ({size})" for name, size in zip(names, sizes, strict=True))
-        notes.append(f"These trained in micro-batches that fitted, and their peak is of these: {listed}.")
-    return notes
 
 
 def _best(section: Section, name: str) -> frozenset[int]:

@@ -1,0 +1,64 @@
+"""Lines below the table of a section: protocol, order, incomplete rows, faults and devices."""
+
+from __future__ import annotations
+
+from bench.grid import CLASSICAL
+from bench.report.section import Section, row_name
+
+
+def section_notes(section: Section) -> list[str]:
+    """Return the notes of a section, a sentence or two each; see `bench.report.leaderboard` for those of columns."""
+    rows = section.rows
+    seeds = " × seeds" if (rows["n_seeds"] > 1).any() else ""
+    notes = [f"Mean ± sd over folds{seeds}, in percent; ranked by PQ.", *reversed(section.uncertainty)]
+    if section.folder_differs:
+        notes.append(f"{section.name}: images of the user, in the layout of {section.layout}.")
+    if not section.official:  # otherwise the title says it
+        notes += [f"Images: {sentence}." for sentence in section.verification]
+    if rows["trains"].any() and not section.encoder_apart:
+        notes.append(
+            "These records don't tell the trainable parameters of encoder and decoder apart: the total is shown."
+        )
+    if section.classical_pq is not None:
+        notes.append("ref: the classical pipeline, which learns nothing.")
+    for _, row in rows[~rows["complete"]].iterrows():
+        of_seeds = f" of {row['n_seeds']} seeds" if row["n_seeds"] > 1 else ""
+        name, folds = row_name(row, section.settings), f"{row['n_ok']} of {row['n_expected']} folds{of_seeds}"
+        notes.append(f"† {name}: {folds}, not ranked. {'; '.join(row['reasons'])}.")
+    if (rows["weights"] == "random").any():
+        notes.append("random: no pre-trained weights. Such rows show that the harness works, nothing more.")
+    below = [row_name(row, section.settings) for _, row in section.below_classical.iterrows()]
+    if below and (section.below_classical["weights"] == "random").all():
+        notes.append(
+            f"{len(below)} rows stay below the classical row on PQ, as random weights do when trained briefly."
+        )
+    elif below:
+        notes.append(
+            f"Below the classical row on PQ: {', '.join(below)}. A trained row there is a fault to explain: "
+            "see audit, history and validation scores in the record.json of its runs."
+        )
+    if empty := int(rows["n_both_empty"].fillna(0).max() if len(rows) else 0):
+        notes.append(f"Up to {empty} images a row are empty in truth and prediction; each counts as 100.")
+    return [*notes, *_costs(section)]
+
+
+def _costs(section: Section) -> list[str]:
+    """Return notes on where costs were measured, and on trainings in smaller batches."""
+    rows, notes = section.rows, []
+    devices = sorted(set(rows.loc[rows["backbone"] != CLASSICAL, "device_name"]) - {""})
+    if len(devices) > 1:
+        notes.append(f"Costs were measured on {', '.join(devices)}: compare them within one device only.")
+    elif devices:
+        kind = "GPU memory" if "cuda" in set(rows["memory_kind"]) else "resident memory of the process"
+        notes.append(f"Costs measured on {devices[0]}; the peak is {kind}.")
+    again = sorted(set(rows.loc[rows["backbone"] != CLASSICAL, "latency_device"]) - {"", *devices})
+    if again:
+        notes.append(f"Latencies were measured again on {', '.join(again)}.")
+    halved = rows[rows["micro_batch_halvings"].fillna(0) > 0]
+    if len(halved):
+        batches = zip(halved["train.batch_size"], halved["micro_batch_halvings"], strict=True)
+        sizes = [f"{int(batch) >> int(times)} of {int(batch)}" for batch, times in batches]
+        names = [row_name(row, section.settings) for _, row in halved.iterrows()]
+        listed = ", ".join(f"{name} ({size})" for name, size in zip(names, sizes, strict=True))
+        notes.append(f"These trained in micro-batches that fitted, and their peak is of these: {listed}.")
+    return notes
