@@ -8,9 +8,11 @@ import typer
 
 from bench.cli.options import RUN_HELP, Data, Device, OnDevice, Plugins, Results, Weights
 from bench.console import RESULTS, console
+from bench.errors import BenchError
 
 
 def status(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help=f"Show this run alone. {RUN_HELP}")] = None,
     results: Results = RESULTS,
     grid: Annotated[str | None, typer.Option(metavar="NAME", help="Only runs of this grid.")] = None,
     full: Annotated[bool, typer.Option("--full", help="Every row and every failure, however many.")] = False,
@@ -18,10 +20,21 @@ def status(
 ) -> None:
     """Show the state of the runs: counts per backbone × strategy, where runs are at work, what failed and why.
 
+    `bench status RUN` shows how the training of one run goes: epoch, loss, validation PQ epoch by epoch, best epoch.
+
     Exit code: 0 if nothing failed or was lost, 1 otherwise.
     """
-    from bench.status import page, summary
+    from bench.status import page, run_page, summary
 
+    if run is not None:
+        if grid is not None or full:
+            raise BenchError("--grid and --full are about all runs of a folder: leave them out, or leave out RUN.")
+        shown = run_page.read(results, run)
+        if json:
+            typer.echo(run_page.as_json(shown))
+        else:
+            run_page.show(shown, console())
+        raise typer.Exit(shown.exit_code)
     progress = summary.read(results, grid=grid)
     if json:
         typer.echo(page.as_json(progress))

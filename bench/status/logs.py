@@ -14,7 +14,7 @@ from bench.results import plans, record, run_lock, run_log, submissions
 from bench.results.index import Index
 from bench.results.plans import SavedPlan
 from bench.status import summary
-from bench.status.run_state import RunState, run_states
+from bench.status.run_state import run_states
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,7 +83,7 @@ def show(
     offset = _print_from(path, 0, console)
     going_on = console.is_terminal if follow is None else follow
     if not offset:
-        state = _state(results, run_id)
+        state = summary.of_run(results, run_id)
         detail = f" ({state.detail})" if state and state.detail else ""
         _print(f"{run_id} has no log yet; it is {state.state if state else 'in no plan'}{detail}", console)
         going_on = going_on and state is not None and state.state in ("running", "queued", "waiting")
@@ -132,10 +132,6 @@ def _listed(ids: Sequence[str], runs: dict[str, Run]) -> str:
     if len(ids) > MOST_NAMED:
         lines.append(f"\n  … and {len(ids) - MOST_NAMED} more")
     return "".join(lines)
-
-
-def _state(results: Path, run_id: str) -> RunState | None:
-    return next((state for state in summary.read(results).runs if state.id == run_id), None)
 
 
 def _is_over(index: Index, run_id: str, planned: SavedPlan | None) -> bool:

@@ -102,11 +102,6 @@ def hints(status: Status) -> list[str]:
 
 def as_json(status: Status) -> str:
     """The status for programs: ``counts``, ``runs`` and the other fields of `Status`; missing is null."""
-    runs = []
-    for run in status.runs:
-        values = {name: getattr(run, name) for name in RunState.__dataclass_fields__ if name not in APART}
-        values["detail"] = run.detail or None
-        runs.append(values | {"progress": dict(run.progress), "run": run.run.as_dict() if run.run else None})
     values = {
         "schema_version": 1,
         "results": str(status.results),
@@ -115,9 +110,16 @@ def as_json(status: Status) -> str:
         "slurm_answers": not status.silent,
         "unplanned": status.unplanned,
         "unreadable": status.unreadable,
-        "runs": runs,
+        "runs": [as_values(run) for run in status.runs],
     }
     return json.dumps(values, indent=1)
+
+
+def as_values(run: RunState) -> dict[str, Any]:
+    """Return the state of a run as plain values."""
+    values = {name: getattr(run, name) for name in RunState.__dataclass_fields__ if name not in APART}
+    values["detail"] = run.detail or None
+    return values | {"progress": dict(run.progress), "run": run.run.as_dict() if run.run else None}
 
 
 def _show_rows(runs: Sequence[RunState], console: Console, full: bool) -> None:

@@ -78,6 +78,21 @@ def read(results: Path, *, grid: str | None = None) -> Status:
     return collect(results, saved_plans=saved_plans, index=index, ledger=ledger, queue=queue, grid=grid)
 
 
+def of_run(results: Path, run_id: str) -> RunState | None:
+    """Read the state of one run; of a record that belongs to no plan too. None where there is neither.
+
+    Raises:
+        BenchError: no such folder; a damaged plan or ledger.
+    """
+    planned = next((state for state in read(results).runs if state.id == run_id), None)
+    if planned is not None:
+        return planned
+    index = Index(results)
+    index.refresh([run_id])
+    entry = index.entries.get(run_id)
+    return _state_without_plan(entry) if entry else None
+
+
 def collect(
     results: Path,
     *,

@@ -1,0 +1,81 @@
+"""Histories of all trainings as one DataFrame: a row per run and epoch, with the settings of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bench.errors import BenchError, RecordError
+from bench.report.frame import RUN_KEYS, record_frame
+from bench.results import history, plans
+from bench.results.record import HISTORY_FILENAME, RunRecord, folder, read_all
+
+KEYS = ("id", "cell", "setting", "status")
+ORDER = ["backbone", "strategy", "setting", "seed", "fold", "epoch"]
+
+
+def history_frame(results: Path, unreadable: list[str] | None = None) -> pd.DataFrame:
+    """Return the epochs of all runs that have a history; those still being trained are included.
+
+    Args:
+        results: the results folder.
+        unreadable: a sentence for each record, plan or history that can't be read is added here; None raises at the
+            first.
+
+    Returns:
+        Sorted by backbone, strategy, setting, seed, fold and epoch. Columns: id, cell and setting (see
+        `bench.report.frame`), status (of the record; missing for a run without one), the settings, and those of
+        `bench.results.history`; scores are fractions, missing is NaN. Without any history the frame has no rows.
+
+    Raises:
+        BenchError: a record, plan or history can't be read.
+    """
+    records: dict[str, RunRecord] = {}
+    epochs: dict[str, list[dict[str, Any]]] = {}
+    unfinished = set()
+    for record, is_finished in _runs(results, unreadable):
+        try:
+            rows = history.read(folder(results, record.id)) or history.of_record(record.cost)
+        except RecordError as error:
+            _report(error, unreadable)
+            continue
+        if rows:
+            records[record.id], epochs[record.id] = record, rows
+            unfinished |= set() if is_finished else {record.id}
+    columns = history.columns([row for rows in epochs.values() for row in rows])
+    if not epochs:
+        return pd.DataFrame(columns=[*KEYS, *RUN_KEYS, *columns])
+    settings = record_frame(replace(record, scores=None, cost=None) for record in records.values())
+    settings["status"] = settings["status"].mask(settings["id"].isin(unfinished), None)
+    names = [n for n in map(str, settings) if n in (*KEYS, *RUN_KEYS) or n.startswith(("strategy.", "train."))]
+    ids = [run_id for run_id, rows in epochs.items() for _ in rows]
+    numbers = {name: [row.get(name) for rows in epochs.values() for row in rows] for name in columns}
+    table = pd.DataFrame({"id": ids, **numbers}).astype(dict.fromkeys(columns, float)).astype({"epoch": int})
+    return settings[names].merge(table, on="id").sort_values(ORDER, kind="stable", ignore_index=True)
+
+
+def _runs(results: Path, unreadable: list[str] | None) -> Iterator[tuple[RunRecord, bool]]:
+    """Yield every record, and a made-up one for every planned run that has a history but no record yet."""
+    recorded = set()
+    for record in read_all(results, unreadable):
+        recorded.add(record.id)
+        yield record, True
+    try:
+        saved_plans = plans.read_all(results)
+    except BenchError as error:
+        _report(error, unreadable)
+        return
+    planned = {run.id: run for plan in saved_plans for run in plan.runs if run.id not in recorded}
+    for run_id, run in planned.items():
+        if (folder(results, run_id) / HISTORY_FILENAME).exists():
+            yield RunRecord(id=run_id, status="skipped", run=run.as_dict()), False
+
+
+def _report(error: BenchError, unreadable: list[str] | None) -> None:
+    if unreadable is None:
+        raise error
+    unreadable.append(str(error))
