@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from registry import strategies
+from registry import export_adapter, export_layers, strategies
 from registry.atomic import replacing
 from registry.errors import WeightsError
 from registry.modules import finite
@@ -28,6 +28,8 @@ OTHERS = "trained.safetensors"
 PEFT_PREFIX = "base_model.model."
 # One entry of metadata: safetensors would write several in an order that changes from call to call.
 MARK = "trained"
+PLAIN = "plain"
+"""Value of ``layers`` in the metadata of files with the plain backbone's names (see `registry.export_layers`)."""
 
 
 def save(sam: Sam, strategy: str, folder: str | Path) -> int:
@@ -54,21 +56,56 @@ def save(sam: Sam, strategy: str, folder: str | Path) -> int:
     lora, others = lora_state(sam), other_state(sam)
     if not lora and not others:
         return 0
-    folder = Path(folder)
+    return _write_all(Path(folder), lora, others, mark, peft_config(sam) if lora else {})
+
+
+def save_plain(sam: Sam, folder: str | Path) -> int:
+    """Write the trained part of a model by the names of the plain backbone, whose layers no strategy has split.
+
+    The files are those of `save`; `load` reads them too. ``peft.PeftModel.from_pretrained`` puts the adapter on the
+    backbone as `registry.backbones.build` returns it, after ``load_state_dict`` with the other parameters.
+
+    Args:
+        sam: a model with a strategy that trains something.
+        folder: where to write; made if it isn't there.
+
+    Returns:
+        Bytes written.
+
+    Raises:
+        StrategyError: an adapter that the plain layers can't carry.
+        OSError: the folder can't be written.
+    """
+    applied = strategies.applied(sam)
+    mark = _mark(sam, "" if applied is None else applied.name) | {"layers": PLAIN}
+    lora, others = lora_state(sam), other_state(sam)
+    export_adapter.check_layers(sam)
+    config = export_adapter.plain_config(sam, peft_config(sam), lora) if lora else {}
+    plain_lora, plain_others = export_layers.plain_adapter(sam, lora), export_layers.plain_others(sam, others)
+    return _write_all(Path(folder), plain_lora, plain_others, mark, config)
+
+
+def _write_all(
+    folder: Path,
+    lora: Mapping[str, Tensor],
+    others: Mapping[str, Tensor],
+    mark: Mapping[str, Any],
+    config: Mapping[str, Any],
+) -> int:
     folder.mkdir(parents=True, exist_ok=True)
-    n_bytes = _write(
-        folder / OTHERS, lambda path: save_file(_plain(others), path, metadata={MARK: json.dumps(mark, sort_keys=True)})
-    )
+    metadata = {MARK: json.dumps(mark, sort_keys=True)}
+    n_bytes = _write(folder / OTHERS, lambda path: save_file(_contiguous(others), path, metadata=metadata))
     if lora:
-        prefixed = {PEFT_PREFIX + name: tensor for name, tensor in _plain(lora).items()}
+        prefixed = {PEFT_PREFIX + name: tensor for name, tensor in _contiguous(lora).items()}
         n_bytes += _write(folder / LORA_WEIGHTS, lambda path: save_file(prefixed, path, metadata={"format": "pt"}))
         # Last, so that a folder with a configuration has weights too.
-        n_bytes += _write(folder / LORA_CONFIG, lambda path: _write_config(sam, path))
+        text = json.dumps(config, indent=2, sort_keys=True)
+        n_bytes += _write(folder / LORA_CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
     return n_bytes
 
 
 def load(sam: Sam, folder: str | Path) -> None:
-    """Read what `save` wrote into a model with the same strategy and options; leaves it in eval mode.
+    """Read what `save` or `save_plain` wrote into a model with the same strategy and options; leaves it in eval mode.
 
     Args:
         sam: a model whose frozen part equals that of the saved one; changed in place.
@@ -82,12 +119,18 @@ def load(sam: Sam, folder: str | Path) -> None:
     lora, others = lora_state(sam), other_state(sam)
     if not lora and not others:
         return
-    _compare_marks(folder / OTHERS, sam)
+    is_plain = _compare_marks(folder / OTHERS, sam).get("layers") == PLAIN
     read_others = _read(folder / OTHERS)
     read_lora: dict[str, Tensor] = {}
     if lora:
-        _compare_configs(folder / LORA_CONFIG, sam)
+        _compare_configs(folder / LORA_CONFIG, sam, is_plain=is_plain)
         read_lora = {n.removeprefix(PEFT_PREFIX): t for n, t in _read(folder / LORA_WEIGHTS).items()}
+    if is_plain:
+        expected = export_layers.plain_adapter(sam, lora) | export_layers.plain_others(sam, others)
+        _compare_tensors(expected, read_lora | read_others, folder)
+        read_lora = export_layers.scatter(read_lora, export_layers.lora_places(sam, lora))
+        own = export_layers.own_places(sam)
+        read_others = export_layers.scatter(read_others, {name: own[name] for name in others})
     _compare_tensors(lora | others, read_lora | read_others, folder)
     if bad := finite.describe(read_lora | read_others):
         raise WeightsError(f"the tensors in {folder} hold {bad}. They were saved by a training that had diverged.")
@@ -133,7 +176,8 @@ def _mark(sam: Sam, strategy: str) -> dict[str, Any]:
     }
 
 
-def _compare_marks(path: Path, sam: Sam) -> None:
+def _compare_marks(path: Path, sam: Sam) -> Mapping[str, Any]:
+    """Return what the file says of the model it was saved from; raises `WeightsError` if that is another one."""
     applied = strategies.applied(sam)
     if applied is None:
         raise WeightsError(f"{path} can't be loaded: the model carries no strategy; apply the one it was saved with.")
@@ -148,18 +192,21 @@ def _compare_marks(path: Path, sam: Sam) -> None:
                 f"{path} was saved with {key} {saved.get(key)}, but the model has {expected}; "
                 "build the model with the settings it was saved with."
             )
+    return dict(saved)
 
 
-def _compare_configs(path: Path, sam: Sam) -> None:
+def _compare_configs(path: Path, sam: Sam, *, is_plain: bool) -> None:
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise WeightsError(f"{path} can't be read ({error}); train again, or restore the file.") from error
-    config = _lora_config(sam)
+    config = peft_config(sam)
+    if is_plain:
+        config = export_adapter.plain_config(sam, config, lora_state(sam))
     for key in ("r", "lora_alpha"):
-        if saved.get(key) != getattr(config, key):
+        if saved.get(key) != config.get(key):
             raise WeightsError(
-                f"{path} has {key} = {saved.get(key)}, but the model's LoRA has {getattr(config, key)}; "
+                f"{path} has {key} = {saved.get(key)}, but the model's LoRA has {config.get(key)}; "
                 "apply the strategy with the rank it was saved with."
             )
 
@@ -190,27 +237,24 @@ def _read(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} can't be read ({error}); train again, or restore the file.") from error
 
 
-def _plain(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _contiguous(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     # safetensors refuses strides, which channels-last convolutions have.
     return {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
 
 
-def _lora_config(sam: Sam) -> Any:
+def peft_config(sam: Sam) -> dict[str, Any]:
+    """Return the configuration of a model's adapter as PEFT writes it, in an order that doesn't change."""
     configs: Any = sam.peft_config
-    return configs["default"]
-
-
-def _write_config(sam: Sam, path: Path) -> None:
     with TemporaryDirectory() as folder:  # peft chooses the file's name itself
-        _lora_config(sam).save_pretrained(folder)
-        config = json.loads(Path(folder, LORA_CONFIG).read_text(encoding="utf-8"))
+        configs["default"].save_pretrained(folder)
+        config: dict[str, Any] = json.loads(Path(folder, LORA_CONFIG).read_text(encoding="utf-8"))
     # peft holds the names in a set, whose order would differ from process to process.
     config["target_modules"] = sorted(config["target_modules"])
     config["inference_mode"] = True  # as PeftModel.save_pretrained writes it
-    path.write_text(json.dumps(config, indent=2, sort_keys=True), encoding="utf-8")
+    return config
 
 
-def _write(path: Path, write: Callable[[Path], None]) -> int:
+def _write(path: Path, write: Callable[[Path], Any]) -> int:
     """Write a file by `write` and move it to `path` when it is whole; returns its bytes."""
     with replacing(path) as temporary:
         write(temporary)

@@ -17,12 +17,17 @@ _store: Store[Backbone] = Store("backbone", __name__, "bench.backbones")
 
 
 def register(
-    card: Card, convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None
+    card: Card,
+    convert: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
+    restore: Callable[[Mapping[str, Any]], dict[str, Any]] | None = None,
 ) -> Callable[[Callable[[int], Sam]], Callable[[int], Sam]]:
-    """Decorator: register a builder ``image_size -> Sam`` under the card's name."""
+    """Decorator: register a builder ``image_size -> Sam`` under the card's name; the others are fields of `Backbone`.
+
+    `registry.renaming.Renaming` gives both conversions from one table.
+    """
 
     def add(build: Callable[[int], Sam]) -> Callable[[int], Sam]:
-        _store.add(card.name, Backbone(card=card, build=build, convert=convert))
+        _store.add(card.name, Backbone(card=card, build=build, convert=convert, restore=restore))
         return build
 
     return add

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from registry.backbones import register
 from registry.card import Card, Checkpoint, Parameters, Targets
+from registry.renaming import Renaming
 
 if TYPE_CHECKING:
     from registry.sam import Sam
@@ -65,35 +64,34 @@ S = _card(
     ),
 )
 
-_DECODER_NAMES = (
-    (r"(transformer\.layers\.\d+\.mlp)\.layers\.0\.0\.", r"\1.lin1."),
-    (r"(transformer\.layers\.\d+\.mlp)\.fc\.", r"\1.lin2."),
-    (r"final_output_upscaling_layers\.0\.([01])\.", r"output_upscaling.\1."),
-    (r"final_output_upscaling_layers\.1\.0\.", r"output_upscaling.3."),
-    (r"(output_hypernetworks_mlps\.\d+|iou_prediction_head)\.layers\.(\d+)\.0\.", r"\1.layers.\2."),
-    (r"(output_hypernetworks_mlps\.\d+|iou_prediction_head)\.fc\.", r"\1.layers.2."),
+_MLP, _UPSCALING = "mask_decoder.transformer.layers.{n}.mlp", "mask_decoder.output_upscaling"
+_OFFICIAL_UPSCALING = "mask_decoder.final_output_upscaling_layers"
+_MASK_HEAD, _IOU_HEAD = "mask_decoder.output_hypernetworks_mlps.{n}", "mask_decoder.iou_prediction_head"
+# A last layer is named before the general pattern, which fits it too.
+RENAMING = Renaming(
+    (
+        (
+            (_MLP + ".layers.0.0.{leaf}", _MLP + ".lin1.{leaf}"),
+            (_MLP + ".fc.{leaf}", _MLP + ".lin2.{leaf}"),
+            (_OFFICIAL_UPSCALING + ".1.0.{leaf}", _UPSCALING + ".3.{leaf}"),
+            (_OFFICIAL_UPSCALING + ".0.{n}.{leaf}", _UPSCALING + ".{n}.{leaf}"),
+            (_MASK_HEAD + ".fc.{leaf}", _MASK_HEAD + ".layers.2.{leaf}"),
+            (_MASK_HEAD + ".layers.{i}.0.{leaf}", _MASK_HEAD + ".layers.{i}.{leaf}"),
+            (_IOU_HEAD + ".fc.{leaf}", _IOU_HEAD + ".layers.2.{leaf}"),
+            (_IOU_HEAD + ".layers.{i}.0.{leaf}", _IOU_HEAD + ".layers.{i}.{leaf}"),
+        ),
+    )
 )
+"""Official names of the mask decoder, and segment_anything's."""
 
 
-def convert(official: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the official tensors of the mask decoder to segment_anything's names."""
-    return {_rename(key): tensor for key, tensor in official.items()}
-
-
-def _rename(key: str) -> str:
-    if key.startswith("mask_decoder."):
-        for pattern, name in _DECODER_NAMES:
-            key = re.sub(pattern, name, key)
-    return key
-
-
-@register(TI, convert)
+@register(TI, RENAMING.convert, RENAMING.restore)
 def build_ti(image_size: int) -> Sam:
     """Build 12 blocks of width 192."""
     return _build(TI, image_size, width=192, heads=3)
 
 
-@register(S, convert)
+@register(S, RENAMING.convert, RENAMING.restore)
 def build_s(image_size: int) -> Sam:
     """Build 12 blocks of width 384."""
     return _build(S, image_size, width=384, heads=6)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from registry.backbones import register
 from registry.card import Card, Checkpoint, Parameters, Targets
+from registry.renaming import Renaming
 
 if TYPE_CHECKING:
     from registry.sam import Sam
@@ -67,26 +66,30 @@ TINY_SAM = Card(
 )
 
 
-def convert(official: Mapping[str, Any]) -> dict[str, Any]:
-    """Rename the official tensors to timm's names, in which a downsampling opens a stage instead of closing one."""
-    return {_rename(key): tensor for key, tensor in official.items()}
+_OFFICIAL, _OWN = "image_encoder.layers.", "image_encoder.stages."
+RENAMING = Renaming(
+    (
+        (("image_encoder.{module}.c.weight", "image_encoder.{module}.conv.weight"),),
+        (
+            ("image_encoder.patch_embed.seq.0.{leaf}", "image_encoder.patch_embed.conv1.{leaf}"),
+            ("image_encoder.patch_embed.seq.2.{leaf}", "image_encoder.patch_embed.conv2.{leaf}"),
+            (_OFFICIAL + "0.downsample.{leaf}", _OWN + "1.downsample.{leaf}"),
+            (_OFFICIAL + "1.downsample.{leaf}", _OWN + "2.downsample.{leaf}"),
+            (_OFFICIAL + "2.downsample.{leaf}", _OWN + "3.downsample.{leaf}"),
+            (_OFFICIAL + "{leaf}", _OWN + "{leaf}"),
+        ),
+    )
+)
+"""Official names, and timm's, in which a downsampling opens a stage instead of closing one."""
 
 
-def _rename(key: str) -> str:
-    if not key.startswith("image_encoder."):
-        return key
-    key = re.sub(r"layers\.(\d)\.downsample", lambda m: f"stages.{int(m[1]) + 1}.downsample", key)
-    key = key.replace("image_encoder.layers.", "image_encoder.stages.").replace(".c.weight", ".conv.weight")
-    return key.replace("patch_embed.seq.0.", "patch_embed.conv1.").replace("patch_embed.seq.2.", "patch_embed.conv2.")
-
-
-@register(MOBILE_SAM, convert)
+@register(MOBILE_SAM, RENAMING.convert, RENAMING.restore)
 def build_mobile_sam(image_size: int) -> Sam:
     """Build TinyViT-5M with SAM's prompt encoder and mask decoder."""
     return _build(MOBILE_SAM, image_size)
 
 
-@register(TINY_SAM, convert)
+@register(TINY_SAM, RENAMING.convert, RENAMING.restore)
 def build_tiny_sam(image_size: int) -> Sam:
     """Build the architecture of MobileSAM; only the official weights differ."""
     return _build(TINY_SAM, image_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from registry.errors import StrategyError
@@ -46,6 +46,11 @@ class SplitQkv(nn.Module):
         if fused.bias is not None:
             part.bias = rows(fused.bias)
         return part
+
+    def fused_rows(self) -> dict[str, Int[Tensor, " rows"]]:
+        """Return the rows of the fused layer that q, k and v compute, by their names (see `registry.export_layers`)."""
+        rows = torch.arange(3 * self.q.out_features).unflatten(0, (self.groups, 3, -1))
+        return {name: rows[:, index].flatten() for index, name in enumerate(("q", "k", "v"))}
 
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... qkv"]:
         parts = [layer(x).unflatten(-1, (self.groups, -1)) for layer in (self.q, self.k, self.v)]
