@@ -108,7 +108,7 @@ def results(tmp_path: Path) -> Path:
             images = pd.DataFrame({"stem": [f"a{fold}", f"b{fold}"], "organ": ["liver", "brain"], "fold": fold})
             scores = images.assign(
                 pq=[0.4 + shift, 0.6 + shift], aji=0.6, dice=0.8, n_true=9.0, n_pred=7.0, tp=[4.0, 6.0]
-            )
+            ).assign(n_missed=[5, 0], n_spurious=3, n_merged=1, n_split=[0, 2])
             scores.to_parquet(folder(tmp_path, one.id) / "scores.parquet")
     return tmp_path
 
@@ -168,11 +168,37 @@ def test_only_keeps_the_rows_with_these_settings(results: Path) -> None:
 def test_worst_images_come_first(results: Path) -> None:
     table = pd.read_csv(io.StringIO(text_of(results, "a.csv", format="csv", by="image", worst=3)))
     assert table[["stem", "strategy"]].values.tolist() == [["a1", "lora_qv"], ["a2", "lora_qv"], ["a1", "full"]]
-    assert table.loc[0, ["missed", "spurious"]].tolist() == [5, 3]
+    assert table.loc[0, ["missed", "spurious", "merged", "split"]].tolist() == [5, 3, 1, 0]
     lines = text_of(results, "a.md", format="markdown", by="image", worst=1).splitlines()
     row = next(line for line in lines if line.startswith("| a1"))
-    assert row.replace("|", " ").split() == ["a1", "liver", "1", "45.0", "60.0", "80.0", "9.0", "5.0", "3.0"]
+    assert row.replace("|", " ").split() == [
+        "a1",
+        "liver",
+        "1",
+        "45.0",
+        "60.0",
+        "80.0",
+        "9.0",
+        "5.0",
+        "3.0",
+        "1.0",
+        "0.0",
+    ]
     assert "- The 1 worst of 4 images by PQ; means over 2 rows (--only shows one)." in lines
+    assert not [line for line in lines if "not counted" in line]
+
+
+def test_errors_that_an_earlier_version_did_not_count_are_missing_and_not_zero(results: Path) -> None:
+    for path in results.glob("runs/*/scores.parquet"):
+        scores = pd.read_parquet(path)
+        scores.drop(
+            columns=[name for name in scores if name in ("n_missed", "n_spurious", "n_merged", "n_split")]
+        ).to_parquet(path)
+    table = pd.read_csv(io.StringIO(text_of(results, "a.csv", format="csv", by="image")))
+    assert table[["missed", "spurious", "merged", "split"]].isna().all(axis=None)
+    text = text_of(results, "a.md", format="markdown", by="image", worst=1)
+    assert "| 9 | – | – | – | – |" in " ".join(text.split())
+    assert "- –: not counted by the version that did the runs." in text
 
 
 def test_options_that_do_not_go_together_are_refused(results: Path) -> None:
