@@ -171,7 +171,7 @@ def test_worst_images_come_first(results: Path) -> None:
     assert table.loc[0, ["missed", "spurious", "merged", "split"]].tolist() == [5, 3, 1, 0]
     lines = text_of(results, "a.md", format="markdown", by="image", worst=1).splitlines()
     row = next(line for line in lines if line.startswith("| a1"))
-    assert row.replace("|", " ").split() == "a1 liver 1 45.0 60.0 80.0 9 5 3 1 0".split()
+    assert row.replace("|", " ").split() == ["a1", "liver", "1", "45.0", "60.0", "80.0", "9", "5", "3", "1", "0"]
     assert "- The 1 worst of 4 images by PQ; means over 2 rows (--only shows one)." in lines
     assert not [line for line in lines if "not counted" in line]
 
