@@ -6,7 +6,9 @@ It reads the JSON files as plain values, because `registry` imports nothing from
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 RECORD_FILE = "record.json"
 MODEL_FILE = "model.json"
 TRAINED_FOLDER = "trained"
+PREDICTIONS_FOLDER = "predictions"
 SCHEMA_VERSION = 1
 _KINDS: Mapping[str, Any] = {
     "backbone": str,
@@ -30,6 +33,7 @@ _KINDS: Mapping[str, Any] = {
     "tokens": list,
     "image_size": int,
     "scale": float | int | None,
+    "image_side": int | None,
     "weights": str,
     "seed": int,
     "checkpoint_digest": str | None,
@@ -50,6 +54,8 @@ class Recipe:
         tokens: the mask tokens that the head reads.
         image_size: side of the model's square input in pixels.
         scale: input pixels per image pixel; None fits each whole image into one input.
+        image_side: longer side in pixels of the images that the run was tested on, their median; None where no
+            prediction is kept.
         weights: ``official`` or ``random``.
         seed: of random weights and of the parameters that the strategy added.
         checkpoint_digest: SHA-256 of the official file that was trained on; None with random weights.
@@ -68,6 +74,7 @@ class Recipe:
     seed: int
     checkpoint_digest: str | None
     post_processing: Mapping[str, float] = field(default_factory=dict)
+    image_side: int | None = None
     trained: Path | None = None
 
 
@@ -165,6 +172,7 @@ def _recorded(folder: Path) -> Recipe:
         "tokens": list(heads.get(str(run.get("head"))).channels),
         "checkpoint_digest": provenance.get("checkpoint_digest") if isinstance(provenance, dict) else None,
         "post_processing": scores.get("post_processing") or {},
+        "image_side": _image_side(folder),
         "trained": TRAINED_FOLDER if strategies.get(str(run.get("strategy"))).trains else None,
     }
     return _recipe({**run, **extra}, path)
@@ -188,10 +196,20 @@ def _recipe(values: Mapping[str, Any], path: Path) -> Recipe:
             f"{shown(path)} lacks {', '.join(wrong)}, or holds values of another type there; restore the file, or "
             "export the run again."
         )
-    known = {key: values[key] for key in _KINDS}
-    known["tokens"] = tuple(known["tokens"])
-    known["trained"] = None if known["trained"] is None else path.parent / known["trained"]
-    return Recipe(**known)
+    known: dict[str, Any] = {key: values.get(key) for key in _KINDS}
+    trained = None if known["trained"] is None else path.parent / known["trained"]
+    return Recipe(**{**known, "tokens": tuple(known["tokens"]), "trained": trained})
+
+
+def _image_side(folder: Path) -> int | None:
+    """Return the median of the longer sides of the label maps that a run keeps; None where it keeps none."""
+    from PIL import Image
+
+    sides = []
+    for path in sorted((folder / PREDICTIONS_FOLDER).glob("*.[pt][ni][gf]")):
+        with suppress(OSError), Image.open(path) as image:  # reads the header alone
+            sides.append(max(image.size))
+    return statistics.median_low(sides) if sides else None
 
 
 def _json(path: Path) -> dict[str, Any]:

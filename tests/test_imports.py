@@ -16,8 +16,8 @@ HEAVY = {"torch", "torchvision", "timm", "peft", "segment_anything", "submitit"}
 LAYERS = (
     ("cli",),
     ("submission",),
-    ("worker",),
-    ("run",),
+    ("export", "worker"),
+    ("run", "predict"),
     ("estimate", "report", "status"),
     ("training",),
     ("results",),

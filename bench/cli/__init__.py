@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from bench import characters
-from bench.cli import files, jobs, options, reports
+from bench.cli import files, jobs, models, options, reports
 from bench.cli.options import Category, Cluster, Device
 from bench.console import RESULTS, console, set_up_logging
 from bench.errors import BenchError
@@ -175,6 +175,7 @@ for command in (
     reports.compare,
     reports.report,
     reports.verify,
+    models.predict,
 ):
     app.command()(command)
 

@@ -1,0 +1,161 @@
+"""Runs whose models predict: a folder, the id of a run, or a row of the leaderboard of which a fold is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+from bench.grid import CLASSICAL
+from bench.results import record
+from bench.results.record import RunRecord
+from registry import loading, names
+from registry.errors import unknown
+from registry.loading import Recipe
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Models that predict together.
+
+    Attributes:
+        recipes: one, or those of an ensemble.
+        origins: where each is from: the id of its run, or its folder.
+        sentence: which were chosen, and by what rule.
+    """
+
+    recipes: tuple[Recipe, ...]
+    origins: tuple[str, ...]
+    sentence: str
+
+
+def choose(text: str, results: Path, *, fold: int | None = None, ensemble: bool = False) -> Chosen:
+    """Return the models that a name stands for.
+
+    Of a row BACKBONE/STRATEGY the fold whose model has the best PQ on its validation images is taken: the test images
+    must not choose.
+
+    Args:
+        text: a folder of a run or of `bench export`; a run's id or the beginning of it; BACKBONE/STRATEGY, perhaps
+            with conditions ``,KEY=VALUE`` on its settings.
+        results: the results folder.
+        fold: of a row, the fold to take.
+        ensemble: take all folds, and all seeds, of a row.
+
+    Raises:
+        BenchError: no such run; several settings; an ensemble of what is no row.
+        WeightsError: a folder without a model.
+    """
+    if Path(text).is_dir():
+        _require_no_row_options(text, fold, ensemble)
+        recipe = loading.read(text)
+        return Chosen((recipe,), (names.shown(text),), f"the model in {names.shown(text)}: {_title(recipe)}")
+    unreadable: list[str] = []
+    done = [r for r in record.read_all(results, unreadable, history=False) if r.status == "ok" and _is_model(r)]
+    if not done:
+        more = f" {len(unreadable)} records can't be read: {unreadable[0]}" if unreadable else ""
+        raise BenchError(f"no finished run of a model in {results}; run a grid first, or give --results DIR.{more}")
+    if "/" not in text:
+        _require_no_row_options(text, fold, ensemble)
+        return _of([_by_id(done, text)], results, "the run that was named")
+    runs = _of_one_setting(_row(done, text), text)
+    if fold is not None:
+        folds = sorted({int(run.run["fold"]) for run in runs})
+        runs = [run for run in runs if run.run["fold"] == fold]
+        if not runs:
+            raise BenchError(f"{text}: fold {fold} is not done; done are {', '.join(map(str, folds))}.")
+    if ensemble:
+        _require_two(runs, text)
+        return _of(runs, results, f"the mean logits of all {len(runs)} runs of {text}")
+    best = min(runs, key=lambda run: (-_validation(run), run.run["fold"], run.run["seed"]))
+    if len(runs) == 1:
+        return _of([best], results, f"the only finished run of {text}" + (f" on fold {fold}" if fold else ""))
+    return _of([best], results, f"of {len(runs)} runs the one with the best PQ on its validation images")
+
+
+def _title(recipe: Recipe) -> str:
+    return f"{recipe.backbone}/{recipe.strategy}, {recipe.weights} weights"
+
+
+def _of(runs: Sequence[RunRecord], results: Path, rule: str) -> Chosen:
+    recipes = tuple(loading.read(record.folder(results, run.id)) for run in runs)
+    folds = ", ".join(f"{run.id} (fold {run.run['fold']}, seed {run.run['seed']})" for run in runs)
+    return Chosen(recipes, tuple(run.id for run in runs), f"{_title(recipes[0])}, {rule}: {folds}")
+
+
+def _is_model(run: RunRecord) -> bool:
+    return bool(run.scores) and run.run.get("backbone") != CLASSICAL
+
+
+def _validation(run: RunRecord) -> float:
+    """PQ on the validation images; below all others where it was not taken."""
+    value: Any = ((run.scores or {}).get("validation") or {}).get("pq")
+    return float(value) if isinstance(value, int | float) else -1.0
+
+
+def _by_id(done: Sequence[RunRecord], text: str) -> RunRecord:
+    found = [run for run in done if run.id.startswith(text)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise BenchError(f"{text!r} is the beginning of several runs: {', '.join(run.id for run in found)}.")
+    rows = sorted({_name(run) for run in done})
+    raise BenchError(
+        f"no finished run {text!r}; give the id of a run, its beginning, its folder, or BACKBONE/STRATEGY: "
+        f"{', '.join(rows)}."
+    )
+
+
+def _name(run: RunRecord) -> str:
+    return f"{run.run['backbone']}/{run.run['strategy']}"
+
+
+def _row(done: Sequence[RunRecord], text: str) -> list[RunRecord]:
+    name, *conditions = (part.strip() for part in text.split(","))
+    runs = [run for run in done if _name(run) == name]
+    if not runs:
+        raise BenchError(unknown("row", name, sorted({_name(run) for run in done})))
+    for condition in conditions:
+        key, equals, value = condition.partition("=")
+        if not equals or key not in _settings(runs[0]):
+            raise BenchError(f"{text!r}: {unknown('setting', key, _settings(runs[0]))} A condition is KEY=VALUE.")
+        values = sorted({_settings(run).get(key, "–") for run in runs})
+        runs = [run for run in runs if _settings(run).get(key) == value]
+        if not runs:
+            raise BenchError(f"{text!r}: {unknown(f'value of {key}', value, values)}")
+    return runs
+
+
+def _settings(run: RunRecord) -> dict[str, str]:
+    """Settings of a run as they are typed; all but backbone, strategy and fold."""
+    values = {
+        key: value for key, value in run.run.items() if key not in ("backbone", "strategy", "fold", "options", "train")
+    }
+    values |= {f"strategy.{key}": value for key, value in (run.run.get("options") or {}).items()}
+    values |= {f"train.{key}": value for key, value in (run.run.get("train") or {}).items()}
+    return {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+
+
+def _of_one_setting(runs: list[RunRecord], text: str) -> list[RunRecord]:
+    """Refuse runs that differ in more than fold and seed: nobody says which setting is meant."""
+    settings = [_settings(run) for run in runs]
+    for key in sorted({name for each in settings for name in each} - {"seed"}):
+        values = sorted({each.get(key, "–") for each in settings})
+        if len(values) > 1:
+            choices = " or ".join(f"{text},{key}={value}" for value in values)
+            raise BenchError(f"{text} has runs of several settings; choose one: {choices}.")
+    return runs
+
+
+def _require_no_row_options(text: str, fold: int | None, ensemble: bool) -> None:
+    if fold is not None or ensemble:
+        raise BenchError(
+            f"{names.shown(text)} is a single run: --fold and --ensemble are for a row, written BACKBONE/STRATEGY."
+        )
+
+
+def _require_two(runs: Sequence[RunRecord], text: str) -> None:
+    if len(runs) < 2:
+        raise BenchError(f"{text} has one finished run; an ensemble needs two or more. Leave --ensemble out.")

@@ -1,0 +1,220 @@
+"""`bench predict`: the images of a command, one after the other; a bad one does not lose the others' files."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError, DivergedError
+from bench.predict import blocks, files, sources
+from bench.predict.choice import Chosen, choose
+from bench.predict.predictor import Geometry, Predictor, geometry, merged
+from bench.results.kept_files import file_stem
+from registry import atomic
+from registry.errors import DataError
+from registry.names import shown
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+log = logging.getLogger(__name__)
+SUMMARY = "prediction.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of the images.
+
+    Attributes:
+        nuclei: number of nuclei by image.
+        problems: a sentence for each image that could not be done.
+    """
+
+    nuclei: dict[str, int]
+    problems: tuple[str, ...]
+
+
+def predict(
+    model: str,
+    inputs: Sequence[Path],
+    *,
+    out: Path,
+    results: Path,
+    console: Console,
+    fold: int | None = None,
+    ensemble: bool = False,
+    scale: float | None = None,
+    tile: int | None = None,
+    device: str = "auto",
+    weights: Path | None = None,
+    overwrite: bool = False,
+) -> int:
+    """Predict the nuclei of images, and write label maps, outlines, tables and overlays.
+
+    Args:
+        model: see `bench.predict.choice.choose`.
+        inputs: images, and folders of images.
+        out: where to write; made if it isn't there.
+        results: the results folder.
+        console: where the progress is shown and what was done is printed.
+        fold, ensemble: which runs of a row.
+        scale: input pixels per image pixel; None takes the run's.
+        tile: side of a block's core in pixels; None chooses.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        weights: folder of the official checkpoints; None is the cache.
+        overwrite: replace files of an earlier prediction.
+
+    Returns:
+        The exit code: 0, or 1 where an image could not be done.
+
+    Raises:
+        BenchError: inputs that can't be used, all of them named, before anything is computed; no such model.
+        RegistryError: a model that can't be rebuilt.
+    """
+    images = _images(inputs, out, overwrite=overwrite)
+    chosen = choose(model, results, fold=fold, ensemble=ensemble)
+    console.print(f"Model: {chosen.sentence}.", markup=False, highlight=False, soft_wrap=True)
+    sides = geometry(merged(chosen.recipes), scale=scale, core=tile)
+    predictor = Predictor(chosen.recipes, sides, device=_device(device), weights=weights)
+    outcome = _all(images, out, predictor, sides, console)
+    _write_summary(out, chosen, sides, predictor, outcome)
+    for name, n in outcome.nuclei.items():
+        console.print(f"{name}: {n:,} nuclei", markup=False, highlight=False, soft_wrap=True)
+    done = f"{len(outcome.nuclei)} of {len(images)} images in {shown(out)}"
+    console.print(f"Wrote {done}: {', '.join('*' + suffix for suffix in files.SUFFIXES)}", markup=False, soft_wrap=True)
+    for problem in outcome.problems:
+        console.print(f"not done: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
+    return 1 if outcome.problems else 0
+
+
+def _all(images: Sequence[Path], out: Path, predictor: Predictor, sides: Geometry, console: Console) -> Outcome:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    nuclei: dict[str, int] = {}
+    problems = []
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        whole = progress.add_task("images", total=len(images))
+        task = progress.add_task("blocks", total=None)
+        for path in images:
+            progress.reset(task, description=shown(path.name), total=None)
+            try:
+                nuclei[shown(path)] = _one(path, out, predictor, sides, progress, task)
+            except DataError as error:
+                problems.append(str(error))
+            except (DivergedError, MemoryError) as error:
+                problems.append(f"{shown(path)}: {error or 'the memory is not enough; give a smaller --tile.'}")
+            progress.advance(whole)
+    return Outcome(nuclei, tuple(problems))
+
+
+def _one(path: Path, out: Path, predictor: Predictor, sides: Geometry, progress: Any, task: Any) -> int:
+    """Predict one image and write its files; returns the number of its nuclei."""
+    with sources.opened(path) as source:
+        for note in source.notes:
+            log.warning("%s", note)
+        overlay = files.Overlay(source.height, source.width)
+        rows = blocks.plan(
+            source.height,
+            source.width,
+            side=_multiple(sides.core, overlay.factor),
+            halo=sides.halo,
+            same_size=sides.same_size,
+        )
+        progress.update(task, total=sum(len(row) for row in rows))
+        bands = blocks.stitched(source, rows, predictor, progress=lambda: progress.advance(task), seen=overlay.see)
+        return files.write(out, path.stem, bands, overlay, height=source.height, width=source.width)
+
+
+def _multiple(side: int, factor: int) -> int:
+    """Return the largest multiple of a factor up to `side`: an overlay is shrunk block by block."""
+    return max(factor, side - side % factor)
+
+
+def _images(inputs: Sequence[Path], out: Path, *, overwrite: bool) -> list[Path]:
+    """Return the images, those of folders in the order of their names.
+
+    Raises:
+        BenchError: every problem at once.
+    """
+    found: list[Path] = []
+    problems: list[str] = []
+    for given in inputs:
+        if given.is_dir():
+            inside = sorted(path for path in given.iterdir() if _is_image(path))
+            if not inside:
+                problems.append(f"{shown(given)} holds no image; its files must end in {', '.join(sources.SUFFIXES)}.")
+            found += inside
+        elif given.exists():
+            found.append(given)
+        else:
+            problems.append(f"{shown(given)} does not exist; give images, or folders of images.")
+    found = list(dict.fromkeys(found))
+    problems += _clashes(found)
+    if any(path.parent.resolve() == out.resolve() for path in found):
+        problems.append(f"--out {shown(out)} is the folder of the images; name another one, so that none is mistaken.")
+    elif not overwrite:
+        problems += _existing(found, out)
+    if out.exists() and not out.is_dir():
+        problems.append(f"--out {shown(out)} is a file; name a folder.")
+    if problems:
+        listed = "".join(f"\n- {problem}" for problem in problems)
+        raise BenchError(problems[0] if len(problems) == 1 else f"{len(problems)} things are wrong:{listed}")
+    return found
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in sources.SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _clashes(images: Iterable[Path]) -> list[str]:
+    by_stem: dict[str, list[Path]] = {}
+    for path in images:
+        by_stem.setdefault(file_stem(path.stem).lower(), []).append(path)
+    return [
+        f"{', '.join(shown(path) for path in paths)} would be written to the same files; rename them, or predict them "
+        "into several folders."
+        for paths in by_stem.values()
+        if len(paths) > 1
+    ]
+
+
+def _existing(images: Iterable[Path], out: Path) -> list[str]:
+    there = [path for image in images for path in files.paths(out, image.stem) if path.exists()]
+    if not there:
+        return []
+    more = f" and {len(there) - 1} more files" if len(there) > 1 else ""
+    return [f"{shown(there[0])}{more} exist already; name another folder, or replace them with --overwrite."]
+
+
+def _device(device: str) -> str:
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise BenchError("--device cuda: PyTorch finds no usable GPU; leave it out, or give --device cpu.")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def _write_summary(out: Path, chosen: Chosen, sides: Geometry, predictor: Predictor, outcome: Outcome) -> None:
+    """Write what the predictions were made with, for whoever meets them later."""
+    recipe = chosen.recipes[0]
+    values = {
+        "models": list(chosen.origins),
+        "backbone": recipe.backbone,
+        "strategy": recipe.strategy,
+        "options": dict(recipe.options),
+        "weights": recipe.weights,
+        "head": recipe.head,
+        "image_size": recipe.image_size,
+        "post_processing": dict(predictor.parameters),
+        "scale": sides.scale,
+        "core_px": sides.core,
+        "halo_px": sides.halo,
+        "nuclei": outcome.nuclei,
+        "not_done": list(outcome.problems),
+    }
+    atomic.write_text(out / SUMMARY, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
