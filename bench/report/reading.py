@@ -14,16 +14,23 @@ from bench.results.record import read_all
 logger = logging.getLogger(__name__)
 
 
-def read_records(results: Path) -> pd.DataFrame:
-    """Return a frame of all records below a results folder; files that can't be read are logged.
+def read_records(results: Path, unreadable: list[str] | None = None) -> pd.DataFrame:
+    """Return a frame of all records below a results folder.
+
+    Args:
+        results: the results folder.
+        unreadable: a sentence for each file that can't be read is added here; None logs them.
 
     Raises:
         BenchError: there are no records.
     """
-    unreadable: list[str] = []
-    frame = record_frame(read_all(results, unreadable, history=False))
-    for sentence in unreadable:
-        logger.warning(sentence)
+    sentences: list[str] = []
+    frame = record_frame(read_all(results, sentences, history=False))
+    if unreadable is None:
+        for sentence in sentences:
+            logger.warning(sentence)
+    else:
+        unreadable += sentences
     if frame.empty:
         raise BenchError(f"no records below {results / 'runs'}; run `bench run --grid quick` first.")
     return frame
