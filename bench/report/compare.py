@@ -16,13 +16,13 @@ from bench.report.frame import SECTION_KEYS, leaderboard_frame
 from bench.report.latex import latex
 from bench.report.methods import Method, check_comparable, find, rows
 from bench.report.output import STDOUT, write_text
-from bench.report.paired import ScoreFiles
+from bench.report.paired import SCORES, ScoreFiles
 from bench.report.reading import read_records
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
 from bench.report.web import html
 
-FIGURES = (".png", ".svg")
+FIGURES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,11 @@ class Part:
         section: its images and folds.
         blocks: its pages.
         table: the same, as CSV has it.
-        overall: all rows in PQ; None if some are named.
     """
 
     section: Section
     blocks: list[Block]
     table: pd.DataFrame
-    overall: overall.Overall | None = None
 
 
 def show_comparison(
@@ -48,6 +46,7 @@ def show_comparison(
     *,
     format: str | None = None,
     output: Path | None = None,
+    score: str = "pq",
     console: Console | None = None,
 ) -> Path | None:
     """Compare methods pair by pair, or all rows at once: print it, or write it to a file and print the file's path.
@@ -57,9 +56,11 @@ def show_comparison(
         names: two or more of BACKBONE/STRATEGY, STRATEGY, BACKBONE, each perhaps with ``,KEY=VALUE``; none: all rows.
         format: ``terminal``, ``markdown``, ``csv``, ``latex`` or ``html``; None: by the ending of `output`, or the
             terminal without it.
-        output: the file; ``.png`` and ``.svg`` draw the mean ranks of all rows as a critical-difference diagram, a file
-            for each section; ``-`` is standard output, to which nothing else is printed then; None takes
-            ``tables/comparison`` below `results` for a format that is a file.
+        output: the file; ``.png``, ``.svg`` and ``.pdf`` draw the mean ranks of all rows as a critical-difference
+            diagram, a file for each section; ``-`` is standard output, to which nothing else is printed then; None
+            takes ``tables/comparison`` below `results` for a format that is a file.
+        score: ``pq``, ``aji`` or ``dice``: orders the rows, and is the score of the matrix and of the organs where two
+            methods differ. The tables of means, ranks and tests, and the diagram, have all three.
         console: what is printed on; None takes stdout.
 
     Returns:
@@ -77,7 +78,9 @@ def show_comparison(
         raise BenchError(f"a diagram of ranks is of all rows, so {output} takes no names; .md and .csv do.")
     format = None if figure else _format(format, output)
     records = read_records(results)
-    parts = _named(results, records, names) if names else _all(results, records)
+    if score not in SCORES:
+        raise BenchError(f"unknown score {score!r}; known: {', '.join(SCORES)}.")
+    parts = _named(results, records, names, score) if names else _all(results, records, score)
     if figure and output is not None:
         return _draw(parts, output, console)
     blocks = [block for part in parts for block in part.blocks]
@@ -117,19 +120,19 @@ def _format(format: str | None, output: Path | None) -> str:
 def _draw(parts: Sequence[Part], output: Path, console: Console) -> Path:
     """Draw the ranks of each section and print the paths; more than one get names of their own."""
     from bench.report.canvas import save
-    from bench.report.rank_diagram import rank_diagram
+    from bench.report.figure_rows import figure_title
+    from bench.report.rank_diagram import draw
 
     path = output
     for part in parts:
         if len(parts) > 1:
             path = output.with_stem(f"{output.stem}_{part.section.file_stem}")
-        assert part.overall is not None
-        save(rank_diagram(part.overall), path)
+        save(draw(part.table, title=figure_title(part.section)), path)
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     return path
 
 
-def _named(results: Path, records: pd.DataFrame, names: Sequence[str]) -> list[Part]:
+def _named(results: Path, records: pd.DataFrame, names: Sequence[str], score: str) -> list[Part]:
     methods = [find(records, name) for name in names]  # so that an unknown name is known as such, whatever the section
     check_comparable(methods)
     files, known, parts = ScoreFiles(results), _sections(records), []
@@ -139,7 +142,7 @@ def _named(results: Path, records: pd.DataFrame, names: Sequence[str]) -> list[P
         if len(present) < 2:
             continue
         compared = comparison.compare(present, files)
-        blocks = comparison.blocks(compared, known[keys].title)
+        blocks = comparison.blocks(compared, known[keys].title, score)
         absent = [method.name for method in here if not len(method.runs)]
         if absent:
             blocks[0].notes.append(f"Without runs on these images and folds: {', '.join(absent)}.")
@@ -150,7 +153,7 @@ def _named(results: Path, records: pd.DataFrame, names: Sequence[str]) -> list[P
     return parts
 
 
-def _all(results: Path, records: pd.DataFrame) -> list[Part]:
+def _all(results: Path, records: pd.DataFrame, score: str) -> list[Part]:
     files, known, parts, problems = ScoreFiles(results), _sections(records), [], []
     for keys, part in records.groupby(list(SECTION_KEYS), sort=True):
         try:
@@ -158,8 +161,9 @@ def _all(results: Path, records: pd.DataFrame) -> list[Part]:
         except overall.TooFewRowsError as error:  # another section may have enough
             problems.append(f"{known[keys].title}: {error}")
             continue
+        compared.sort(key=lambda one: one.score != score)
         blocks = overall.blocks(compared, notes, known[keys].title)
-        parts.append(Part(known[keys], blocks, overall.csv_frame(compared, _section(keys)), compared[0]))
+        parts.append(Part(known[keys], blocks, overall.csv_frame(compared, _section(keys))))
     if not parts:
         raise BenchError("\n".join(problems))
     return parts

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.columns import Column
-from bench.report.intervals import FEWEST_ORGANS
+from bench.report.intervals import FEWEST_ORGANS, RESAMPLES
 from bench.report.methods import Method
 from bench.report.paired import SCORES, Pairing, ScoreFiles, pair
 from bench.report.strata import listed
@@ -22,7 +22,7 @@ LEVEL = 0.05
 N_ORGANS = 5
 NOTES = (
     "A and B: means over images in percent. A − B: difference in points, with the 95 % interval of its mean when "
-    "organs are drawn with replacement, each with all its images (10,000 times, seed 0). P(A > B): share of draws with "
+    f"organs are drawn with replacement, each with all its images ({RESAMPLES:,} times). P(A > B): share of draws with "
     "A above.",
     "p images: Wilcoxon signed-rank test on the images, two-sided, Holm over all {n_tests} tests shown. effect: "
     "matched-pairs rank-biserial correlation, from −1 to 1, positive where A is above. p folds: corrected resampled "
@@ -98,12 +98,13 @@ def organ_differences(pairing: Pairing, score: str = "pq") -> pd.DataFrame:
     return ordered[["organ", "n_images", "mean_a", "mean_b", "difference"]]
 
 
-def blocks(comparisons: Sequence[Comparison], title: str) -> list[Block]:
-    """Return two blocks for each pair: the scores, and the organs where PQ differs most.
+def blocks(comparisons: Sequence[Comparison], title: str, score: str = "pq") -> list[Block]:
+    """Return two blocks for each pair: all scores, and the organs where one differs most.
 
     Args:
         comparisons: of one section.
         title: of the section, which becomes the caption.
+        score: the score whose organs are listed.
     """
     parts = []
     for start in range(0, len(comparisons), len(SCORES)):
@@ -111,7 +112,7 @@ def blocks(comparisons: Sequence[Comparison], title: str) -> list[Block]:
         pairing = of_pair[0].pairing
         notes = [*map(sentence, of_pair), *pairing.notes, *_cautions(pairing)]
         parts.append(Block(f"A = {pairing.a}, B = {pairing.b}", _columns(of_pair), notes, _caption(pairing, title)))
-        parts.append(_organ_block(pairing))
+        parts.append(_organ_block(pairing, score))
     explained = [note.format(n_tests=len(comparisons)) for note in NOTES]
     parts[-1] = replace(parts[-1], notes=[*parts[-1].notes, *explained])
     return parts
@@ -208,8 +209,8 @@ def _columns(comparisons: Sequence[Comparison]) -> list[Column]:
     ]
 
 
-def _organ_block(pairing: Pairing) -> Block:
-    organs = organ_differences(pairing)
+def _organ_block(pairing: Pairing, score: str) -> Block:
+    organs = organ_differences(pairing, score)
     shown = organs.head(N_ORGANS)
     columns = [
         Column("organ", [str(name) for name in shown["organ"]], right=False, cut=True),
@@ -220,7 +221,7 @@ def _organ_block(pairing: Pairing) -> Block:
     ]
     above = int((organs["difference"] > 0).sum())
     notes = [f"A is above B on {above} of {len(organs)} organs."]
-    return Block(f"PQ of {pairing.a} and {pairing.b}: the organs where they differ most", columns, notes)
+    return Block(f"{TITLES[score]} of {pairing.a} and {pairing.b}: the organs where they differ most", columns, notes)
 
 
 def _points(value: float) -> str:

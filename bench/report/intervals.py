@@ -1,21 +1,52 @@
-"""95 % confidence intervals of the means of a section, and the order of its rows that they allow."""
+"""Bootstrap: resamples of images or organs, the same ones wherever an interval or a share of resamples is shown.
+
+The leaderboard's 95 % confidence intervals and the order of its rows come from here, and so do the intervals of
+differences of `bench compare`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 
 from bench.report.image_scores import INTERVAL_SCORES
 
-RESAMPLES = 2_000
+RESAMPLES = 10_000
 SEED = 19
 FEWEST_ORGANS = 6
 """With fewer organs, images are resampled one by one: two organs would have three different resamples."""
 MOST_ROWS = 150
 """So many rows are compared pair by pair."""
 TAIL = 0.025
+
+
+def clusters(organs: Sequence[str] | np.ndarray, fewest: int = FEWEST_ORGANS) -> tuple[np.ndarray, bool]:
+    """Return what is drawn with replacement: the number of each image's organ, or of the image itself.
+
+    Images of one organ resemble each other; drawing them singly would make an interval too short.
+
+    Args:
+        organs: of each image.
+        fewest: with fewer organs, images are drawn singly.
+
+    Returns:
+        A number for each image, 0 …; and whether organs are drawn. Organs are numbered in the order of their names.
+    """
+    names, places = np.unique(np.asarray(organs, dtype=str), return_inverse=True)
+    by_organ = len(names) >= fewest
+    return (places if by_organ else np.arange(len(places))), by_organ
+
+
+@lru_cache(maxsize=2)  # a page draws of the same number of organs for every row and pair
+def draws(n: int) -> np.ndarray:
+    """Return how often each of `n` clusters is in each of `RESAMPLES` resamples of `n`, (n, resamples); read-only."""
+    counts: np.ndarray = np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), RESAMPLES).T.astype(float)
+    counts.setflags(write=False)
+    return counts
 
 
 @dataclass(frozen=True)
@@ -64,12 +95,8 @@ class Resampled:
             weights[score], sums[score] = np.zeros((2, len(present), len(known)))
             np.add.at(weights[score], places, weight)
             np.add.at(sums[score], places, weight * np.nan_to_num(values))
-        organs = pd.factorize(known.get_level_values(0), sort=True)[0]
-        by_organ = organs.max() + 1 >= FEWEST_ORGANS
-        groups: np.ndarray = organs if by_organ else np.arange(len(known))
-        n = int(groups.max()) + 1
-        counts = np.random.default_rng(SEED).multinomial(n, np.full(n, 1 / n), RESAMPLES).T.astype(float)
-        return cls(present, weights, sums, groups, counts, by_organ)
+        groups, by_organ = clusters(known.get_level_values(0).to_numpy())
+        return cls(present, weights, sums, groups, draws(int(groups.max()) + 1), by_organ)
 
     def means(self, score: str, rows: np.ndarray, images: np.ndarray | None = None) -> np.ndarray:
         """Return the mean of rows in each resample, (rows, resamples); NaN where a resample has none of its images."""

@@ -20,8 +20,8 @@ from bench.report.tests_of_difference import Friedman, friedman, holm, signed_ra
 
 NOTES = (
     "Mean rank over images: 1 is best on every image; rows that tie on an image share their ranks.",
-    "differs from: number of rows whose PQ is told from this row's (Wilcoxon signed-rank test on the images, Holm over "
-    "all pairs, p < 0.05).",
+    "differs from: number of rows whose {title} is told from this row's (Wilcoxon signed-rank test on the images, Holm "
+    "over all pairs, p < 0.05).",
 )
 
 
@@ -123,7 +123,13 @@ def _most_complete(method: Method) -> tuple[pd.DataFrame, list[str]]:
 
 
 def blocks(overalls: Sequence[Overall], notes: Sequence[str], title: str) -> list[Block]:
-    """Return mean ranks of all rows, and the matrix of p-values in PQ."""
+    """Return mean ranks of all rows, and the matrix of p-values.
+
+    Args:
+        overalls: the first orders the rows, and has the matrix.
+        notes: on what is left out.
+        title: of the section.
+    """
     first = overalls[0]
     order = sorted(range(len(first.names)), key=lambda i: (first.friedman.mean_ranks[i], first.names[i]))
     columns = [
@@ -139,7 +145,7 @@ def blocks(overalls: Sequence[Overall], notes: Sequence[str], title: str) -> lis
     ranked = Block(
         f"Mean ranks on {first.n_images} images. {title}",
         columns,
-        [*(_friedman_sentence(one) for one in overalls), *notes, *NOTES],
+        [*map(_friedman_sentence, overalls), *notes, *(note.format(title=TITLES[first.score]) for note in NOTES)],
     )
     return [ranked, _matrix(first, order)]
 
@@ -155,7 +161,7 @@ def _matrix(overall: Overall, order: Sequence[int]) -> Block:
         narrow = Column(str(place), signs, ESSENTIAL, note=SIGNS)
         columns.append(Column(str(place), cells, ESSENTIAL, narrow=narrow))
     note = "Wilcoxon's signed-rank test on the images, Holm over all pairs. Columns are numbered as the rows are."
-    return Block("PQ of every two rows: p-value", columns, [note])
+    return Block(f"{TITLES[overall.score]} of every two rows: p-value", columns, [note])
 
 
 def _sign(p: float, effect: float) -> str:

@@ -18,10 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bench.report.intervals import FEWEST_ORGANS
+from bench.report.intervals import FEWEST_ORGANS, TAIL, clusters, draws
 
-N_RESAMPLES = 10_000
-SEED = 0
 DECIMALS = 12
 """Differences are rounded to so many digits, so that a tie is a tie whatever the order of additions was."""
 
@@ -138,27 +136,19 @@ def corrected_t(differences: Sequence[float] | np.ndarray, *, test_to_train: flo
     return FoldTest(float(t), n - 1, float(2 * student.sf(abs(t), n - 1)))
 
 
-def resample(
-    differences: np.ndarray, clusters: Sequence[str], *, seed: int = SEED, fewest: int = FEWEST_ORGANS
-) -> Resampled:
-    """Draw clusters with replacement, each with all its images, and take the mean difference of the images drawn.
-
-    Images of one organ resemble each other; drawing them singly would make the interval too short.
+def resample(differences: np.ndarray, organs: Sequence[str], *, fewest: int = FEWEST_ORGANS) -> Resampled:
+    """Draw organs with replacement, each with all its images, and take the mean difference of the images drawn.
 
     Args:
         differences: one for each image.
-        clusters: the organ of each image.
-        seed: of the random numbers.
-        fewest: with fewer clusters, images are drawn singly.
+        organs: of each image.
+        fewest: with fewer organs, images are drawn singly (see `bench.report.intervals.clusters`).
     """
-    names, places = np.unique(np.asarray(clusters), return_inverse=True)
-    if len(names) < fewest:
-        places = np.arange(len(differences))
+    places, _ = clusters(organs, fewest)
     sums, sizes = np.bincount(places, weights=differences), np.bincount(places)
-    n = len(sums)
-    draws = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=N_RESAMPLES)
-    means = np.round(draws @ sums / (draws @ sizes), DECIMALS)
-    low, high = np.percentile(means, [2.5, 97.5])
+    counts = draws(len(sums))
+    means = np.round(sums @ counts / (sizes @ counts), DECIMALS)
+    low, high = np.percentile(means, [100 * TAIL, 100 * (1 - TAIL)])
     return Resampled(float((means > 0).mean() + (means == 0).mean() / 2), float(low), float(high))
 
 

@@ -323,7 +323,7 @@ def test_endings_choose_the_format(two_rows: Path):
         assert start in path.read_text(encoding="utf-8")
     default = show_comparison(two_rows, ("adapter", "full"), format="csv", console=quiet)
     assert default == two_rows / "tables/comparison.csv"
-    with pytest.raises(BenchError, match=r"x\.doc doesn't tell the format; let it end in \.md, .*\.svg, or add"):
+    with pytest.raises(BenchError, match=r"x\.doc doesn't tell the format; let it end in \.md, .*\.pdf, or add"):
         show_comparison(two_rows, ("adapter", "full"), output=Path("x.doc"), console=quiet)
     with pytest.raises(BenchError, match=r"unknown format 'word'; known: terminal, markdown, csv, latex, html\."):
         show_comparison(two_rows, ("adapter", "full"), format="word", console=quiet)
