@@ -176,6 +176,7 @@ for command in (
     reports.report,
     reports.verify,
     models.predict,
+    models.export,
 ):
     app.command()(command)
 
