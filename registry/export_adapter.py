@@ -28,18 +28,18 @@ def plain_config(sam: Sam, config: Mapping[str, Any], lora: Iterable[str]) -> di
         StrategyError: see `export_layers.lora_places`.
     """
     places = export_layers.lora_places(sam, lora)
-    on_parts = {name.removesuffix(A): place for name, place in places.items() if place.rows is not None and A in name}
+    modules = [name.removesuffix(A) for name in places if name.endswith(A)]
+    on_parts = [module for module in modules if places[module + A].rows is not None]
     if not on_parts:
         return dict(config)
+    scales = export_layers.layer_scales(sam, on_parts)
     ranks: dict[str, tuple[int, float]] = {}
-    for module in [name.removesuffix(A) for name in places if name.endswith(A)]:
+    for module in modules:
+        place = places[module + A]
         layer: Any = sam.get_submodule(module)
-        if module in on_parts:  # the scale is in B
-            place = on_parts[module]
-            ranks[place.name.removesuffix(A)] = place.n_rows, place.n_rows
-        else:
-            rank = layer.r["default"]
-            ranks[module] = rank, rank * layer.scaling["default"]
+        name, rank = place.name.removesuffix(A), place.n_rows or layer.r["default"]
+        alpha = rank * scales.get(name, export_layers.scale_of(sam, module))
+        ranks[name] = rank, int(alpha) if alpha == int(alpha) else alpha  # PEFT's own is an integer
     rank, alpha = Counter(ranks.values()).most_common(1)[0][0]
     return {
         **config,

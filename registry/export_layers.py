@@ -105,6 +105,7 @@ def lora_places(sam: Sam, names: Iterable[str]) -> dict[str, Place]:
     for module in on_parts:
         _require_plain_lora(sam, module, [name for name in names if name.startswith(f"{module}.")])
     ranks = {module: _lora(sam, module).r["default"] for module in on_parts}
+    scales = layer_scales(sam, on_parts)
     totals: dict[str, int] = {}
     places: dict[str, Place] = {name: Place(name) for name in names}
     for module, part in on_parts.items():
@@ -112,9 +113,27 @@ def lora_places(sam: Sam, names: Iterable[str]) -> dict[str, Place]:
         totals[part.layer] = end = first + ranks[module]
         rank_rows = torch.arange(first, end)
         places[module + A] = Place(part.layer + A, rank_rows)
-        scale = float(_lora(sam, module).scaling["default"])
+        scale = scale_of(sam, module) / scales[part.layer]
         places[module + B] = Place(part.layer + B, part.rows, part.n_rows, (first, end), scale=scale)
     return {name: _with_totals(place, totals) for name, place in places.items()}
+
+
+def scale_of(sam: Sam, module: str) -> float:
+    """Return the factor of the LoRA on a layer."""
+    return float(_lora(sam, module).scaling["default"])
+
+
+def layer_scales(sam: Sam, modules: Iterable[str]) -> dict[str, float]:
+    """Return the factor of the LoRA on each split layer: that of its first part, relative to which others are scaled.
+
+    Args:
+        sam: a model with a strategy.
+        modules: full names of parts with a LoRA.
+    """
+    split, scales = parts(sam), dict[str, float]()
+    for module in modules:
+        scales.setdefault(split[module].layer, scale_of(sam, module))
+    return scales
 
 
 def plain_adapter(sam: Sam, lora: Mapping[str, Tensor]) -> dict[str, Tensor]:
