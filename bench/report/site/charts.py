@@ -10,8 +10,9 @@ import pandas as pd
 
 from bench.grid import CLASSICAL
 from bench.report.appearance import backbone_marker, strategy_colour
+from bench.report.cost_panel import front
+from bench.report.frame import is_busy
 from bench.report.leaderboard import HEADLINE
-from bench.report.plot import front
 from bench.report.section import Section, row_name
 from bench.report.site.parts import Chart
 from bench.units import significant, tick
@@ -58,7 +59,8 @@ def trade_off(section: Section, name: str) -> Chart | None:
     scored = section.rows[(section.rows["backbone"] != CLASSICAL) & (section.rows["n_ok"] > 0)]
     views: dict[str, Any] = {}
     for cost, (column, factor) in COSTS.items():
-        points = scored.assign(x=scored[column] * factor)
+        busy = scored.apply(is_busy, axis=1) if column == "latency_ms" and len(scored) else False
+        points = scored.assign(x=scored[column] * factor, busy=busy).astype({"busy": bool})
         points = points[points["x"].notna()]
         for score, title in HEADLINE.items():
             shown = points[points[f"{score}_mean"].notna()].head(MOST_POINTS)
@@ -66,7 +68,10 @@ def trade_off(section: Section, name: str) -> Chart | None:
                 views[f"{title} against {cost}"] = _figure(section, shown, score, cost)
     if not views:
         return None
-    notes = ["Bars: 95 % confidence intervals where there are any, else sd over folds. Line: Pareto front."]
+    notes = [
+        "Bars: 95 % confidence intervals where there are any, else sd over folds. Line: Pareto front. Hollow: folds "
+        "are missing, or the machine was busy; such a row is not on the front."
+    ]
     if len(scored) > MOST_POINTS:
         notes.append(f"The best {MOST_POINTS} of {len(scored):,} rows by PQ.")
     alt = f"Scatter plot of mean scores against costs of {len(scored)} rows; the leaderboard above has its numbers."
@@ -74,35 +79,37 @@ def trade_off(section: Section, name: str) -> Chart | None:
 
 
 def _figure(section: Section, points: pd.DataFrame, score: str, cost: str) -> dict[str, Any]:
-    from plotly import graph_objects as go
-
-    figure = go.Figure()
+    """Return a figure as plotly.js takes it. Plotly's own objects would check each value, a second for all views."""
     places, axis = _axis(points["x"].tolist(), cost)
     points = points.assign(place=places)
     best = front(points, score)
-    figure.add_scatter(
-        x=best["place"].tolist(),
-        y=(best[f"{score}_mean"] * 100).tolist(),
-        mode="lines",
-        line={"color": GREY, "width": 1.5, "dash": "dot", "shape": "hv"},
-        name="Pareto front",
-        hoverinfo="skip",
-    )
+    traces: list[dict[str, Any]] = [
+        {
+            "type": "scatter",
+            "x": best["place"].tolist(),
+            "y": (best[f"{score}_mean"] * 100).tolist(),
+            "mode": "lines",
+            "line": {"color": GREY, "width": 1.5, "dash": "dot", "shape": "hv"},
+            "name": "Pareto front",
+            "hoverinfo": "skip",
+        }
+    ]
     for strategy, group in points.groupby("strategy", sort=False):
-        figure.add_scatter(**_points(section, group, score, cost), name=_short(str(strategy)), legendgroup="strategy")
+        named = {"name": _short(str(strategy)), "legendgroup": "strategy"}
+        traces.append({**_points(section, group, score, cost), **named})
     for backbone in dict.fromkeys(points["backbone"]):
         marker = {"color": GREY, "size": 9, "symbol": _symbol(backbone)}
         named = {"name": _short(str(backbone)), "legendgroup": "backbone"}
-        figure.add_scatter(x=[None], y=[None], mode="markers", marker=marker, **named)
-    figure.update_layout(
-        height=460,
-        margin={"l": 50, "r": 10, "t": 10, "b": 50},
-        hovermode="closest",
-        xaxis={"title": {"text": cost}, **axis},
-        yaxis={"title": {"text": f"{HEADLINE[score]}, %"}},
-        legend={"itemsizing": "constant"},
-    )
-    return plain(figure)
+        traces.append({"type": "scatter", "x": [None], "y": [None], "mode": "markers", "marker": marker, **named})
+    layout = {
+        "height": 460,
+        "margin": {"l": 50, "r": 10, "t": 10, "b": 50},
+        "hovermode": "closest",
+        "xaxis": {"title": {"text": cost}, **axis},
+        "yaxis": {"title": {"text": f"{HEADLINE[score]}, %"}},
+        "legend": {"itemsizing": "constant"},
+    }
+    return {"data": traces, "layout": layout}
 
 
 def _points(section: Section, group: pd.DataFrame, score: str, cost: str) -> dict[str, Any]:
@@ -110,16 +117,17 @@ def _points(section: Section, group: pd.DataFrame, score: str, cost: str) -> dic
     low = group[f"{score}_low"].fillna(mean - group[f"{score}_sd"]).fillna(mean).clip(0, 1)
     high = group[f"{score}_high"].fillna(mean + group[f"{score}_sd"]).fillna(mean).clip(0, 1)
     colour = strategy_colour(str(group["strategy"].iloc[0]))
+    sound = group["complete"] & ~group["busy"]
     return {
+        "type": "scatter",
         "x": group["place"].tolist(),
         "y": (mean * 100).tolist(),
         "mode": "markers",
         "marker": {
-            "color": [colour if whole else GREY for whole in group["complete"]],
+            "color": [colour if full else GREY for full in sound],
             "size": 10,
             "symbol": [
-                _symbol(name) + ("" if whole else "-open")
-                for name, whole in zip(group["backbone"], group["complete"], strict=True)
+                _symbol(name) + ("" if full else "-open") for name, full in zip(group["backbone"], sound, strict=True)
             ],
             "line": {"width": 0.5, "color": "#ffffff"},
         },
@@ -141,12 +149,11 @@ def _hover(section: Section, row: pd.Series, score: str, cost: str) -> str:
     interval = row[f"{score}_low"], row[f"{score}_high"]
     known = "" if pd.isna(interval[0]) else f" (95 % CI {interval[0] * 100:.1f}–{interval[1] * 100:.1f})"
     value = significant(row["x"]) if cost.startswith("trainable") else f"{row['x']:.3g}"
-    folds = f"{row['n_ok']} of {row['n_expected']} runs"
     lines = [
         f"<b>{_short(row_name(row, section.settings))}</b>",
         f"{HEADLINE[score]} {row[f'{score}_mean'] * 100:.1f} %{known}",
         f"{cost}: {value}",
-        folds,
+        f"{row['n_ok']} of {row['n_expected']} runs" + (", on a busy machine" if row["busy"] else ""),
     ]
     return "<br>".join(lines)
 
@@ -172,10 +179,3 @@ def _symbol(backbone: object) -> str:
 def _short(name: str) -> str:
     """Return a name as text of a chart: plotly reads tags in its texts, and long names leave no room for the points."""
     return escape(name if len(name) <= _TITLE else f"{name[: _TITLE - 1]}…")
-
-
-def plain(figure: Any) -> dict[str, Any]:
-    """Return a figure as JSON without plotly's template; colours of text and background are the page's own."""
-    values: dict[str, Any] = figure.to_plotly_json()
-    values.get("layout", {}).pop("template", None)
-    return {"data": list(values["data"]), "layout": values["layout"]}

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from bench.errors import BenchError
-from bench.report import leaderboard, overall
+from bench.report import leaderboard, learning_curves, overall
 from bench.report.baselines import baseline_frame
 from bench.report.frame import SECTION_KEYS, leaderboard_frame, pooled, record_frame
-from bench.report.image_scores import ImageScores, interval_scores
+from bench.report.image_scores import interval_scores
 from bench.report.methods import rows as methods_of
 from bench.report.paired import ScoreFiles
-from bench.report.section import Section, sections
-from bench.report.site import charts, citation, headline, heatmaps, pictures, runs
-from bench.report.site.costs import cost_block
-from bench.report.site.parts import Part, table_of
+from bench.report.section import sections
+from bench.report.site import citation, headline, protocol, runs
+from bench.report.site.parts import Part
 from bench.results.record import RunRecord, read_all
 
 logger = logging.getLogger(__name__)
-
-CHOICES = ("backbone", "strategy")
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,7 @@ class Page:
     protocols: list[Protocol]
     general: list[Part]
     citations: citation.Citations
-    files: dict[str, bytes] = field(default_factory=dict)
+    files: dict[str, bytes]
 
 
 def gather(results: Path, *, baselines: Path | None = None) -> Page:
@@ -86,14 +83,14 @@ def gather(results: Path, *, baselines: Path | None = None) -> Page:
         logger.warning(sentence)
     frame = pooled(record_frame(records))
     images = interval_scores(results, frame)
+    curves = {drawable.stem: drawable for drawable in learning_curves.frames(results)}
+    study = protocol.Study(results, frame, images, _compared(results, frame), curves)
     parts = sections(leaderboard_frame(frame), baseline_frame(baselines), images)
-    files: dict[str, bytes] = {"leaderboard.csv": leaderboard.csv(parts).encode()}
-    compared = _compared(results, frame)
-    protocols = []
-    for number, section in enumerate(parts, 1):
-        outcome = compared[_keys(section)]
-        shown = _parts(results, frame, section, images, outcome, f"s{number}", files)
-        protocols.append(Protocol(f"s{number}", section.name, headline.headline(section, f"s{number}"), shown))
+    study.files["leaderboard.csv"] = leaderboard.csv(parts).encode("utf-8", "replace")
+    protocols = [
+        Protocol(anchor, section.name, headline.headline(section, anchor), protocol.parts(study, section, anchor))
+        for anchor, section in ((f"s{number}", section) for number, section in enumerate(parts, 1))
+    ]
     return Page(
         name=results.resolve().name,
         facts=headline.facts(frame, parts),
@@ -101,76 +98,8 @@ def gather(results: Path, *, baselines: Path | None = None) -> Page:
         protocols=protocols,
         general=[_audit(records), _failures(records)],
         citations=citation.citations(parts),
-        files=files,
+        files=study.files,
     )
-
-
-def _parts(
-    results: Path,
-    frame: pd.DataFrame,
-    section: Section,
-    images: ImageScores,
-    compared: tuple[overall.Overall, list[str]] | str,
-    anchor: str,
-    files: dict[str, bytes],
-) -> list[Part]:
-    """Return the parts of a section in order, and add the files that they need."""
-    return [
-        _leaderboard(section, anchor),
-        _trade_off(section, anchor),
-        _organs(section, images, anchor),
-        *_significance(compared, anchor, files),
-        _costs(section, anchor),
-    ]
-
-
-def _leaderboard(section: Section, anchor: str) -> Part:
-    blocks = leaderboard.blocks([section])
-    table = table_of(blocks[0], f"{anchor}-board", choices=CHOICES)
-    published = [
-        table_of(block, f"{anchor}-published-{place}", title=block.title) for place, block in enumerate(blocks[1:])
-    ]
-    return Part(f"{anchor}-leaderboard", "Leaderboard", [], [table, *published])
-
-
-def _trade_off(section: Section, anchor: str) -> Part:
-    chart = charts.trade_off(section, f"{anchor}-cost")
-    text = [] if chart else ["No row has both scores and a cost."]
-    return Part(f"{anchor}-trade-off", "Accuracy against cost", text, [chart] if chart else [])
-
-
-def _organs(section: Section, images: ImageScores, anchor: str) -> Part:
-    chart = heatmaps.organs(section, images.images, f"{anchor}-organ-map")
-    if chart is None:
-        reason = images.left_out or next(
-            (images.missing[cell] for cell in section.rows["cell"] if cell in images.missing), "no run is ok"
-        )
-        return Part(f"{anchor}-organs", "Organs", [f"No scores per organ: {reason.rstrip('.')}."])
-    n_organs = images.images.loc[images.images["cell"].isin(set(section.rows["cell"])), "organ"].nunique()
-    text = ["The images are of one organ (or group), so that this is the leaderboard again."] if n_organs == 1 else []
-    return Part(f"{anchor}-organs", "Organs", text, [chart])
-
-
-def _significance(
-    compared: tuple[overall.Overall, list[str]] | str, anchor: str, files: dict[str, bytes]
-) -> list[Part]:
-    """Return the test of every two rows, and the diagram of their mean ranks."""
-    from bench.report.rank_diagram import rank_diagram
-
-    name = f"{anchor}-significance"
-    if isinstance(compared, str):
-        return [Part(name, "Significance", [f"No test of every two rows: {compared}"])]
-    first, notes = compared
-    chart = heatmaps.significance(first, f"{anchor}-pairs")
-    names = ", ".join(first.names[:5])
-    alt = f"Critical-difference diagram: mean ranks of {len(first.names)} rows in PQ, among them {names}."
-    picture, content = pictures.svg(rank_diagram(first), f"{anchor}-ranks.svg", "Mean ranks", alt)
-    files[picture.file] = content
-    return [Part(name, "Significance", notes, [chart, picture])]
-
-
-def _costs(section: Section, anchor: str) -> Part:
-    return Part(f"{anchor}-costs", "Costs", [], [table_of(cost_block(section), f"{anchor}-cost-table")])
 
 
 def _audit(records: Sequence[RunRecord]) -> Part:
@@ -190,19 +119,13 @@ def _failures(records: Sequence[RunRecord]) -> Part:
     return Part("failures", "Failures", [], [table, *tracebacks])
 
 
-def _compared(results: Path, frame: pd.DataFrame) -> dict[tuple[object, ...], tuple[overall.Overall, list[str]] | str]:
-    """Return the comparison of all rows in PQ for each section, with notes, or the reason why there is none."""
+def _compared(results: Path, frame: pd.DataFrame) -> dict[protocol.Keys, tuple[list[overall.Overall], list[str]] | str]:
+    """Return the comparison of all rows of each section, with notes, or the reason why there is none."""
     files = ScoreFiles(results)
-    outcomes: dict[tuple[object, ...], tuple[overall.Overall, list[str]] | str] = {}
+    outcomes: dict[protocol.Keys, tuple[list[overall.Overall], list[str]] | str] = {}
     for keys, part in frame.groupby(list(SECTION_KEYS), sort=True):
         try:
-            tables, notes = overall.compare_all(methods_of(part), files)
+            outcomes[keys] = overall.compare_all(methods_of(part), files)
         except BenchError as error:
             outcomes[keys] = str(error)
-            continue
-        outcomes[keys] = tables[0], notes
     return outcomes
-
-
-def _keys(section: Section) -> tuple[object, ...]:
-    return section.dataset, section.dataset_digest, section.n_splits, section.fold_seed

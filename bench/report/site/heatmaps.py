@@ -11,7 +11,6 @@ import pandas as pd
 from bench.report.comparison import LEVEL, p_text
 from bench.report.overall import Overall
 from bench.report.section import Section, row_name
-from bench.report.site.charts import plain
 from bench.report.site.parts import Chart
 
 MOST_ROWS = 60
@@ -50,12 +49,12 @@ def organs(section: Section, images: pd.DataFrame, name: str) -> Chart | None:
         [_organ_hover(row, organ, means[i, j], counts[i, j]) for j, organ in enumerate(columns)]
         for i, row in enumerate(names)
     ]
-    figure = _heat_map(names, columns, _values(means * 100), hover)
-    figure.update_traces(colorscale="Viridis", colorbar={"title": {"text": "PQ, %"}, "thickness": 12})
+    colours = {"colorscale": "Viridis", "colorbar": {"title": {"text": "PQ, %"}, "thickness": 12}}
+    figure = _heat_map(names, columns, _values(means * 100), hover, colours)
     notes = [f"The best {MOST_ROWS} of {len(section.rows):,} rows."] if len(section.rows) > MOST_ROWS else []
     alt = f"Heat map of mean PQ: {len(names)} rows by {len(columns)} organs, best row at the top."
     notes += ["Mean over an organ's test images of all folds. Point at a cell for the number of images."]
-    return Chart(name, "PQ per organ", alt, {"PQ": plain(figure)}, _width(len(columns)), notes)
+    return Chart(name, "PQ per organ", alt, {"PQ": figure}, _width(len(columns)), notes)
 
 
 def significance(overall: Overall, name: str) -> Chart:
@@ -67,14 +66,13 @@ def significance(overall: Overall, name: str) -> Chart:
     hover = [[_pair_hover(overall, i, j) for j in order] for i in order]
     columns = [str(place) for place in range(1, len(order) + 1)]
     numbered = [f"{place}. {row}" for place, row in enumerate(names, 1)]
-    figure = _heat_map(numbered, columns, _values(verdicts), hover)
-    figure.update_traces(
-        colorscale=VERDICTS,
-        zmin=-1,
-        zmax=1,
-        colorbar={"tickvals": [-0.67, 0, 0.67], "ticktext": ["below", "not told apart", "above"], "thickness": 12},
-    )
-    figure.update_layout(xaxis={"tickangle": 0})
+    colours = {
+        "colorscale": VERDICTS,
+        "zmin": -1,
+        "zmax": 1,
+        "colorbar": {"tickvals": [-2 / 3, 0, 2 / 3], "ticktext": ["below", "not told apart", "above"], "thickness": 12},
+    }
+    figure = _heat_map(numbered, columns, _values(verdicts), hover, colours, tilt=0)
     alt = f"Matrix of {len(names)} rows: whether the row is above or below the column in PQ, or not told apart."
     notes = [
         f"Colour: the row is above or below the column, p < {LEVEL:g} (Wilcoxon's signed-rank test on "
@@ -82,7 +80,7 @@ def significance(overall: Overall, name: str) -> Chart:
     ]
     if n_rows > MOST_ROWS:
         notes.append(f"The first {MOST_ROWS} of {n_rows:,} rows by mean rank.")
-    return Chart(name, "PQ of every two rows", alt, {"PQ": plain(figure)}, _width(len(columns)), notes)
+    return Chart(name, "PQ of every two rows", alt, {"PQ": figure}, _width(len(columns)), notes)
 
 
 def _verdict(overall: Overall, i: int, j: int) -> float:
@@ -105,35 +103,29 @@ def _organ_hover(row: str, organ: str, mean: float, n_images: float) -> str:
     return f"{escape(_short(row))}<br>{escape(_short(organ))}<br>{known}"
 
 
-def _heat_map(rows: list[str], columns: list[str], values: list[list[float | None]], hover: list[list[str]]) -> Any:
-    """Return a map whose axes are numbered, because names need not differ once they are shortened."""
-    from plotly import graph_objects as go
-
-    figure = go.Figure(
-        go.Heatmap(z=values, text=hover, hovertemplate="%{text}<extra></extra>", xgap=1, ygap=1, hoverongaps=False)
-    )
+def _heat_map(
+    rows: list[str],
+    columns: list[str],
+    values: list[list[float | None]],
+    hover: list[list[str]],
+    colours: dict[str, Any],
+    *,
+    tilt: int = -45,
+) -> dict[str, Any]:
+    """Return a map as plotly.js takes it; its axes are numbered, as names need not differ once they are shortened."""
+    plain = {"automargin": True, "showgrid": False, "zeroline": False}
+    trace = {"type": "heatmap", "z": values, "text": hover, "xgap": 1, "ygap": 1, "hoverongaps": False}
+    named = [escape(_short(name, 20)) for name in columns]
+    xaxis = {"tickvals": list(range(len(columns))), "ticktext": named, "tickangle": tilt, **plain}
     names = [escape(_short(name)) for name in rows]
-    figure.update_layout(
-        height=130 + CELL * len(rows),
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis={
-            "tickvals": list(range(len(columns))),
-            "ticktext": [escape(_short(name, 20)) for name in columns],
-            "automargin": True,
-            "tickangle": -45,
-            "showgrid": False,
-            "zeroline": False,
-        },
-        yaxis={
-            "tickvals": list(range(len(rows))),
-            "ticktext": names,
-            "automargin": True,
-            "autorange": "reversed",
-            "showgrid": False,
-            "zeroline": False,
-        },
-    )
-    return figure
+    yaxis = {"tickvals": list(range(len(rows))), "ticktext": names, "autorange": "reversed", **plain}
+    layout = {
+        "height": 130 + CELL * len(rows),
+        "margin": {"l": 10, "r": 10, "t": 10, "b": 10},
+        "xaxis": xaxis,
+        "yaxis": yaxis,
+    }
+    return {"data": [{**trace, "hovertemplate": "%{text}<extra></extra>", **colours}], "layout": layout}
 
 
 def _width(n_columns: int) -> int:

@@ -1,0 +1,167 @@
+"""Report page: its content, hostile names, data that is not there, and the same bytes twice."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import unescape
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from compared import add
+from fabricated import record, run
+from plotly import graph_objects
+from study import EXPECTED, write_study
+from typer.testing import CliRunner
+
+from bench.cli import app
+from bench.errors import BenchError
+from bench.report.site import citation, parts, write_report
+from bench.results.record import write
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a small study; its results folder is the parent's parent."""
+    return write_report(write_study(tmp_path_factory.mktemp("study") / "results"))
+
+
+@pytest.fixture(scope="module")
+def page(report: Path) -> str:
+    return report.read_text(encoding="utf-8")
+
+
+def test_the_headline_names_the_best_row_its_interval_and_that_it_is_decisive(page: str) -> None:
+    headline = page[page.index('class="headline"') : page.index('class="facts"')]
+    assert re.search(r"<strong>mobile_sam lora_qv</strong> PQ 67.6 % \(95 % CI 6\d.\d–\d\d.\d\), AJI 77.6 %", headline)
+    assert "The first is decisively better on PQ than every other row." in headline
+    assert "images: 19 images, digest 0123456789ab, 2 folds (seed 19)." in headline
+
+
+def test_every_part_of_the_page_is_there_and_in_its_contents(page: str) -> None:
+    names = ["leaderboard", "trade-off", "organs", "significance", "curves", "costs"]
+    for name in [*(f"s1-{name}" for name in names), "audit", "failures", "cite"]:
+        assert f'id="{name}"' in page
+        assert f'href="#{name}"' in page
+
+
+def test_failures_have_their_kind_reason_and_traceback(page: str) -> None:
+    failures = unescape(page[page.index('id="failures"') : page.index('id="cite"')])
+    assert "out_of_memory" in failures
+    assert f"</script>{EXPECTED}" in failures
+    assert "OutOfMemoryError on gpu-12.cluster.example.org</pre>" in failures
+
+
+def test_names_are_text_and_never_markup(page: str) -> None:
+    assert "<script>alert" not in page
+    assert "<b>brain" not in page
+    assert "&lt;script&gt;alert(&#39;x&#39;)" in page
+    assert set(re.findall(r"<script[^>]*>", page)) == {
+        '<script defer src="files/tables.js">',
+        '<script defer src="files/page.js">',
+        '<script type="application/json">',
+    }
+
+
+def test_charts_are_figures_of_plotly(page: str) -> None:
+    views = [
+        view
+        for text in re.findall(r'<script type="application/json">(.*?)</script>', page)
+        for view in json.loads(text)
+    ]
+    assert len(views) == 3 * 5 + 1 + 1  # scores × costs, organs, pairs
+    for view in views:
+        graph_objects.Figure(view)  # raises on a name or value that plotly does not know
+    assert views[0]["data"][1]["name"] == "lora_qv"
+    assert views[0]["data"][1]["y"] == [pytest.approx(67.565)]
+    assert "&lt;script&gt;" in json.dumps(views[0])
+
+
+def test_numbers_are_sorted_by_their_value_and_units() -> None:
+    texts = ("8.4 ± 1.1", "29.7 k", "4.06 M", "1–3", "−2.5", "1,024")
+    numbers = [parts.number_in(text) for text in texts]
+    assert numbers == pytest.approx([8.4, 29_700, 4_060_000, 1, -2.5, 1024])
+    assert parts.number_in("–") == ""
+
+
+def test_the_command_prints_the_page_and_the_same_records_give_the_same_bytes(report: Path, tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "s9-ranks.svg").write_text("of an earlier report")
+    (tmp_path / "mine.txt").write_text("kept")
+    done = CliRunner().invoke(app, ["report", "--results", str(report.parents[1]), "-o", str(tmp_path)])
+    assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "index.html"))
+    names = sorted(path.relative_to(report.parent) for path in report.parent.rglob("*") if path.is_file())
+    assert {str(name) for name in names} >= {"index.html", "files/plotly.js", "files/s1-ranks.svg"}
+    assert all((report.parent / name).read_bytes() == (tmp_path / name).read_bytes() for name in names)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "index.html", "mine.txt"]
+    assert not (tmp_path / "files" / "s9-ranks.svg").exists()
+
+
+def test_a_study_of_one_row_says_what_it_cannot_show(tmp_path: Path) -> None:
+    write(tmp_path, record(run("mobile_sam", "lora_qv", 1, n_splits=1), official=False))
+    damaged = tmp_path / "runs" / "abc" / "record.json"
+    damaged.parent.mkdir()
+    damaged.write_text("{")
+    text = unescape(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "One row is ranked, so there is nothing to compare it with." in text
+    assert "No test of every two rows: " in text
+    assert "No scores per organ: " in text
+    assert "No run that is ok has a history: only trained runs have one." in text
+    assert "No run that left a record failed or was skipped." in text
+    assert "abc/record.json can't be read as a record" in text
+
+
+def test_one_image_of_one_organ(tmp_path: Path) -> None:
+    for strategy in ("lora_qv", "full"):
+        add(tmp_path, "mobile_sam", strategy, ({"liver/a": 0.5},), n_splits=1)
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "The images are of one organ (or group)" in text
+    assert "The order is that of the mean scores; it was not tested." in text
+
+
+def test_scores_that_are_not_numbers_are_left_out(tmp_path: Path) -> None:
+    for strategy in ("lora_qv", "full"):
+        add(tmp_path, "mobile_sam", strategy)
+    path = next(tmp_path.glob("runs/*/scores.parquet"))
+    pd.read_parquet(path).assign(pq=float("nan")).to_parquet(path)
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "Left out, because a score is not a number" in text
+    assert "NaN" not in text
+    assert ">nan" not in text
+
+
+def test_only_failed_runs(tmp_path: Path) -> None:
+    write(tmp_path, record(run(), status="failed", reason="diverged: the loss became nan"))
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "No row has a score on all its folds, so none is ranked." in text
+    assert "No row has both scores and a cost." in text
+    assert "diverged: the loss became nan" in text
+
+
+def test_no_records_and_places_that_are_no_folder_are_refused(report: Path, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"no records below .*; run `bench run --grid quick` first"):
+        write_report(tmp_path)
+    for name in ("-", "page.html"):
+        with pytest.raises(BenchError, match="a report is a folder of several files"):
+            write_report(report.parents[1], output=Path(name))
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    write(tmp_path / "results", record(run(), status="failed", reason="x"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BenchError, match=r"nothing can be written to .*; choose another place with -o DIR"):
+        write_report(tmp_path / "results", output=tmp_path / "file" / "report")
+
+
+def test_citations_are_those_of_the_file_and_of_what_is_shown(page: str) -> None:
+    cite = page[page.index('id="cite"') :]
+    assert "@software{nuclei-bench," in cite
+    assert "title = {NuInsSeg: A fully annotated dataset" in cite
+    assert "Mahbod, Amirreza and others" in cite
+    assert "Mahbod et al., Scientific Data 11:295 (2024), Table 3" in cite
+    assert "<b>mobile_sam</b>: " in cite
+
+
+def test_without_citation_file_there_are_no_entries(tmp_path: Path) -> None:
+    assert citation.citations([], path=tmp_path / "CITATION.cff").bibtex == ""
