@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -19,6 +20,7 @@ from bench.report.output import STDOUT, write_text
 from bench.report.paired import SCORES, ScoreFiles
 from bench.report.reading import read_records
 from bench.report.section import Section, sections
+from bench.report.strata import listed
 from bench.report.table import Block, markdown, terminal
 from bench.report.web import html
 
@@ -87,7 +89,7 @@ def show_comparison(
     if format == "terminal":
         console.print(terminal(blocks, width=console.width, encoding=console.encoding))
         return None
-    texts = {"markdown": markdown, "latex": latex, "html": html}
+    texts = {"markdown": markdown, "latex": latex, "html": partial(html, title=_page_title(names))}
     if format in texts:
         text = texts[format](blocks)
     else:
@@ -98,6 +100,10 @@ def show_comparison(
         return None
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     return path
+
+
+def _page_title(names: Sequence[str]) -> str:
+    return f"Comparison of {listed(names)}" if names else "Comparison of all rows"
 
 
 def _format(format: str | None, output: Path | None) -> str:

@@ -10,16 +10,26 @@ from bench.report.table import ESSENTIAL, Block, block_notes
 
 WIDTH = 110
 """Characters side by side that are still legible at the width of a page."""
-PREAMBLE = r"""% Compiles as it is. A table copied into another document needs booktabs, graphicx and \fitted.
+MOST_LINES = 45
+"""Rows and notes that one page holds; a longer table breaks over pages."""
+NOTE_LINE = 130
+"""Characters of a line of notes."""
+PREAMBLE = r"""% Compiles as it is. A table copied into another document needs booktabs, graphicx and \fitted,
+% one that breaks over pages booktabs, longtable and \fittedsize.
 \documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
 \usepackage[a4paper,margin=2cm]{geometry}
 \usepackage{booktabs}
 \usepackage{graphicx}
+\usepackage{longtable}
 \newsavebox{\fittedbox}
 \newcommand{\fitted}[1]{\sbox{\fittedbox}{#1}%
   \ifdim\wd\fittedbox>\textwidth\resizebox{\textwidth}{!}{\usebox{\fittedbox}}\else\usebox{\fittedbox}\fi}
+% A table that breaks over pages can't be scaled: the largest size of type at which its widest row fits is taken.
+\newcommand{\fittedtry}[3]{#1\sbox{\fittedbox}{#2}\ifdim\wd\fittedbox>\textwidth #3\fi}
+\newcommand{\fittedsize}[1]{\fittedtry{\normalsize}{#1}{\fittedtry{\small}{#1}{\fittedtry{\footnotesize}{#1}{%
+  \fittedtry{\scriptsize}{#1}{\tiny}}}}}
 """
 ESCAPES = {
     "\\": r"\textbackslash{}",
@@ -44,8 +54,11 @@ ESCAPES = {
 
 
 def latex(blocks: Iterable[Block]) -> str:
-    """Return a document with a ``table`` for each block: title and caption above, notes below."""
-    tables = [_table(_narrowed(block)) for block in blocks]
+    """Return a document with a table for each block: title and caption above, notes below.
+
+    A table is a float ``table``; one that a page doesn't hold is a ``longtable``, with its head on every page.
+    """
+    tables = [_long_table(block) if _is_long(block) else _table(block) for block in map(_narrowed, blocks)]
     foreign = sorted({character for text in tables for character in text if ord(character) > 0x17F})
     # pdflatex stops at a character that it has no glyph for; the document must compile whatever a folder is called.
     declared = [
@@ -65,30 +78,70 @@ def _narrowed(block: Block) -> Block:
     return replace(block, columns=kept, notes=[*block.notes, f"No room for: {names}. --columns chooses."])
 
 
+def _is_long(block: Block) -> bool:
+    notes = sum(1 + len(note) // NOTE_LINE for note in block_notes(block))
+    return len(block.columns[0].cells) + notes > MOST_LINES
+
+
 def _table(block: Block) -> str:
-    alignment = "".join("r" if column.right else "l" for column in block.columns)
-    head = " & ".join(escaped(column.title.replace("\n", " ")) for column in block.columns)
-    rows = [
-        " & ".join(_cell(column, row) for column in block.columns) + r" \\"
-        for row in range(len(block.columns[0].cells))
-    ]
-    caption = escaped(" ".join(part for part in (f"{block.title}.", block.caption) if part))
-    notes = [f"\\par\\noindent {escaped(note)}" for note in block_notes(block)]
+    notes = _notes(block)
     lines = [
         r"\begin{table}[htbp]",
         r"\centering",
-        f"\\caption{{{caption}}}",
-        f"\\fitted{{\\begin{{tabular}}{{@{{}}{alignment}@{{}}}}",
-        r"\toprule",
-        f"{head} \\\\",
-        r"\midrule",
-        *rows,
+        f"\\caption{{{_caption(block)}}}",
+        f"\\fitted{{\\begin{{tabular}}{{{_alignment(block)}}}",
+        *_head(block),
+        *_rows(block),
         r"\bottomrule",
         r"\end{tabular}}",
     ]
     if notes:
         lines += [r"\par\smallskip\begin{minipage}{\textwidth}\footnotesize", *notes, r"\end{minipage}"]
     return "\n".join([*lines, r"\end{table}", ""])
+
+
+def _long_table(block: Block) -> str:
+    widest = " & ".join(escaped(max((column.title, *column.cells), key=len)) for column in block.columns)
+    alignment, notes = _alignment(block), _notes(block)
+    lines = [
+        r"\begingroup\setlength{\tabcolsep}{3pt}",
+        f"\\fittedsize{{\\begin{{tabular}}{{{alignment}}}{widest}\\end{{tabular}}}}",
+        f"\\begin{{longtable}}{{{alignment}}}",
+        f"\\caption{{{_caption(block)}}}\\\\",
+        *_head(block),
+        r"\endfirsthead",
+        *_head(block),
+        r"\endhead",
+        *_rows(block),
+        r"\bottomrule",
+        r"\end{longtable}",
+        r"\endgroup",
+    ]
+    if notes:
+        lines += [r"{\footnotesize", *notes, r"\par}"]
+    return "\n".join([*lines, ""])
+
+
+def _caption(block: Block) -> str:
+    return escaped(" ".join(part for part in (f"{block.title}.", block.caption) if part))
+
+
+def _alignment(block: Block) -> str:
+    return "@{}" + "".join("r" if column.right else "l" for column in block.columns) + "@{}"
+
+
+def _head(block: Block) -> list[str]:
+    titles = " & ".join(escaped(column.title.replace("\n", " ")) for column in block.columns)
+    return [r"\toprule", f"{titles} \\\\", r"\midrule"]
+
+
+def _rows(block: Block) -> list[str]:
+    n_rows = len(block.columns[0].cells)
+    return [" & ".join(_cell(column, row) for column in block.columns) + r" \\" for row in range(n_rows)]
+
+
+def _notes(block: Block) -> list[str]:
+    return [f"\\par\\noindent {escaped(note)}" for note in block_notes(block)]
 
 
 def _cell(column: Column, row: int) -> str:

@@ -14,6 +14,7 @@ from bench.report.choice import chosen, source
 from bench.report.frame import is_busy
 from bench.report.notes import section_notes
 from bench.report.section import Section, numeric, row_name, setting
+from bench.report.strata import listed
 from bench.report.table import ESSENTIAL, Block
 from bench.results.measurement import RULE
 from bench.units import significant
@@ -212,6 +213,8 @@ def _published_block(section: Section) -> Block:
     else:
         title = f"Published on {dataset}, on other images than above: for orientation only, not ranked"
     notes = [f"[{n}] {source}. Protocol: {protocol}." for (source, protocol), n in numbers.items()]
+    for note, models in rows.groupby("note", sort=False)["model"]:
+        notes.append(f"{listed(models)}: {note}.")
     return Block(title, columns, notes)
 
 

@@ -16,13 +16,18 @@ STYLE = (
 )
 
 
-def html(blocks: Iterable[Block]) -> str:
-    """Return a page with a heading, a caption, a table and a list of notes for each block."""
+def html(blocks: Iterable[Block], title: str = "Leaderboard") -> str:
+    """Return a page with a heading, a caption, a table and a list of notes for each block.
+
+    Args:
+        blocks: one table each.
+        title: of the page, which a browser shows as the name of its tab.
+    """
     parts = [_part(block) for block in blocks]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width">\n<title>Leaderboard</title>\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "</body>\n</html>\n"
+        '<meta name="viewport" content="width=device-width">\n<title>'
+        f"{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n" + "\n".join(parts) + "</body>\n</html>\n"
     )
 
 

@@ -329,6 +329,27 @@ def test_endings_choose_the_format(two_rows: Path):
         show_comparison(two_rows, ("adapter", "full"), format="word", console=quiet)
 
 
+def test_a_page_is_called_a_comparison(two_rows: Path):
+    for names, title in ((("adapter", "full"), "Comparison of adapter and full"), ((), "Comparison of all rows")):
+        path = show_comparison(two_rows, names, output=two_rows / "x.html", console=Console(file=io.StringIO()))
+        assert path is not None
+        assert f"<title>{title}</title>" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("score", ["aji", "dice"])
+def test_score_of_organs_order_and_matrix_is_chosen(two_rows: Path, score: str):
+    title = {"aji": "AJI", "dice": "Dice"}[score]
+    shown = io.StringIO()
+    for names in (("adapter", "full"), ()):
+        show_comparison(two_rows, names, score=score, console=Console(file=shown, width=150))
+    text = " ".join(shown.getvalue().split())
+    assert f"{title} of adapter and full: the organs where they differ most" in text
+    assert f"{title} of every two rows: p-value" in text
+    assert f"number of rows whose {title} is told from this row's" in text
+    with pytest.raises(BenchError, match=r"unknown score 'f1'; known: pq, aji, dice\."):
+        show_comparison(two_rows, score="f1")
+
+
 @pytest.mark.parametrize("names", [("adapter", "full"), ()])
 @pytest.mark.parametrize("ending", ["md", "csv", "tex", "html"])
 def test_files_are_the_same_twice(two_rows: Path, names: tuple[str, ...], ending: str):

@@ -54,6 +54,45 @@ lora\_qv & 1\textendash{}2 \\
     )
 
 
+LONG = Block(
+    "x",
+    [Column("method", [f"m_{n}" for n in range(100)], right=False), Column("PQ", ["1"] * 100, bold=frozenset({99}))],
+    ["note"],
+)
+
+
+def test_a_table_longer_than_a_page_breaks_over_pages_with_its_head_on_each() -> None:
+    text = latex([SMALL, LONG])
+    long = text[text.index(r"\begingroup") :].splitlines()
+    head = [r"\toprule", r"method & PQ \\", r"\midrule"]
+    assert long[1:12] == [
+        r"\fittedsize{\begin{tabular}{@{}lr@{}}method & PQ\end{tabular}}",
+        r"\begin{longtable}{@{}lr@{}}",
+        r"\caption{x.}\\",
+        *head,
+        r"\endfirsthead",
+        *head,
+        r"\endhead",
+    ]
+    assert long[111:120] == [
+        r"m\_99 & \textbf{1} \\",
+        r"\bottomrule",
+        r"\end{longtable}",
+        r"\endgroup",
+        r"{\footnotesize",
+        r"\par\noindent note",
+        r"\par}",
+        "",
+        r"\end{document}",
+    ]
+    assert text.count(r"\begin{table}") == 1
+
+
+def test_many_notes_make_a_table_long_too() -> None:
+    block = Block("x", [Column("method", ["a"])], [f"{n}. " + "fold 1: no record. " * 40 for n in range(10)])
+    assert r"\begin{longtable}" in latex([block]) and r"\begin{table}" not in latex([block])
+
+
 def test_columns_that_a_page_has_no_room_for_are_named() -> None:
     wide = [Column("method", ["a" * 60]), Column("PQ", ["1"]), Column("GFLOP", ["b" * 60], drop=9)]
     text = latex([Block("x", wide)])
@@ -74,11 +113,15 @@ def test_latex_compiles_whatever_the_names_are(tmp_path: Path) -> None:
     block = Block(
         AWKWARD, [Column(AWKWARD, ["[1]", "*"]), Column("PQ", [AWKWARD, AWKWARD])], [AWKWARD, "[2] x"], AWKWARD
     )
-    (tmp_path / "board.tex").write_text(latex([SMALL, block]), encoding="utf-8")
+    wide = [Column(AWKWARD, [AWKWARD, "*"] * 120), *(Column(f"PQ {n}", ["12.3 ± 4.5"] * 240) for n in range(6))]
+    long = Block(AWKWARD, wide, [AWKWARD], AWKWARD)
+    (tmp_path / "board.tex").write_text(latex([SMALL, block, long]), encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "board.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
     assert (tmp_path / "board.pdf").read_bytes().startswith(b"%PDF")
+    assert b"Overfull" not in done.stdout  # nothing stands beyond the margins
+    assert b"board.pdf (3 pages" in done.stdout  # the long table takes two
 
 
 def test_html_of_a_small_table() -> None:
@@ -91,6 +134,11 @@ def test_html_of_a_small_table() -> None:
         "</tbody>\n</table></div>\n<ul>\n<li>100 % of it</li>\n</ul>\n</body>\n</html>\n"
     )
     assert "http" not in text and "src=" not in text
+
+
+def test_html_has_a_title_of_its_own() -> None:
+    assert "<title>Leaderboard</title>" in html([SMALL])
+    assert "<title>Comparison of a &amp; b</title>" in html([SMALL], title="Comparison of a & b")
 
 
 def test_html_escapes_every_text() -> None:
@@ -111,6 +159,18 @@ def results(tmp_path: Path) -> Path:
             ).assign(n_missed=[5, 0], n_spurious=3, n_merged=1, n_split=[0, 2])
             scores.to_parquet(folder(tmp_path, one.id) / "scores.parquet")
     return tmp_path
+
+
+@pytest.mark.parametrize(("by", "title"), [(None, "Leaderboard"), ("organ", "PQ per organ"), ("image", "Worst images")])
+def test_a_page_is_called_by_what_it_shows(results: Path, by: str | None, title: str) -> None:
+    assert f"<title>{title}</title>" in text_of(results, "a.html", format="html", by=by)
+
+
+@pytest.mark.parametrize("format", ["latex", "html", "markdown"])
+def test_published_rows_have_their_notes_in_every_format(results: Path, format: str) -> None:
+    text = text_of(results, "a", format=format)
+    assert "self-reported; protocol unknown; its LoRA layers had no effect." in text
+    assert "?: not checked against the source." in text
 
 
 def text_of(results: Path, name: str, **options: object) -> str:
