@@ -114,7 +114,7 @@ def matrices(frame: pd.DataFrame, score: str = "pq") -> tuple[list[str], np.ndar
     difference, p = (np.full((len(names), len(names)), np.nan) for _ in range(2))
     for a, b, mean, adjusted in zip(pairs["a"], pairs["b"], pairs["mean"], pairs["p_holm"], strict=True):
         i, j = places[a], places[b]
-        difference[i, j], difference[j, i] = 100 * mean, -100 * mean
+        difference[i, j], difference[j, i] = 100 * mean, 0.0 - 100 * mean
         p[i, j] = p[j, i] = adjusted
     return names, difference, p
 
@@ -133,7 +133,8 @@ def _mark(axes: Axes, difference: np.ndarray, p: np.ndarray, numbers: bool, cell
         dark = abs(value) > 0.65 * limit
         style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 4.8, "in_layout": False}
         style |= {"fontweight": "bold" if told else "normal", "color": "white" if dark else "black"}
-        axes.text(column + 0.5, row + 0.5, f"{value:+.1f}{'*' if told else ''}".replace("-", "−"), **style)
+        number = f"{value:+.1f}".replace("-", "−") if round(value, 1) else "0.0"
+        axes.text(column + 0.5, row + 0.5, number + ("*" if told else ""), **style)
 
 
 def _frame_axes(axes: Axes, n: int, cell: float) -> None:
