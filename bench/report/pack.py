@@ -81,6 +81,11 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
+def entry(content: bytes) -> dict[str, Any]:
+    """Return what a manifest says of a file."""
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
 def _copy(results: Path, stage: Path) -> list[str]:
     """Copy what a pack holds of a results folder, without paths and hosts; return sentences on what can't be read."""
     redaction, left_out, n_records = Redaction(), [], 0
@@ -121,10 +126,7 @@ def _plan(values: Any, redaction: Redaction) -> Any:
 
 
 def _manifest(stage: Path, names: list[str], reasons: dict[str, str], left_out: list[str]) -> dict[str, Any]:
-    files = {}
-    for name in names:
-        content = (stage / name).read_bytes()
-        files[name] = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    files = {name: entry((stage / name).read_bytes()) for name in names}
     manifest = {
         "format": FORMAT,
         "version": VERSION,
