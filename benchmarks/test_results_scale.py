@@ -81,12 +81,13 @@ def test_leaderboard_of_all_records(study: tuple[Path, list[str]]) -> None:
     results, _ = study
     found = measured(
         results,
-        "from bench import collate, record, section\n"
+        "from bench.report import baselines, frame, section\n"
+        "from bench.results import record\n"
         "records = lap('read', lambda: list(record.read_all(results)))\n"
-        "frame = lap('frame', lambda: collate.frame(records))\n"
-        "board = lap('leaderboard', lambda: collate.leaderboard(frame))\n"
-        "found = lap('sections', lambda: section.sections(board, collate.baselines()))\n"
-        "laps['rows'] = sum(len(one.rows) for one in found)\n",
+        "runs = lap('frame', lambda: frame.record_frame(records))\n"
+        "board = lap('leaderboard', lambda: frame.leaderboard_frame(runs))\n"
+        "parts = lap('sections', lambda: section.sections(board, baselines.baseline_frame()))\n"
+        "laps['rows'] = sum(len(part.rows) for part in parts)\n",
     )
     assert found["rows"] == 2_000
     assert found["frame"] + found["leaderboard"] + found["sections"] < LIMIT_S
@@ -98,6 +99,6 @@ def test_table_of_all_records(study: tuple[Path, list[str]]) -> None:
         results,
         "from rich.console import Console\n"
         "from bench import report\n"
-        "lap('table', lambda: report.table(results, format='markdown', console=Console(quiet=True)))\n",
+        "lap('table', lambda: report.show_table(results, format='markdown', console=Console(quiet=True)))\n",
     )
     assert found["peak_mb"] < LIMIT_MB

@@ -61,12 +61,14 @@ STATUS = """
 import resource, sys
 from pathlib import Path
 from rich.console import Console
-from bench import board, status
-found = status.look(Path(sys.argv[1]))
-board.show(found, Console(width=120))
-print(found.counts(), file=sys.stderr)
+from bench.status import page, summary
+status = summary.read(Path(sys.argv[1]))
+page.show(status, Console(width=120))
+print(status.counts(), file=sys.stderr)
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(used.ru_utime + used.ru_stime, used.ru_maxrss // 1024, file=sys.stderr)
+# Not ru_maxrss: a child inherits it from the process that started it.
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(used.ru_utime + used.ru_stime, int(peak.split()[1]) // 1024, file=sys.stderr)
 """
 
 
