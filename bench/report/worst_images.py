@@ -1,4 +1,4 @@
-"""Images on which the rows of a leaderboard score worst."""
+"""Images on which the rows of a leaderboard score worst, and what went wrong there."""
 
 from __future__ import annotations
 
@@ -14,15 +14,16 @@ from bench.report.table import Block
 from bench.results.record import SCORES_FILENAME, folder
 
 ERRORS = ("missed", "spurious", "merged", "split")
-COLUMNS = ("organ", "stem", "fold", "pq", "aji", "dice", "n_true", "n_pred", *(f"n_{name}" for name in ERRORS))
+COLUMNS = ("organ", "stem", "pq", "aji", "dice", "n_true", "n_pred", *(f"n_{name}" for name in ERRORS))
+KEYS = ["cell", "backbone", "strategy", "path", "organ", "stem", "fold"]
 
 
 def image_frame(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the scores of each row on each test image, the worst PQ first; seeds of one row are averaged.
 
-    Columns: cell, backbone, strategy, organ, stem, fold, pq, aji, dice, n_true, n_pred, and the errors missed,
-    spurious, merged and split (see `bench.metrics.object_errors`), which are NaN for runs of versions that did not
-    count them.
+    Columns: cell, backbone, strategy, path (data folder's name, organ and stem), organ, stem, fold, pq, aji, dice,
+    n_true, n_pred, and the errors missed, spurious, merged and split (see `bench.metrics.object_errors`), which are
+    NaN where a run, of one seed at least, is of a version that did not count them.
 
     Raises:
         RecordError: the scores of a run that is ok are missing or damaged.
@@ -30,14 +31,22 @@ def image_frame(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for _, run in frame[frame["status"] == "ok"].iterrows():
         table = read_image_scores(folder(results, run["id"]) / SCORES_FILENAME, "there are no scores of images")
+        table = table.reindex(columns=list(COLUMNS))
+        root = run["dataset"] if pd.isna(run["dataset_folder"]) else run["dataset_folder"]
+        path = f"{root}/" + table["organ"].astype(str) + "/" + table["stem"].astype(str)
         names = ("cell", "backbone", "strategy", "fold")
-        parts.append(table.reindex(columns=list(COLUMNS)).assign(**{name: run[name] for name in names}))
+        parts.append(table.assign(path=path, **{name: run[name] for name in names}))
     if not parts:
         return pd.DataFrame()
-    keys = ["cell", "backbone", "strategy", "organ", "stem", "fold"]
-    table = pd.concat(parts, ignore_index=True).groupby(keys, sort=False, dropna=False).mean().reset_index()
+    table = _means(pd.concat(parts, ignore_index=True), KEYS)
     table = table.rename(columns={f"n_{name}": name for name in ERRORS})
     return table.sort_values(["pq", "stem", "cell"], kind="stable").reset_index(drop=True)
+
+
+def _means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return the mean of each number over rows of equal keys; NaN where one of them lacks it."""
+    grouped = table.groupby(keys, sort=False, dropna=False)
+    return grouped.mean().where(grouped.count().eq(grouped.size(), axis=0)).reset_index()
 
 
 def image_blocks(images: pd.DataFrame, sections: Sequence[Section], worst: int) -> list[Block]:
@@ -47,11 +56,11 @@ def image_blocks(images: pd.DataFrame, sections: Sequence[Section], worst: int) 
         own = images[images["cell"].isin(section.rows["cell"])]
         if own.empty:
             continue
-        grouped = own.groupby(["organ", "stem", "fold"], dropna=False)
-        table = grouped[["pq", "aji", "dice", "n_true", "n_pred", *ERRORS]].mean().reset_index()
-        table = table.sort_values(["pq", "stem"], kind="stable").head(worst)
-        columns = [Column(name, [str(value) for value in table[name]], right=False) for name in ("stem", "organ")]
-        columns.append(Column("fold", [str(value) for value in table["fold"]], 5))
+        every = _means(own.drop(columns=["cell", "backbone", "strategy", "path"]), ["organ", "stem", "fold"])
+        table = every.sort_values(["pq", "stem"], kind="stable").head(worst)
+        columns = [Column("stem", [str(value) for value in table["stem"]], right=False)]
+        columns.append(Column("organ", [str(value) for value in table["organ"]], 5, right=False))
+        columns.append(Column("fold", [str(value) for value in table["fold"]], 6))
         for name, title, drop in (("pq", "PQ", 0), ("aji", "AJI", 3), ("dice", "Dice", 4)):
             columns.append(Column(title, _texts(100 * table[name], 1), drop))
         for name in ("n_true", *ERRORS):
@@ -61,7 +70,7 @@ def image_blocks(images: pd.DataFrame, sections: Sequence[Section], worst: int) 
         n_rows = own["cell"].nunique()
         rows = f"means over {n_rows} rows (--only shows one)" if n_rows > 1 else "one row"
         notes = [
-            f"The {len(table)} worst of {grouped.ngroups} images by PQ; {rows}.",
+            f"The {len(table)} worst of {len(every)} images by PQ; {rows}.",
             "merged: predictions that hold most of two or more nuclei; split: nuclei that hold most of two or more "
             "predictions; missed, spurious: nuclei and predictions in none of these and without a match (IoU above "
             "0.5).",

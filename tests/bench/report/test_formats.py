@@ -229,6 +229,7 @@ def test_worst_images_come_first(results: Path) -> None:
     table = pd.read_csv(io.StringIO(text_of(results, "a.csv", format="csv", by="image", worst=3)))
     assert table[["stem", "strategy"]].values.tolist() == [["a1", "lora_qv"], ["a2", "lora_qv"], ["a1", "full"]]
     assert table.loc[0, ["missed", "spurious", "merged", "split"]].tolist() == [5, 3, 1, 0]
+    assert table["path"].tolist() == ["images/liver/a1", "images/liver/a2", "images/liver/a1"]
     lines = text_of(results, "a.md", format="markdown", by="image", worst=1).splitlines()
     row = next(line for line in lines if line.startswith("| a1"))
     assert row.replace("|", " ").split() == ["a1", "liver", "1", "45.0", "60.0", "80.0", "9", "5", "3", "1", "0"]
@@ -247,6 +248,22 @@ def test_errors_that_an_earlier_version_did_not_count_are_missing_and_not_zero(r
     text = text_of(results, "a.md", format="markdown", by="image", worst=1)
     assert "| 9 | – | – | – | – |" in " ".join(text.split())
     assert "- –: not counted by the version that did the runs." in text
+
+
+def test_errors_that_one_of_several_runs_lacks_are_missing_and_not_those_of_the_others(results: Path) -> None:
+    path = folder(results, record(run(strategy="full", fold=1, n_splits=2)).id) / "scores.parquet"
+    pd.read_parquet(path).drop(columns=["n_missed", "n_spurious", "n_merged", "n_split"]).to_parquet(path)
+    lines = text_of(results, "a.md", format="markdown", by="image").splitlines()
+    ends = {line[2:4]: line.replace("|", " ").split()[-4:] for line in lines if line[:3] in ("| a", "| b")}
+    assert ends["a1"] == ["–"] * 4 and ends["a2"] == ["5", "3", "1", "0"]
+
+
+def test_worst_images_fit_80_columns_with_their_errors(results: Path) -> None:
+    shown = io.StringIO()
+    report.show_table(results, by="image", console=Console(file=shown, width=80))
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any(line.split()[-4:] == ["missed", "spurious", "merged", "split"] for line in lines)
 
 
 def test_options_that_do_not_go_together_are_refused(results: Path) -> None:
