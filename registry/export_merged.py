@@ -106,8 +106,14 @@ def merge(sam: Sam) -> None:
 
 def _official_names(own: Mapping[str, Tensor], entry: Backbone) -> dict[str, Tensor]:
     """Return tensors by official names; raises `WeightsError` if reading them would not give the same names again."""
-    official = entry.restore(own) if entry.restore else dict(own)
-    again = entry.convert(official) if entry.convert else official
+    try:
+        official = entry.restore(own) if entry.restore else dict(own)
+        again = entry.convert(official) if entry.convert else official
+    except Exception as error:  # of a plug-in
+        raise WeightsError(
+            f"restore of the backbone {entry.card.name!r} does not give the names that its convert reads, which fails "
+            f"on them: {error!r}. Correct it, or export without --merged."
+        ) from error
     wrong = sorted(name for name in own if name not in again or again[name].shape != own[name].shape)
     if wrong or len(again) != len(own):
         raise WeightsError(
