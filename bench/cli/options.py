@@ -44,19 +44,30 @@ class By(StrEnum):
     image = "image"
 
 
-class Axis(StrEnum):
-    """Costs that accuracy is plotted against."""
+class Kind(StrEnum):
+    """Kinds of figures; `bench.report.plot_kinds` has the module of each."""
 
-    parameters = "parameters"
-    total = "total"
-    latency = "latency"
-    memory = "memory"
+    cost = "cost"
+    organs = "organs"
+    folds = "folds"
+    images = "images"
+    curves = "curves"
+    ranks = "ranks"
+    significance = "significance"
 
 
 class Log(StrEnum):
     """Programs that a training can be followed with."""
 
     tensorboard = "tensorboard"
+
+
+class Score(StrEnum):
+    """Scores that rows are ordered by."""
+
+    pq = "pq"
+    aji = "aji"
+    dice = "dice"
 
 
 class Category(StrEnum):

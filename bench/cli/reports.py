@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import Axis, By, Format, Results
+from bench.cli.options import By, Format, Kind, Results, Score
 from bench.console import RESULTS
 from registry import names
 
@@ -59,18 +59,41 @@ def table(
 
 def plot(
     results: Results = RESULTS,
-    x: Annotated[
-        Axis,
+    kind: Annotated[
+        Kind,
         typer.Option(
-            help="Cost: parameters (the encoder's trainable ones), total (all trainable ones), latency, memory."
+            help="cost: scores against a cost or a setting; organs: PQ of each row on each organ; folds, images: "
+            "distributions; curves: loss and validation PQ per epoch; ranks: mean ranks (critical difference); "
+            "significance: every two rows."
         ),
-    ] = Axis.parameters,
-    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="STEM", help="Path without suffix.")] = None,
+    ] = Kind.cost,
+    x: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COST|SETTING",
+            help="parameters (the encoder's trainable ones; by default), total (all trainable ones), latency, memory, "
+            "gpu-hours; or a setting with several values: strategy.rank, train.lr.",
+        ),
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Draw published scores, even beside other images than theirs.")
+    ] = False,
+    columns: Annotated[int, typer.Option(metavar="1|2", help="Width: one or two columns of a paper.")] = 2,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="STEM|FILE",
+            help="FILE.png, FILE.svg or FILE.pdf; else the start of the names of PNG, SVG and PDF files.",
+        ),
+    ] = None,
 ) -> None:
-    """Draw accuracy (PQ, AJI, Dice) against the encoder's trainable parameters, latency or memory, as PNG and SVG."""
+    """Draw accuracy (PQ, AJI, Dice) against a cost or a swept setting, as PNG, SVG and PDF."""
     from bench import report
 
-    for path in report.draw_plots(results, x=x.value, output=output):
+    paths = report.draw_plots(results, kind=kind.value, x=x, published=published, columns=columns, output=output)
+    for path in paths:
         typer.echo(names.shown(path))
 
 
@@ -92,9 +115,12 @@ def compare(
             "--output",
             "-o",
             metavar="FILE",
-            help="Write to a file: .md, .csv, .tex, .html; .png and .svg draw the ranks of all rows; - is stdout.",
+            help="Write to a file: .md, .csv, .tex, .html; .png, .svg and .pdf draw ranks of all rows; - is stdout.",
         ),
     ] = None,
+    score: Annotated[
+        Score, typer.Option(help="Score of the order, the matrix and the organs.")
+    ] = Score.pq,
 ) -> None:
     """Test which method is better on the same images; without names, rank all rows and test every two.
 
@@ -102,7 +128,7 @@ def compare(
     """
     from bench.report.compare import show_comparison
 
-    show_comparison(results, methods or (), format=format and format.value, output=output)
+    show_comparison(results, methods or (), format=format and format.value, output=output, score=score.value)
 
 
 def report(

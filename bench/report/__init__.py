@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.report import choice, leaderboard
+from bench.report import choice, leaderboard, plot_kinds
 from bench.report.baselines import baseline_frame
+from bench.report.figure_files import check_output, write_figures
 from bench.report.frame import leaderboard_frame, pooled
 from bench.report.image_scores import interval_scores
 from bench.report.latex import latex
 from bench.report.organs import organ_frame
 from bench.report.output import STDOUT, write_text
-from bench.report.plot import pareto
 from bench.report.reading import read_records
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
 from bench.report.web import html
 from bench.report.worst_images import image_blocks, image_frame
-from registry import atomic
 
 SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
 WORST = 20
@@ -75,7 +75,8 @@ def show_table(
     if format == "terminal":
         console.print(terminal(blocks, width=console.width, encoding=console.encoding))
         return None
-    texts = {"markdown": markdown, "latex": latex, "html": html}
+    title = {"organ": "PQ per organ", "image": "Worst images"}.get(by or "", "Leaderboard")
+    texts = {"markdown": markdown, "latex": latex, "html": partial(html, title=title)}
     text = texts[format](blocks) if format in texts else table
     name = {"organ": "organs", "image": "images"}.get(by or "", "leaderboard")
     path = output or results / "tables" / f"{name}{SUFFIXES[format]}"
@@ -119,31 +120,39 @@ def _content(
 
 
 def draw_plots(
-    results: Path, *, x: str = "parameters", output: Path | None = None, baselines: Path | None = None
+    results: Path,
+    *,
+    kind: str = "cost",
+    x: str | None = None,
+    published: bool = False,
+    columns: int = 2,
+    output: Path | None = None,
 ) -> list[Path]:
-    """Draw accuracy against cost: one figure per section, as PNG and SVG.
+    """Draw figures of one kind from the records: one for each section (same images, same folds).
 
     Args:
         results: the results folder.
-        x: the cost on the horizontal axis: ``parameters`` (trainable ones of the encoder), ``total`` (all trainable
-            ones), ``latency`` or ``memory``.
-        output: start of the file names, or a folder for them; None takes the folder ``figures`` below `results`.
-        baselines: published scores; None takes the shipped ones.
+        kind: ``cost``, or another of `bench.report.plot_kinds.MODULES`.
+        x: horizontal axis of ``cost``: ``parameters`` (trainable ones of the encoder; None takes them), ``total`` (all
+            trainable ones), ``latency``, ``memory``, ``gpu-hours``, or a setting such as ``strategy.rank``.
+        published: draw published scores against cost, even beside other images than theirs.
+        columns: width in columns of a paper, 1 or 2.
+        output: a file that ends in .png, .svg or .pdf; a folder; or the start of file names; None takes the folder
+            ``figures`` below `results`.
 
     Returns:
-        The files written.
+        The files written: PNG, SVG and PDF of each figure, or the file that is named.
 
     Raises:
-        BenchError: no records, an unknown cost, no row that has both scores and that cost, or an output that takes
-            one file only or can't be written.
+        BenchError: no records, an unknown kind, cost or setting, options that don't go together, nothing to draw, or
+            an output that can't be written.
     """
-    stem = output or results / "figures"
-    if output is None or output.is_dir():
-        stem /= f"accuracy_by_{x}"
-    if stem == STDOUT or atomic.is_stream(stem):
-        raise BenchError(
-            f"a plot is written as several files, so it can't go to {stem}; give the start of their names with -o STEM."
-        )
-    records = pooled(read_records(results))
-    parts = sections(leaderboard_frame(records), baseline_frame(baselines), interval_scores(results, records))
-    return pareto(parts, stem, x=x)
+    check_output(output)
+    function, name, options = plot_kinds.figures(kind), kind, {}
+    if kind != "cost" and (x or published):
+        raise BenchError(f"--x and --published belong to figures against cost; leave them out with --kind {kind}.")
+    if kind == "cost":
+        x = x or "parameters"
+        function, name = plot_kinds.against(x), f"accuracy_by_{x}"
+        options = {"x": x, "published": published}
+    return write_figures(function(results, columns=columns, **options), name, output, results / "figures")

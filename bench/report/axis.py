@@ -13,6 +13,22 @@ from bench.units import tick
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+TICK_INCHES = 0.36
+"""Room that the label of a tick needs, as wide as "100 M"."""
+STEPS = (
+    ((1, 1.5, 2, 3, 4, 6, 8), 1),
+    ((1, 2, 5), 1),
+    ((1, 3), 1),
+    ((1,), 1),
+    ((1,), 2),
+    ((1,), 3),
+    ((1,), 4),
+    ((1,), 10),
+    ((1,), 50),
+    ((1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9), 1),
+)
+"""Multiples of powers of ten that ticks stand at, and of which powers."""
+
 
 @dataclass(frozen=True)
 class CostAxis:
@@ -50,7 +66,7 @@ class CostAxis:
         panel.set_xlim(self.left, self.right)
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set_xticks(self.ticks, self.labels)
-        panel.set_xlabel(label)
+        panel.set_xlabel(label, labelpad=3)
         if self.gap is not None:
             white = {"boxstyle": "square,pad=0", "facecolor": "white", "edgecolor": "none"}
             panel.text(
@@ -60,27 +76,42 @@ class CostAxis:
                 transform=panel.get_xaxis_transform(),
                 ha="center",
                 va="center",
-                fontsize=9,
+                fontsize=6,
                 bbox=white,
                 zorder=6,
             )
 
 
-def cost_axis(values: pd.Series) -> CostAxis:
-    """Return an axis for `values` (≥ 0) with room on both sides."""
+def cost_axis(values: pd.Series, inches: float = 3.0) -> CostAxis:
+    """Return a logarithmic axis for `values` (≥ 0) with room on both sides.
+
+    Args:
+        values: costs in the axis's unit.
+        inches: width of the panel, which decides how many ticks are legible.
+    """
     positive = values[values > 0]
     low, high = (float(positive.min()), float(positive.max())) if len(positive) else (1.0, 10.0)
     decades = max(math.log10(high / low), 0.5)
-    margin = 10 ** (0.08 * decades)
+    margin = max(10 ** (0.08 * decades), math.sqrt(2 * low / high))  # at least a factor of 2, so that two ticks fit
     left, right = low / margin, high * margin
-    # As many ticks as there is room for; a range within one decade may hold no power of ten at all.
-    steps: tuple[float, ...] = (1,) if decades > 2.6 else (1, 3) if decades > 1.4 else (1, 2, 5)
-    if decades < 0.7:
-        steps = (1, 1.5, 2, 3, 4, 6, 8)
-    powers = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
-    ticks = tuple(m * 10.0**p for p in powers for m in steps if left <= m * 10.0**p <= right)
+    has_zero = bool((values == 0).any())
+    width = inches * math.log10(right / left) / (math.log10(right / left) + (0.22 * decades if has_zero else 0))
+    ticks = _ticks(left, right, most=max(2, int(width / TICK_INCHES)))
     labels = tuple(map(tick, ticks))
-    if not (values == 0).any():
+    if not has_zero:
         return CostAxis(left, right, ticks, labels)
     zero = left / 10 ** (0.14 * decades)
     return CostAxis(zero / margin, right, (zero, *ticks), ("0", *labels), zero, math.sqrt(zero * left))
+
+
+def _ticks(left: float, right: float, *, most: int) -> tuple[float, ...]:
+    """Return round numbers between two limits, as many as are legible; a range may hold no power of ten at all."""
+    choices = [_multiples(left, right, steps, every) for steps, every in STEPS]
+    legible = [ticks for ticks in choices if 2 <= len(ticks) <= most]
+    return max(legible, key=len) if legible else min((ticks for ticks in choices if len(ticks) > 1), key=len)
+
+
+def _multiples(left: float, right: float, steps: tuple[float, ...], every: int) -> tuple[float, ...]:
+    powers = range(math.floor(math.log10(left)), math.ceil(math.log10(right)) + 1)
+    values = (step * 10.0**power for power in powers if power % every == 0 for step in steps)
+    return tuple(value for value in values if left <= value <= right)

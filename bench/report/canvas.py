@@ -101,14 +101,14 @@ def save(figure: Figure, path: Path) -> Path:
     """
     import matplotlib as mpl
 
-    if path.suffix not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise BenchError(f"a figure is written as {', '.join(SUFFIXES)}, not as {path.name}; give another suffix.")
-    volatile = {".svg": {"Date": None}, ".png": {"Software": None}, ".pdf": {"CreationDate": None}}[path.suffix]
+    volatile = {".svg": {"Date": None}, ".png": {"Software": None}, ".pdf": {"CreationDate": None}}[path.suffix.lower()]
     # PDF: fonts as outlines that publishers accept (type 42), rather than Matplotlib's type 3.
-    rc = {"svg.hashsalt": "nuclei-bench", "pdf.fonttype": 42}
+    rc: Any = {"svg.hashsalt": "nuclei-bench", "pdf.fonttype": 42}
     # In the report's style, because Matplotlib makes ticks and texts as late as now.
     with explained(path, "STEM"), atomic.replacing(path) as temporary, report_style(), mpl.rc_context(rc):
-        figure.savefig(temporary, format=path.suffix[1:], metadata=volatile, dpi=DPI)
+        figure.savefig(temporary, format=path.suffix[1:].lower(), metadata=volatile, dpi=DPI)
     return path
 
 

@@ -1,266 +1,255 @@
-"""Plots: accuracy against cost, one figure per section, as PNG and SVG."""
+"""Accuracy against cost: PQ, AJI and Dice of every row with their 95 % confidence intervals, and the Pareto front.
+
+In a notebook::
+
+    from bench.report import frame, plot, reading
+
+    records = frame.pooled(reading.read_records(Path("results")))
+    plot.draw(frame.leaderboard_frame(records), x="latency")
+"""
 
 from __future__ import annotations
 
-import math
-import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from bench.errors import BenchError
 from bench.grid import CLASSICAL
-from bench.report.axis import CostAxis, cost_axis
-from bench.report.canvas import load_seaborn, report_style, save
-from bench.report.section import Section, row_name, row_settings
+from bench.report.appearance import backbone_marker, strategy_colour
+from bench.report.axis import cost_axis
+from bench.report.baselines import baseline_frame
+from bench.report.canvas import report_style
+from bench.report.cost_panel import BUSY, draw_panel, published_lines
+from bench.report.figure_text import legible
+from bench.report.frame import SECTION_KEYS, leaderboard_frame, pooled
+from bench.report.image_scores import interval_scores
+from bench.report.reading import read_records
+from bench.report.score_panels import (
+    DARK,
+    NAME_LENGTH,
+    SCORES,
+    Group,
+    handle,
+    interval_notes,
+    method_groups,
+    panel_inches,
+    score_panels,
+)
+from bench.report.section import Section, differing_settings, row_name, row_settings, sections
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-SCORES = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
 COSTS = {
     "parameters": ("parameters_trainable_encoder", 1.0, "trainable parameters of the encoder"),
     "total": ("parameters_trainable", 1.0, "trainable parameters in all"),
-    "latency": ("latency_ms", 1.0, "latency, ms (encoder + decoder + post-processing)"),
-    "memory": ("peak_bytes", 2.0**-30, "peak memory, GiB (of training, where a row trains)"),
+    "latency": ("latency_ms", 1.0, "latency, ms"),
+    "memory": ("peak_bytes", 2.0**-30, "peak memory, GiB"),
+    "gpu-hours": ("gpu_seconds", 1 / 3600, "GPU-hours"),
 }
-# Filled shapes only (a plus would pass for an error bar).
-MARKERS = ("o", "s", "D", "^", "v", "X", "*", "p", "<", ">", "h", "d")
-GREY, DARK, PALE = "0.45", "0.2", "0.72"
+"""Column of the leaderboard, factor to the unit of the axis, and name of each cost."""
+MOST_LABELS = 40
+"""With more points that look alike, their settings would fill the panel; an ablation shows them."""
+SANE = (1e-12, 1e15)
+"""Costs outside are damage, and an axis for them would have no room for the others."""
 
 
-@dataclass(frozen=True)
-class Appearance:
-    """Colour of each strategy and marker of each backbone, the same in all figures of one call."""
-
-    colours: dict[str, Any]
-    markers: dict[str, str]
-
-
-def pareto(sections: Sequence[Section], path_stem: Path, *, x: str = "parameters") -> list[Path]:
-    """Draw PQ, AJI and Dice against one cost, with the Pareto front and reference lines.
-
-    Colour is the strategy, marker the backbone; error bars are the sd over folds. The front runs over
-    complete rows. A row that trains nothing stands at a 0 left of a break in the logarithmic axis.
+def figures(
+    results: Path, *, x: str = "parameters", published: bool = False, columns: int = 2, baselines: Path | None = None
+) -> list[tuple[str, Figure]]:
+    """Return a figure for each section (same images, same folds) with a part of its file name.
 
     Args:
-        sections: one figure each.
-        path_stem: start of the file names; dataset, digest and folds are added.
-        x: ``parameters`` (trainable ones of the encoder), ``total`` (all trainable ones), ``latency`` or ``memory``.
-
-    Returns:
-        The files written, PNG before SVG.
+        results: the results folder.
+        x: one of `COSTS`.
+        published: also draw published scores where the images are not the release's, for orientation.
+        columns: width in columns of a paper.
+        baselines: published scores; None takes the shipped ones.
 
     Raises:
-        BenchError: an unknown cost, or no row with scores and this cost.
+        BenchError: no records, an unknown cost, or no row with scores and this cost.
     """
-    if x not in COSTS:
-        raise BenchError(f"unknown cost {x!r}; known: {', '.join(COSTS)}.")
-    drawable = [section for section in sections if len(_points(section, x))]
-    if not drawable:
-        raise BenchError(f"no record has both scores and {x}; finish at least one run with `bench run` first.")
-    appearance, paths = _appearance(sections), []
-    for section in drawable:
-        figure = draw(section, x=x, appearance=appearance)
-        name = f"{path_stem.name}_{section.file_stem}"
-        paths += [save(figure, path_stem.with_name(f"{name}.{suffix}")) for suffix in ("png", "svg")]
-    return paths
+    _check_cost(x)
+    records = pooled(read_records(results))
+    parts = sections(leaderboard_frame(records), baseline_frame(baselines), interval_scores(results, records))
+    parts = [part for part in parts if len(_points(part.rows, _known_cost(part.rows, x)))]
+    if not parts:
+        reason = " GPU-hours are measured where runs use a GPU; on a CPU there are none." if x == "gpu-hours" else ""
+        raise BenchError(
+            f"no record has both scores and {x}; finish at least one run with `bench run`, or choose another --x: "
+            f"{', '.join(COSTS)}.{reason}"
+        )
+    return [(part.file_stem, _section_figure(part, x, published, columns)) for part in parts]
 
 
-def draw(section: Section, *, x: str = "parameters", appearance: Appearance | None = None) -> Figure:
-    """Return the figure of one section: three panels with the same cost axis, and the legends below."""
-    seaborn = load_seaborn()
-    from matplotlib.figure import Figure
+def _section_figure(section: Section, x: str, published: bool, columns: int) -> Figure:
+    lines = section.published[section.published["comparable"].astype(bool)]
+    lines, notes = lines if section.shares_ranks or published else lines[:0], interval_notes(section)
+    if len(lines):
+        same = "same folds and images" if section.shares_ranks else "on other images: for orientation only"
+        notes.append(f"Grey lines: published on {section.published_on}, {same}.")
+    return draw(section.rows, x=x, columns=columns, published=lines, title=section.title, notes=notes)
 
-    appearance = appearance or _appearance([section])
-    points = _points(section, x)
-    axis, label = cost_axis(points["x"]), COSTS[_known_cost(section, x)][2]
-    with report_style():
-        figure = Figure(figsize=(14, 6.2), dpi=150)
-        panels = figure.subplots(1, 3)
-        figure.subplots_adjust(left=0.03, right=0.885, top=0.89, bottom=0.275, wspace=0.68)
-        for panel, (score, title) in zip(panels, SCORES.items(), strict=True):
-            _draw_points(panel, points, score, axis, appearance)
-            _label_duplicates(panel, section, points, score, axis)
-            _draw_front(panel, points, score, axis)
-            _draw_references(panel, section, score)
-            axis.apply_to(panel, label)
-            panel.set_title(f"{title}, %", loc="left", fontsize=9)
-            seaborn.despine(ax=panel)
-        _draw_legends(figure, section, points, appearance)
-        weights = " · RANDOM WEIGHTS" if (points["weights"] == "random").any() else ""
-        figure.suptitle(f"{section.title}{weights}", x=0.03, ha="left", fontsize=10, weight="bold")
-        caption = "\n".join(_captions(section, points, x))
-        figure.text(0.03, 0.015, caption, fontsize=7, color=GREY, va="bottom")
+
+def draw(
+    frame: pd.DataFrame,
+    *,
+    x: str = "parameters",
+    columns: int = 2,
+    published: pd.DataFrame | None = None,
+    title: str = "",
+    notes: Sequence[str] = (),
+) -> Figure:
+    """Draw PQ, AJI and Dice (on one column: PQ) against a cost.
+
+    Colour is the strategy, marker the backbone. Bars are 95 % intervals where the frame has them. The front runs
+    over complete rows whose cost was not measured on a busy machine. A cost of 0 stands left of a break in the
+    logarithmic axis.
+
+    Args:
+        frame: rows of one section of a leaderboard, see `bench.report.frame.leaderboard_frame`; the rows of
+            `bench.report.section.Section` have intervals, too.
+        x: one of `COSTS`.
+        columns: width in columns of a paper, 1 or 2.
+        published: rows of `bench.report.baselines.baseline_frame` that get a line.
+        title: above the figure.
+        notes: sentences below it, after those on the bars and on what is not drawn.
+
+    Returns:
+        A matplotlib figure.
+
+    Raises:
+        BenchError: an unknown cost, rows of several sections, or none with scores and this cost.
+    """
+    _check_cost(x)
+    if "dataset" in frame and len(frame[list(SECTION_KEYS)].drop_duplicates()) > 1:
+        raise BenchError("rows on different images or folds don't belong in one figure; choose one dataset and split.")
+    known = _known_cost(frame, x)
+    points = _points(frame, known)
+    if points.empty:
+        raise BenchError(f"no row has both scores and {x}; choose another cost: {', '.join(COSTS)}.")
+    with report_style():  # before all else, because it chooses the backend when Matplotlib is first imported
+        classical = frame[(frame["backbone"] == CLASSICAL) & frame["complete"]]
+        lines = published_lines(published)
+        settings = differing_settings(frame[frame["backbone"] != CLASSICAL])
+        labels, more = _look_alike(points, settings)
+        notes = [_bars(points), *_captions(frame, points, x, known, settings), *more, *notes]
+        random = " · RANDOM WEIGHTS" if (points["weights"] == "random").any() else ""
+        keys = [handle(f"{key}  {name}") for key, name in lines["text"].items()]
+        groups = [
+            *method_groups(points),
+            Group("other", _references(points, len(classical) > 0)),
+            Group("published", keys, key=0),
+        ]
+        figure, panels = score_panels(groups, columns=columns, title=f"{title}{random}".strip(" ·"), notes=notes)
+        for score, panel in panels.items():
+            axis = cost_axis(points["x"], panel_inches(panel))
+            axis.apply_to(panel, COSTS[known][2])
+            draw_panel(panel, points, score, axis, lines, classical, labels)
     return figure
 
 
-def front(points: pd.DataFrame, score: str) -> pd.DataFrame:
-    """Return the complete rows that no row of the same or a lower cost beats on mean `score`, by rising cost ``x``."""
-    ordered = points[points["complete"]].sort_values(["x", f"{score}_mean"], ascending=[True, False])
-    best = ordered[f"{score}_mean"].cummax().shift(fill_value=-math.inf)
-    return ordered[ordered[f"{score}_mean"] > best]
+def _check_cost(x: str) -> None:
+    if x not in COSTS:
+        raise BenchError(f"unknown cost {x!r}; known: {', '.join(COSTS)}.")
 
 
-def _known_cost(section: Section, x: str) -> str:
-    """Return `x`, or ``total`` where the section's records don't tell the encoder's parameters apart."""
-    return "total" if x == "parameters" and not section.encoder_apart else x
+def _known_cost(frame: pd.DataFrame, x: str) -> str:
+    """Return `x`, or ``total`` where no trained row tells the encoder's parameters apart."""
+    trained = frame[frame["trains"].astype(bool)]
+    apart = trained["parameters_trainable_encoder"].notna().any()
+    return "total" if x == "parameters" and len(trained) and not apart else x
 
 
-def _points(section: Section, x: str) -> pd.DataFrame:
+def _points(frame: pd.DataFrame, x: str) -> pd.DataFrame:
     """Return rows with scores and this cost; ``x`` is the cost in the axis's unit. The classical row is a line."""
-    column, factor, _ = COSTS[_known_cost(section, x)]
-    rows = section.rows.assign(x=section.rows[column] * factor)
-    return rows[(rows["backbone"] != CLASSICAL) & rows["x"].notna() & (rows["n_ok"] > 0)]
+    column, factor, _ = COSTS[x]
+    cost = pd.to_numeric(frame[column], errors="coerce") * factor
+    rows = frame.assign(x=cost, busy=_busy_column(frame, x))
+    scored = rows[[f"{score}_mean" for score in SCORES]].notna().any(axis=1) & (rows["n_ok"] > 0)
+    drawable = (cost == 0) | cost.between(*SANE)
+    return rows[(rows["backbone"] != CLASSICAL) & scored & drawable].reset_index(drop=True)
 
 
-def _appearance(sections: Sequence[Section]) -> Appearance:
-    rows = pd.concat([section.rows for section in sections])
-    models = rows[rows["backbone"] != CLASSICAL]
-    strategies, backbones = sorted(set(models["strategy"])), sorted(set(models["backbone"]))
-    palette = load_seaborn().color_palette("colorblind" if len(strategies) <= 10 else "husl", len(strategies))
-    markers = [MARKERS[place % len(MARKERS)] for place in range(len(backbones))]
-    return Appearance(dict(zip(strategies, palette, strict=True)), dict(zip(backbones, markers, strict=True)))
+def _busy_column(frame: pd.DataFrame, x: str) -> pd.Series:
+    """Return which rows have a cost from a busy machine; records that don't tell are taken for quiet ones."""
+    if x != "latency" or "latency_busy" not in frame:
+        return pd.Series(False, frame.index)
+    return frame["latency_busy"].map(lambda value: not pd.isna(value) and bool(value)).astype(bool)
 
 
-def _draw_points(panel: Axes, points: pd.DataFrame, score: str, axis: CostAxis, appearance: Appearance) -> None:
-    for (_, row), place in zip(points.iterrows(), axis.place(points["x"]), strict=True):
-        colour, hollow = appearance.colours[row["strategy"]], not row["complete"]
-        sd = row[f"{score}_sd"]
-        panel.errorbar(
-            place,
-            100 * row[f"{score}_mean"],
-            yerr=None if pd.isna(sd) else 100 * sd,
-            fmt=appearance.markers[row["backbone"]],
-            markersize=6.5,
-            color=colour,
-            elinewidth=0.9,
-            markerfacecolor="white" if hollow else colour,
-            markeredgecolor=colour if hollow else "white",
-            markeredgewidth=1.2 if hollow else 0.5,
-            zorder=4,
-            label=row["cell"],
-        )
+def _look_alike(points: pd.DataFrame, settings: Sequence[str]) -> tuple[dict[int, str], list[str]]:
+    """Return what tells rows of one colour and marker apart, by row, and a sentence where there are too many."""
+    looks = [
+        (strategy_colour(s), backbone_marker(b)) for b, s in zip(points["backbone"], points["strategy"], strict=True)
+    ]
+    groups = pd.Series(range(len(points))).groupby(pd.Series(looks, dtype=object)).groups
+    twins = [points.loc[list(rows)] for rows in groups.values() if len(rows) > 1]
+    if sum(map(len, twins)) > MOST_LABELS:
+        return {}, [
+            "Points of one colour and marker differ in settings; `bench plot --x SETTING` shows them one by one."
+        ]
+    labels = {}
+    for rows in twins:
+        apart = [name for name in ("backbone", "strategy") if rows[name].nunique() > 1]
+        for index, row in rows.iterrows():
+            texts = [str(row[name]) for name in apart]
+            texts += [
+                text.rpartition(".")[2] if "=" in text.rpartition(".")[2] else text
+                for text in row_settings(row, tuple(settings))
+            ]
+            labels[int(str(index))] = legible(", ".join(texts), NAME_LENGTH)
+    return labels, []
 
 
-def _label_duplicates(panel: Axes, section: Section, points: pd.DataFrame, score: str, axis: CostAxis) -> None:
-    """Write the settings beside points that share backbone and strategy, and so colour and marker."""
-    duplicates = points[points.duplicated(["backbone", "strategy"], keep=False)]
-    for (_, row), place in zip(duplicates.iterrows(), axis.place(duplicates["x"]), strict=True):
-        text = ", ".join(row_settings(row, section.settings))
-        spot = (place, 100 * row[f"{score}_mean"])
-        # Towards the middle: the right margin belongs to the names of the reference lines.
-        side, shift = ("left", 5) if place < math.sqrt(axis.left * axis.right) else ("right", -5)
-        style: dict[str, Any] = {"fontsize": 5.5, "ha": side, "zorder": 5}
-        panel.annotate(text, spot, xytext=(shift, -8), textcoords="offset points", **style)
-
-
-def _draw_front(panel: Axes, points: pd.DataFrame, score: str, axis: CostAxis) -> None:
-    best = front(points, score)
-    if best.empty:
-        return
-    places, heights = axis.place(best["x"]).tolist(), (100 * best[f"{score}_mean"]).tolist()
-    line: dict[str, Any] = {"color": DARK, "linewidth": 1, "zorder": 3, "label": "Pareto front"}
-    panel.step([*places, axis.right], [*heights, heights[-1]], where="post", **line)
-
-
-def _shown_published(section: Section) -> pd.DataFrame:
-    """Return the published rows that get a line: comparable ones, and none beside made-up images."""
-    return section.published[section.published["comparable"] & section.real_tissue]
-
-
-def _draw_references(panel: Axes, section: Section, score: str) -> None:
-    """Draw comparable published rows as thin lines, the classical row dashed; label both at the right."""
-    published = _shown_published(section)
-    published = published[published[score].notna()]
-    classical = section.rows[(section.rows["backbone"] == CLASSICAL) & section.rows["complete"]]
-    lines = [(float(row[score]), str(row["model"])) for _, row in published.iterrows()]
-    lines += [(100 * float(value), CLASSICAL) for value in classical[f"{score}_mean"].dropna()]
-    lines.sort()
-    for value, name in lines:
-        line: dict[str, Any] = {"color": PALE, "linewidth": 0.7}
-        if name == CLASSICAL:
-            line = {"color": DARK, "linewidth": 1.1, "linestyle": "dashed"}
-        panel.axhline(value, zorder=2, label=name, **line)
-    panel.margins(y=0.06)
-    panel.autoscale_view(scalex=False)
-    low, high = panel.get_ylim()
-    across = panel.get_yaxis_transform()
-    heights = spread([value for value, _ in lines], gap=(high - low) / 34, top=high)
-    for (value, name), height in zip(lines, heights, strict=True):
-        colour = "black" if name == CLASSICAL else GREY
-        panel.plot([1, 1.03], [value, height], color=PALE, linewidth=0.6, transform=across, clip_on=False)
-        text = f"{name} {value:.1f}"
-        panel.text(1.04, height, text, transform=across, fontsize=6.5, va="center", color=colour)
-    panel.set_ylim(low, high)
-
-
-def spread(values: Sequence[float], *, gap: float, top: float) -> list[float]:
-    """Return sorted values moved apart until neighbours differ by `gap`; none ends above `top`."""
-    up, down = list(values), list(values)
-    for place in range(1, len(values)):
-        up[place] = max(up[place], up[place - 1] + gap)
-    for place in range(len(values) - 2, -1, -1):
-        down[place] = min(down[place], down[place + 1] - gap)
-    middle = [(above + below) / 2 for above, below in zip(up, down, strict=True)]
-    for place in range(len(values) - 1, -1, -1):
-        middle[place] = min(middle[place], top)
-        top = middle[place] - gap
-    return middle
-
-
-def _draw_legends(figure: Figure, section: Section, points: pd.DataFrame, appearance: Appearance) -> None:
-    from matplotlib.lines import Line2D
-
-    def mark(label: str, **style: Any) -> Line2D:
-        return Line2D([], [], label=label, **{"linestyle": "none", "markersize": 6.5, **style})
-
-    strategies, backbones = sorted(set(points["strategy"])), sorted(set(points["backbone"]))
-    colours = [mark(name, marker="o", color=appearance.colours[name]) for name in strategies]
-    markers = [mark(name, marker=appearance.markers[name], color="0.35") for name in backbones]
-    others = [mark("Pareto front", linestyle="solid", color=DARK)]
-    if section.classical_pq is not None:
-        others.append(mark("classical pipeline", linestyle="dashed", color=DARK))
-    if len(_shown_published(section)):
-        others.append(mark("published", linestyle="solid", color=PALE))
+def _references(points: pd.DataFrame, classical: bool) -> list[Line2D]:
+    handles = [handle("Pareto front", linestyle="solid", color=DARK)]
+    if classical:
+        handles.append(handle("classical pipeline", linestyle="dashed", color=DARK))
     if not points["complete"].all():
-        others.append(mark("folds missing", marker="o", markerfacecolor="white", color="0.35"))
-    groups = ((colours, "strategy", 0.03), (markers, "backbone", 0.29), (others, "reference", 0.59))
-    for handles, title, left in groups:
-        figure.legend(
-            handles=handles,
-            title=title,
-            loc="upper left",
-            bbox_to_anchor=(left, 0.2),
-            frameon=False,
-            ncols=2,
-            alignment="left",
-            title_fontproperties={"weight": "bold", "size": 8},
-            fontsize=7.5,
-        )
+        handles.append(handle("folds missing", marker="o", markerfacecolor="white", color="0.35"))
+    if points["busy"].any():
+        handles.append(handle("busy machine", marker="o", markerfacecolor="white", color=BUSY))
+    return handles
 
 
-def _captions(section: Section, points: pd.DataFrame, x: str) -> list[str]:
-    lines = ["Mean over folds; error bars: sd over folds."]
-    if len(_shown_published(section)):
-        same = "same folds and images" if section.shares_ranks else "on other images: for orientation only"
-        lines[0] += f" Grey lines: published on {section.published_on}, {same}."
-    rows = section.rows[section.rows["backbone"] != CLASSICAL].drop(index=points.index)
-    missing = [row_name(row, section.settings) for _, row in rows.iterrows()]
-    if missing:
-        more = f" and {len(missing) - 12} more" if len(missing) > 12 else ""
-        text = f"Not drawn, without scores or {x}: {', '.join(missing[:12])}{more}."
-        lines += textwrap.wrap(text, 230)
-    devices = sorted(set(points["device_name"]) - {""})
-    if x == "parameters" and not section.encoder_apart:
+def _bars(points: pd.DataFrame) -> str:
+    names = [f"{score}_{end}" for score in SCORES for end in ("low", "high")]
+    has = [name in points and points[name].notna().any() for name in names]
+    seeds = " and seeds" if (points["n_seeds"] > 1).any() else ""
+    bars = "bars: 95 % confidence intervals." if any(has) else "no confidence intervals."
+    return f"Means over folds{seeds}; {bars}"
+
+
+def _captions(frame: pd.DataFrame, points: pd.DataFrame, x: str, known: str, settings: Sequence[str]) -> list[str]:
+    """Return sentences on the cost, and on rows that are not drawn."""
+    lines = []
+    rows = frame[(frame["backbone"] != CLASSICAL) & ~frame["cell"].isin(list(points["cell"]))]
+    if len(rows):
+        names = [row_name(row, tuple(settings)) for _, row in rows.head(8).iterrows()]
+        more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
+        lines.append(f"Not drawn, without scores or {x}: {', '.join(names)}{more}.")
+    if x != known:
         lines.append("These records don't tell the trainable parameters of encoder and decoder apart.")
-    if x not in ("parameters", "total") and devices:
-        kind = " Memory is the whole process's." if x == "memory" and "rss" in set(points["memory_kind"]) else ""
-        lines.append(f"Measured on {', '.join(devices)}.{kind}")
+    meaning = {
+        "latency": "Latency of one image: encoder, decoder and post-processing.",
+        "memory": "Memory: of training, where a row trains.",
+        "gpu-hours": "GPU-hours: training and evaluation, summed over the runs of a row; runs on a CPU have none.",
+    }
+    devices = sorted(set(points["device_name"]) - {""})
+    if known in meaning:
+        lines.append(meaning[known])
+        lines += [f"Measured on {', '.join(devices)}."] if devices else []
+    if known == "memory" and "rss" in set(points["memory_kind"]):
+        lines.append("Memory is the whole process's.")
+    if known == "gpu-hours" and points["n_ok"].nunique() > 1:
+        lines.append("Rows have different numbers of runs.")
+    if points["busy"].any():
+        lines.append("Grey: measured on a busy machine, and no part of the front; `bench measure` takes it again.")
     if (points["weights"] == "random").any():
         lines.append("Random weights: no pre-training. Such points show that the harness works, nothing more.")
     return lines

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
@@ -18,7 +17,15 @@ if TYPE_CHECKING:
 
 Figures = Callable[..., "list[tuple[str, Figure]]"]
 
-MODULES = {"cost": "plot"}
+MODULES = {
+    "cost": "plot",
+    "organs": "organ_map",
+    "folds": "fold_scores",
+    "images": "image_distributions",
+    "curves": "learning_curves",
+    "ranks": "rank_diagram",
+    "significance": "significance",
+}
 """Module in `bench.report` of each kind; the choices of ``--kind`` (`bench.cli.options.Kind`) are these."""
 
 
@@ -36,6 +43,8 @@ def figures(kind: str) -> Figures:
     return function
 
 
-def draw(kind: str, results: Path, *, columns: int = 2) -> list[tuple[str, Figure]]:
-    """Return the figures of one kind with the part of the file name that tells them apart."""
-    return figures(kind)(results, columns=columns)
+def against(x: str) -> Figures:
+    """Return the function that draws scores against a cost, or against any other name as a swept setting."""
+    from bench.report import ablation, plot
+
+    return plot.figures if x in plot.COSTS else ablation.figures

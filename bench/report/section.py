@@ -186,7 +186,7 @@ def _section(group: pd.DataFrame, baselines: pd.DataFrame, scores: ImageScores |
         shares_ranks=bool(comparable.any()),
         rows=rows,
         published=published,
-        settings=_settings(rows[~_classical(rows)]),
+        settings=differing_settings(rows[~_classical(rows)]),
         decided=decided,
         uncertainty=uncertainty,
     )
@@ -207,7 +207,7 @@ def _classical(rows: pd.DataFrame) -> pd.Series:
     return rows["backbone"] == CLASSICAL
 
 
-def _settings(rows: pd.DataFrame) -> tuple[str, ...]:
+def differing_settings(rows: pd.DataFrame) -> tuple[str, ...]:
     """Return the settings that differ between trained rows, or between two rows of one backbone and strategy.
 
     A strategy's own options and learning rate, and the head of one that brings its own, differ by design:

@@ -13,16 +13,22 @@ import numpy as np
 import pandas as pd
 import pytest
 from fabricated import record, run
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from bench.errors import BenchError
 from bench.grid import CLASSICAL
-from bench.report import canvas, plot
+from bench.report import canvas, draw_plots, plot
+from bench.report.appearance import backbone_marker, strategy_colour
 from bench.report.axis import cost_axis
 from bench.report.baselines import baseline_frame
-from bench.report.frame import leaderboard_frame, record_frame
+from bench.report.cost_panel import front, spread
+from bench.report.frame import leaderboard_frame, pooled, record_frame
+from bench.report.image_scores import ImageScores, interval_scores
+from bench.report.reading import read_records
 from bench.report.section import Section, sections
-from bench.results.record import RunRecord, write
+from bench.results.record import SCORES_FILENAME, RunRecord, folder, write
 
 PQ = {"zero_shot": 0.30, "decoder_only": 0.40, "lora_qv": 0.52, "adapter": 0.50, "full": 0.60}
 
@@ -44,38 +50,87 @@ def without_parts(one: RunRecord) -> RunRecord:
     return replace(one, cost={key: value for key, value in (one.cost or {}).items() if key not in parts})
 
 
-def sections_of(rows: list[RunRecord]) -> list[Section]:
-    return sections(leaderboard_frame(record_frame(rows)), baseline_frame())
+def sections_of(rows: list[RunRecord], images: ImageScores | None = None) -> list[Section]:
+    return sections(leaderboard_frame(record_frame(rows)), baseline_frame(), images)
 
 
-def points(panel: object) -> dict[str, tuple[float, float]]:
-    """Return the position of the marker of each row, by its id."""
+def stored(folder: Path, rows: list[RunRecord]) -> Path:
+    for one in rows:
+        write(folder, one)
+    return folder
+
+
+def points(panel: Axes) -> dict[str, tuple[float, float]]:
+    """Return the position of the marker of each row, by backbone and strategy."""
     return {
         container.get_label(): tuple(float(v[0]) for v in container.lines[0].get_data())
-        for container in panel.containers  # type: ignore[attr-defined]
+        for container in panel.containers
     }
 
 
-def test_both_formats_are_written_under_a_name_with_dataset_and_digest(tmp_path: Path) -> None:
-    paths = plot.pareto(sections_of(records()), tmp_path / "figures" / "pareto")
+def notes(figure: Figure) -> str:
+    """Return the sentences below a figure in one line."""
+    return " ".join(figure.get_supxlabel().split())
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+
+
+def with_intervals(rows: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
+    names = [f"{score}_{end}" for score in plot.SCORES for end in ("low", "high")]
+    return rows.assign(**{name: low if name.endswith("low") else high for name in names})
+
+
+def test_three_formats_are_written_under_a_name_with_dataset_and_digest(tmp_path: Path) -> None:
+    paths = draw_plots(stored(tmp_path, records()), output=tmp_path / "figures" / "pareto")
     name = "pareto_images_0123456789ab_2-folds-19"
-    assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg"]
-    assert Image.open(paths[0]).size == (4200, 1860)
+    assert [path.name for path in paths] == [f"{name}.png", f"{name}.svg", f"{name}.pdf"]
+    assert Image.open(paths[0]).width == 7.2 * 300
     assert ElementTree.parse(paths[1]).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    assert paths[2].read_bytes().startswith(b"%PDF")
     assert sorted(path.name for path in paths[0].parent.iterdir()) == sorted(path.name for path in paths)
 
 
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
-    first = [path.read_bytes() for path in plot.pareto(sections_of(records()), tmp_path / "a")]
-    again = [path.read_bytes() for path in plot.pareto(sections_of(records()), tmp_path / "a")]
-    assert first == again
+    results = stored(tmp_path, records())
+    first = [path.read_bytes() for path in draw_plots(results)]
+    assert first == [path.read_bytes() for path in draw_plots(results)]
+    # Another process has another order of sets.
+    command = [sys.executable, "-m", "bench.cli", "plot", "--results", str(results), "-o", str(tmp_path / "again")]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONHASHSEED": "7"}
+    )
+    assert first == [Path(line).read_bytes() for line in done.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PDF"])
+def test_a_named_file_is_written_alone_at_the_width_of_a_column(tmp_path: Path, suffix: str) -> None:
+    results, path = stored(tmp_path / "results", records()), tmp_path / "out" / f"fig{suffix}"
+    assert draw_plots(results, columns=1, output=path) == [path]
+    assert list(path.parent.iterdir()) == [path]
+    if suffix == ".png":
+        assert Image.open(path).width == 3.5 * 300
+    if suffix == ".svg":
+        assert ElementTree.parse(path).getroot().get("width") == "252pt"
+    if suffix == ".pdf":
+        assert b"/MediaBox [ 0 0 252 " in path.read_bytes()
+
+
+def test_one_column_shows_pq_alone() -> None:
+    (section,) = sections_of(records())
+    figure = plot.draw(section.rows, columns=1)
+    assert [panel.get_title(loc="left") for panel in figure.axes] == ["PQ, %"]
+    with pytest.raises(BenchError, match="the width of 1 or 2 columns of a paper, not of 3"):
+        plot.draw(section.rows, columns=3)
 
 
 ENVIRONMENTS = {
-    "notebook backend that is not installed": {"MPLBACKEND": "module://no_such_package.backend_inline"},
-    "unknown backend": {"MPLBACKEND": "nonsense"},
-    "settings that can't be written": {"MPLCONFIGDIR": os.devnull},
-    "home that can't be written": {"HOME": f"{os.devnull}/home"},
+    "notebook backend that is not installed, home that can't be written": {
+        "MPLBACKEND": "module://no_such_package.backend_inline",
+        "HOME": f"{os.devnull}/home",
+    },
+    "unknown backend, settings that can't be written": {"MPLBACKEND": "nonsense", "MPLCONFIGDIR": os.devnull},
 }
 
 
@@ -91,8 +146,8 @@ def test_plots_are_drawn_the_same_whatever_the_environment_says(tmp_path: Path, 
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=variables)
     assert (done.returncode, done.stderr) == (0, "")
     paths = [Path(line) for line in done.stdout.splitlines()]
-    assert [path.suffix for path in paths] == [".png", ".svg"]
-    expected = plot.pareto(sections_of(records()), tmp_path / "expected")
+    assert [path.suffix for path in paths] == [".png", ".svg", ".pdf"]
+    expected = draw_plots(tmp_path, output=tmp_path / "expected")
     assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in expected]
 
 
@@ -122,31 +177,68 @@ def test_the_variable_of_the_backend_is_left_as_it_was(monkeypatch: pytest.Monke
     assert "MPLBACKEND" not in os.environ
 
 
-def test_no_published_lines_beside_made_up_images() -> None:
-    (section,) = sections_of(records(dataset="synthetic"))
-    assert "Dual decoder U-Net" not in {line.get_label() for line in plot.draw(section).axes[0].lines}
-    texts = "\n".join(text.get_text() for text in plot.draw(section).texts)
-    assert "Grey lines" not in texts
+def release(**changes: object) -> list[RunRecord]:
+    """Return records on the images and folds of the release."""
+    return [
+        record(run(strategy=strategy, fold=fold, **changes), pq=PQ[strategy])
+        for strategy in ("lora_qv", "full")
+        for fold in range(1, 6)
+    ]
+
+
+def published(figure: Figure) -> set[str]:
+    return {str(line.get_label()) for line in figure.axes[0].lines} & {"Dual decoder U-Net", "CellViT-256"}
+
+
+def test_published_lines_are_drawn_where_the_images_and_folds_are_the_releases(tmp_path: Path) -> None:
+    ((_, figure),) = plot.figures(stored(tmp_path, release()))
+    assert published(figure) == {"Dual decoder U-Net", "CellViT-256"}
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
+    assert set(lines["Dual decoder U-Net"]) == {51.3}
+    assert not any("LoRA" in str(name) for name in lines)  # another protocol
+    assert {"a  CellViT-256 56.4", "d  Dual decoder U-Net 51.3"} <= set(legend(figure))
+    assert {"a", "d"} <= {text.get_text() for text in figure.axes[2].texts}
+    assert "Grey lines: published on NuInsSeg, same folds and images." in notes(figure)
+
+
+@pytest.mark.parametrize("dataset", ["nuinsseg", "synthetic"])
+def test_beside_other_images_published_lines_are_drawn_when_they_are_asked_for(tmp_path: Path, dataset: str) -> None:
+    results = stored(tmp_path, records(dataset=dataset))
+    ((_, figure),) = plot.figures(results)
+    assert published(figure) == set()
+    assert "Grey lines" not in notes(figure)
+    ((_, figure),) = plot.figures(results, published=True)
+    assert published(figure) == {"Dual decoder U-Net", "CellViT-256"}
+    assert "on other images: for orientation only" in notes(figure)
 
 
 def test_points_stand_at_their_values() -> None:
     (section,) = sections_of(records())
-    panels = plot.draw(section).axes
+    panels = plot.draw(section.rows).axes
     assert [panel.get_title(loc="left") for panel in panels] == ["PQ, %", "AJI, %", "Dice, %"]
     drawn = points(panels[0])
     assert len(drawn) == 5  # the classical row is a line
-    rows = section.rows.set_index("cell")
-    for row, (x, y) in drawn.items():
-        assert y == pytest.approx(100 * rows.loc[row, "pq_mean"])
-        if rows.loc[row, "strategy"] not in ("zero_shot", "decoder_only"):
-            assert x == rows.loc[row, "parameters_trainable_encoder"]
+    rows = section.rows.set_index("strategy")
+    for name, (x, y) in drawn.items():
+        strategy = name.split()[1]
+        assert y == pytest.approx(100 * rows.loc[strategy, "pq_mean"])
+        if strategy not in ("zero_shot", "decoder_only"):
+            assert x == rows.loc[strategy, "parameters_trainable_encoder"]
     assert {y for _, y in points(panels[2]).values()} == {80.0}
+
+
+def test_colours_and_markers_are_those_of_every_figure() -> None:
+    (section,) = sections_of(records())
+    for container in plot.draw(section.rows).axes[0].containers:
+        backbone, strategy = container.get_label().split()
+        marker = container.lines[0]
+        assert (marker.get_marker(), marker.get_color()) == (backbone_marker(backbone), strategy_colour(strategy))
 
 
 def test_zero_trainable_parameters_stand_left_of_a_marked_break() -> None:
     (section,) = sections_of(records())
-    panel = plot.draw(section).axes[0]
-    x, _ = points(panel)[section.rows.set_index("strategy").loc["zero_shot", "cell"]]
+    panel = plot.draw(section.rows).axes[0]
+    x, _ = points(panel)["mobile_sam zero_shot"]
     assert x == panel.get_xticks()[0]
     assert panel.get_xticklabels()[0].get_text() == "0"
     left, right = panel.get_xlim()
@@ -155,20 +247,43 @@ def test_zero_trainable_parameters_stand_left_of_a_marked_break() -> None:
     assert "//" in [text.get_text() for text in panel.texts]
 
 
-def test_error_bars_are_one_sd() -> None:
-    (section,) = sections_of(records())
-    container = plot.draw(section).axes[0].containers[0]
-    ((low, high),) = [segment[:, 1] for segment in container.lines[2][0].get_segments()]
-    sd = 100 * np.std([0.59, 0.61], ddof=1)
-    assert (high - low) / 2 == pytest.approx(sd)
+def bars(figure: Figure) -> dict[str, tuple[float, float]]:
+    return {
+        container.get_label(): tuple(container.lines[2][0].get_segments()[0][:, 1])
+        for container in figure.axes[0].containers
+    }
 
 
-def test_reference_lines_are_the_comparable_baselines_and_the_classical_row() -> None:
+def test_bars_are_the_confidence_intervals_within_0_and_100() -> None:
     (section,) = sections_of(records())
-    lines = {line.get_label(): line.get_ydata() for line in plot.draw(section).axes[0].lines}
-    assert set(lines["Dual decoder U-Net"]) == {51.3}
-    assert set(lines[CLASSICAL]) == {45.0}
-    assert not any("LoRA" in str(name) for name in lines)
+    assert bars(plot.draw(with_intervals(section.rows, 0.25, 0.71)))["mobile_sam full"] == pytest.approx((25, 71))
+    assert bars(plot.draw(with_intervals(section.rows, -0.5, 1.5)))["mobile_sam full"] == pytest.approx((0, 100))
+    # An interval that leaves out its mean, as damage might have it, still has the mean in it.
+    assert bars(plot.draw(with_intervals(section.rows, 0.1, 0.2)))["mobile_sam full"] == pytest.approx((10, 60))
+    figure = plot.draw(section.rows)
+    assert all(container.lines[2] == () for container in figure.axes[0].containers)
+    assert "no confidence intervals" in notes(figure)
+
+
+def test_intervals_come_from_the_scores_of_the_images(tmp_path: Path) -> None:
+    ((_, figure),) = plot.figures(stored(tmp_path, records()))
+    assert "No confidence intervals" in notes(figure)
+    for number, one in enumerate(records()):
+        scores = pd.DataFrame({"stem": [f"{number % 2}{i}" for i in range(9)], "organ": ["a"] * 9, "n_true": [3] * 9})
+        scores = scores.assign(pq=(one.scores or {})["pq"] + np.linspace(-0.1, 0.1, 9), aji=0.5, dice=0.7)
+        scores.to_parquet(folder(tmp_path, one.id) / SCORES_FILENAME)
+    ((_, figure),) = plot.figures(tmp_path)
+    low, high = bars(figure)["mobile_sam full"]
+    rows = sections(*parts(tmp_path))[0].rows.set_index("strategy")
+    assert (low, high) == pytest.approx((100 * rows.loc["full", "pq_low"], 100 * rows.loc["full", "pq_high"]))
+    assert "bars: 95 % confidence intervals." in notes(figure)
+    assert "95 % CI: bootstrap" in notes(figure)
+    assert "#:" not in notes(figure)  # of the table
+
+
+def parts(results: Path) -> tuple[pd.DataFrame, pd.DataFrame, ImageScores]:
+    frame = pooled(read_records(results))
+    return leaderboard_frame(frame), baseline_frame(), interval_scores(results, frame)
 
 
 def test_the_front_leaves_out_rows_that_a_cheaper_one_beats() -> None:
@@ -177,90 +292,162 @@ def test_the_front_leaves_out_rows_that_a_cheaper_one_beats() -> None:
             "x": [0, 10, 10, 20, 30, 40],
             "pq_mean": [0.3, 0.5, 0.45, 0.4, 0.9, 0.6],
             "complete": [True, True, True, True, False, True],
+            "busy": False,
         }
     )
-    assert plot.front(rows, "pq").index.tolist() == [0, 1, 5]
+    assert front(rows, "pq").index.tolist() == [0, 1, 5]
+    assert front(rows.assign(busy=rows.index == 1), "pq").index.tolist() == [0, 2, 5]
+    assert front(rows.assign(pq_mean=rows["pq_mean"].where(rows.index != 1)), "pq").index.tolist() == [0, 2, 5]
 
 
 def test_the_front_is_drawn_as_steps() -> None:
     (section,) = sections_of(records())
-    panel = plot.draw(section).axes[0]
-    (front,) = [line for line in panel.lines if line.get_label() == "Pareto front"]
+    panel = plot.draw(section.rows).axes[0]
+    (line,) = [line for line in panel.lines if line.get_label() == "Pareto front"]
     # adapter costs more than lora_qv and scores less; zero_shot trains as few of the encoder as decoder_only
-    assert [round(y, 6) for y in front.get_ydata()] == [40, 52, 60, 60]
-    assert front.get_drawstyle() == "steps-post"
+    assert [round(y, 6) for y in line.get_ydata()] == [40, 52, 60, 60]
+    assert line.get_drawstyle() == "steps-post"
 
 
 def test_incomplete_rows_are_hollow() -> None:
     (section,) = sections_of(records()[:-3])  # without the classical row and the last fold of full
-    container = {c.get_label(): c for c in plot.draw(section).axes[0].containers}
-    for _, row in section.rows.iterrows():
-        if row["n_ok"]:
-            face = container[row["cell"]].lines[0].get_markerfacecolor()
-            assert (str(face) == "white") == (not row["complete"])
+    faces = {
+        container.get_label(): str(container.lines[0].get_markerfacecolor())
+        for container in plot.draw(section.rows).axes[0].containers
+    }
+    assert [name for name, face in faces.items() if face == "white"] == ["mobile_sam full"]
+    assert "folds missing" in legend(plot.draw(section.rows))
+
+
+def test_rows_measured_on_a_busy_machine_are_grey_and_no_part_of_the_front() -> None:
+    (section,) = sections_of(records())
+    rows = section.rows.assign(latency_busy=section.rows["strategy"] == "full")
+    figure = plot.draw(rows, x="latency")
+    marker = {c.get_label(): c.lines[0] for c in figure.axes[0].containers}["mobile_sam full"]
+    assert (marker.get_markerfacecolor(), marker.get_color()) == ("white", "0.55")
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "Pareto front"]
+    assert max(line.get_ydata()) == 52
+    assert "busy machine" in legend(figure)
+    # The mark is of the latency; a record that lacks it was not measured on a busy machine, as far as is known.
+    for frame, x in ((rows, "parameters"), (rows.assign(latency_busy=None), "latency")):
+        (line,) = [line for line in plot.draw(frame, x=x).axes[0].lines if line.get_label() == "Pareto front"]
+        assert max(line.get_ydata()) == 60
 
 
 def test_random_weights_are_in_the_title() -> None:
     (section,) = sections_of(records(weights="random"))
-    assert plot.draw(section).get_suptitle().endswith("· RANDOM WEIGHTS")
+    assert plot.draw(section.rows, title="images").get_suptitle() == "images · RANDOM WEIGHTS"
     (section,) = sections_of(records())
-    assert "RANDOM" not in plot.draw(section).get_suptitle()
+    assert plot.draw(section.rows, title="images").get_suptitle() == "images"
 
 
-@pytest.mark.parametrize(("x", "label"), [("latency", "latency, ms"), ("memory", "peak memory, GiB")])
+@pytest.mark.parametrize(
+    ("x", "label"), [("latency", "latency, ms"), ("memory", "peak memory, GiB"), ("gpu-hours", "GPU-hours")]
+)
 def test_other_costs(x: str, label: str) -> None:
     (section,) = sections_of(records())
-    panel = plot.draw(section, x=x).axes[0]
+    panel = plot.draw(section.rows, x=x).axes[0]
     assert panel.get_xlabel().startswith(label)
     row = section.rows.set_index("strategy").loc["full"]
-    expected = {"latency": row["latency_ms"], "memory": row["peak_bytes"] / 2**30}[x]
-    assert points(panel)[row["cell"]][0] == pytest.approx(expected)
+    expected = {"latency": row["latency_ms"], "memory": row["peak_bytes"] / 2**30, "gpu-hours": 2 * 3060 / 3600}[x]
+    assert points(panel)["mobile_sam full"][0] == pytest.approx(expected)
+
+
+def test_runs_on_a_cpu_have_no_gpu_hours(tmp_path: Path) -> None:
+    rows = [replace(one, cost={**(one.cost or {}), "gpu_seconds": None}) for one in records()]
+    message = "no record has both scores and gpu-hours; .* on a CPU there are none"
+    with pytest.raises(BenchError, match=message):
+        plot.figures(stored(tmp_path, rows), x="gpu-hours")
+    on_cpu = [
+        record(
+            run("tiny_sam", "full", fold, n_splits=2), official=False, cost={**(one.cost or {}), "gpu_seconds": None}
+        )
+        for fold, one in enumerate(records()[-4:-2], 1)
+    ]
+    (section,) = sections_of([*records(), *on_cpu])
+    figure = plot.draw(section.rows, x="gpu-hours")
+    assert "Not drawn, without scores or gpu-hours: tiny_sam full" in notes(figure)
+    assert "runs on a CPU have none" in notes(figure)
 
 
 def test_records_without_the_parts_are_drawn_over_all_trainable_parameters() -> None:
     older = [without_parts(one) for one in records()]
     (section,) = sections_of(older)
-    figure = plot.draw(section)
+    figure = plot.draw(section.rows)
     assert figure.axes[0].get_xlabel() == "trainable parameters in all"
-    assert "don't tell the trainable parameters of encoder and decoder apart" in figure.texts[-1].get_text()
-    assert plot.draw(sections_of(records())[0], x="total").axes[0].get_xlabel() == "trainable parameters in all"
+    assert "don't tell the trainable parameters of encoder and decoder apart" in notes(figure)
+    assert plot.draw(sections_of(records())[0].rows, x="total").axes[0].get_xlabel() == "trainable parameters in all"
 
 
 def test_rows_that_cannot_be_drawn_are_named() -> None:
     lost = [record(run(strategy="lora_all_linear", n_splits=2), status="failed", reason="x", official=False)]
     (section,) = sections_of(records() + lost)
-    texts = "\n".join(text.get_text() for text in plot.draw(section).texts)
-    assert "Not drawn, without scores or parameters: mobile_sam lora_all_linear." in texts
-    assert "on other images: for orientation only" in texts
+    figure = plot.draw(section.rows)
+    assert "Not drawn, without scores or parameters: mobile_sam lora_all_linear." in notes(figure)
+
+
+def twins(ranks: tuple[int, ...]) -> list[RunRecord]:
+    return [
+        record(run(fold=fold, n_splits=2, options={"rank": rank}), pq=0.4 + rank / 100, official=False)
+        for rank in ranks
+        for fold in (1, 2)
+    ]
 
 
 def test_points_that_look_alike_get_their_settings_written() -> None:
-    twins = [
-        record(run(fold=fold, n_splits=2, options={"rank": rank}), official=False) for rank in (4, 8) for fold in (1, 2)
-    ]
-    (section,) = sections_of(twins)
-    texts = [text.get_text() for text in plot.draw(section).axes[0].texts]
-    assert {"strategy.rank=4", "strategy.rank=8"} <= set(texts)
+    (section,) = sections_of(twins((4, 8)))
+    assert {"rank=4", "rank=8"} <= {text.get_text() for text in plot.draw(section.rows).axes[0].texts}
+    # Third-party names whose digests choose the same colour.
+    names = [name for name in (f"m{i}" for i in range(99)) if strategy_colour(name) == "#5aa5b4"][:2]
+    rows = section.rows.assign(strategy=names, **{"strategy.rank": 4})
+    assert set(names) <= {text.get_text() for text in plot.draw(rows).axes[0].texts}
+
+
+def test_too_many_points_that_look_alike_get_a_sentence() -> None:
+    (section,) = sections_of(twins(tuple(range(1, 43))))
+    figure = plot.draw(section.rows)
+    assert "`bench plot --x SETTING` shows them one by one" in notes(figure)
+    assert not any("rank=" in text.get_text() for text in figure.axes[0].texts)
 
 
 def test_an_unknown_cost_and_no_rows_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="unknown cost 'time'; known: parameters, total, latency, memory"):
-        plot.pareto(sections_of(records()), tmp_path / "a", x="time")
+    with pytest.raises(BenchError, match="unknown cost 'time'; known: parameters, total, latency, memory, gpu-hours"):
+        plot.draw(sections_of(records())[0].rows, x="time")
     lost = [record(run(n_splits=1), status="failed", reason="x")]
     with pytest.raises(BenchError, match="no record has both scores and parameters"):
-        plot.pareto(sections_of(lost), tmp_path / "a")
+        plot.figures(stored(tmp_path, lost))
+    with pytest.raises(BenchError, match="no row has both scores and parameters"):
+        plot.draw(sections_of(lost)[0].rows)
+
+
+def test_rows_of_several_sections_are_refused() -> None:
+    frame = leaderboard_frame(record_frame([*records(), *release()]))
+    with pytest.raises(BenchError, match="different images or folds"):
+        plot.draw(frame)
 
 
 def test_labels_are_spread_evenly_and_stay_below_the_top() -> None:
-    assert plot.spread([10.0, 20.0], gap=2, top=100) == [10, 20]
-    assert plot.spread([10.0, 10.0], gap=2, top=100) == [9, 11]
-    assert plot.spread([10.0, 10.0], gap=2, top=10) == [8, 10]
+    assert spread([10.0, 20.0], gap=2, top=100) == [10, 20]
+    assert spread([10.0, 10.0], gap=2, top=100) == [9, 11]
+    assert spread([10.0, 10.0], gap=2, top=10) == [8, 10]
 
 
-def test_axis_ticks_are_round_numbers() -> None:
-    axis = cost_axis(pd.Series([4e6, 10e6]))
+def test_axis_ticks_are_round_numbers_with_room_for_their_labels() -> None:
+    axis = cost_axis(pd.Series([4e6, 10e6]), 1.9)
     assert axis.zero is None
     assert axis.labels == ("4 M", "6 M", "8 M", "10 M")
-    wide = cost_axis(pd.Series([0, 4_058_340, 641_090_588]))
-    assert wide.labels == ("0", "3 M", "10 M", "30 M", "100 M", "300 M")
+    wide = cost_axis(pd.Series([0, 4_058_340, 641_090_588]), 1.9)
+    assert wide.labels == ("0", "10 M", "100 M")
     assert wide.place(pd.Series([0, 5.0])).tolist() == [wide.zero, 5.0]
+    wider = cost_axis(pd.Series([0, 4_058_340, 641_090_588]), 3)
+    assert wider.labels == ("0", "5 M", "10 M", "20 M", "50 M", "100 M", "200 M", "500 M")
+
+
+@pytest.mark.parametrize("values", [[7], [7, 7], [0], [58, 62], [3, 3.05], [1e-9, 1e9], [0, 0.002, 5e14]])
+@pytest.mark.parametrize("inches", [0.5, 1.9, 3])
+def test_every_axis_has_two_ticks_and_holds_its_values(values: list[float], inches: float) -> None:
+    axis = cost_axis(pd.Series(values, dtype=float), inches)
+    assert 2 <= len(axis.ticks) <= 12
+    assert len(set(axis.labels)) == len(axis.labels)
+    places = axis.place(pd.Series(values, dtype=float))
+    assert ((axis.left < places) & (places < axis.right)).all()

@@ -65,7 +65,7 @@ def test_by_organ(results: Path) -> None:
 def test_plots_go_to_the_results_folder(results: Path) -> None:
     paths = report.draw_plots(results, x="latency")
     stem = "accuracy_by_latency_images_0123456789ab_2-folds-19"
-    assert paths == [results / "figures" / f"{stem}.{suffix}" for suffix in ("png", "svg")]
+    assert paths == [results / "figures" / f"{stem}.{suffix}" for suffix in ("png", "svg", "pdf")]
 
 
 def test_nothing_to_report_says_what_to_do(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_plot_goes_into_a_folder_that_exists(results: Path, tmp_path: Path) ->
     (tmp_path / "there").mkdir()
     paths = report.draw_plots(results, output=tmp_path / "there")
     stem = "accuracy_by_parameters_images_0123456789ab_2-folds-19"
-    assert paths == [tmp_path / "there" / f"{stem}.{suffix}" for suffix in ("png", "svg")]
+    assert paths == [tmp_path / "there" / f"{stem}.{suffix}" for suffix in ("png", "svg", "pdf")]
 
 
 @pytest.mark.parametrize("target", ["-", "/dev/null"])
