@@ -1,0 +1,113 @@
+"""Visual comparison: test images, their true nuclei, and each method's prediction with its errors told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from bench.errors import BenchError
+from bench.report.baselines import baseline_frame
+from bench.report.canvas import figure_width
+from bench.report.frame import SECTION_KEYS, leaderboard_frame
+from bench.report.gallery_choice import GalleryRow, methods_of, rows, seed_note
+from bench.report.gallery_page import draw_page
+from bench.report.methods import Method, find
+from bench.report.reading import read_records
+from bench.report.section import Section, sections
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_METHODS = {1: 2, 2: 6}
+"""In a figure of one and of two columns of a page: narrower cells have no room for their scores."""
+MOST_IMAGES = 12
+
+
+def figures(
+    results: Path, names: Sequence[str] = (), *, stems: Sequence[str] = (), columns: int = 2
+) -> list[tuple[str, Figure]]:
+    """Return a gallery for each section (same images, same folds) in which all methods have runs.
+
+    Args:
+        results: the results folder.
+        names: BACKBONE/STRATEGY, each perhaps with ``,KEY=VALUE``; one to six.
+        stems: test images; none takes the best, median and worst of the first method.
+        columns: width of the figure in columns of a page, 1 or 2.
+
+    Returns:
+        The part of the file name, and the figure.
+
+    Raises:
+        BenchError: no records, an unknown name or image, methods without common images, or too many of them.
+        RecordError: files that are damaged.
+    """
+    _check(len(names), len(stems), columns)
+    if repeated := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise BenchError(f"{repeated[0]!r} is given twice; a column of a gallery is of another method each.")
+    records = read_records(results)
+    found = [find(records, name) for name in names]  # so that an unknown name is known as such, whatever the section
+    known = sections(leaderboard_frame(records), baseline_frame(None))
+    drawn = []
+    for section in known:
+        keys = [getattr(section, key) for key in SECTION_KEYS]
+        if not all((method.ok[list(SECTION_KEYS)] == keys).all(axis=1).any() for method in found):
+            continue
+        own = records[(records[list(SECTION_KEYS)] == keys).all(axis=1)]
+        methods = methods_of(results, own, names)
+        made = rows(results, section.dataset_digest, methods, stems)
+        notes = [*_random(own, names), *seed_note(methods)]
+        drawn.append((section.file_stem, draw(made, names, title=section.title, notes=notes, columns=columns)))
+    if not drawn:
+        raise BenchError(_nowhere(found, known))
+    return drawn
+
+
+def draw(
+    made: Sequence[GalleryRow], names: Sequence[str], *, title: str = "", notes: Sequence[str] = (), columns: int = 2
+) -> Figure:
+    """Draw a gallery: a row for each image, with the image, its true nuclei, and the prediction of each method.
+
+    Args:
+        made: the rows; see `bench.report.gallery_choice.rows`, or make them of arrays.
+        names: of the methods, in the order of the predictions.
+        title: above the figure.
+        notes: sentences below it.
+        columns: width of the figure in columns of a page, 1 or 2.
+
+    Raises:
+        BenchError: too many methods or images, or none.
+    """
+    _check(len(names), len(made), columns)
+    if not made:
+        raise BenchError("a gallery needs at least one image.")
+    return draw_page(made, names, title=title, notes=notes, columns=columns)
+
+
+def _check(n_methods: int, n_images: int, columns: int) -> None:
+    figure_width(columns)
+    if not 1 <= n_methods <= MOST_METHODS[columns]:
+        wider = "; --columns 2 takes six" if columns == 1 and 1 <= n_methods <= MOST_METHODS[2] else ""
+        raise BenchError(
+            f"a gallery of {columns} column{'s' if columns > 1 else ''} takes 1 to {MOST_METHODS[columns]} methods, "
+            f"not {n_methods}{wider}."
+        )
+    if n_images > MOST_IMAGES:
+        raise BenchError(f"a gallery takes at most {MOST_IMAGES} images, not {n_images}; draw several.")
+
+
+def _random(records: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    if not any((find(records, name).ok["weights"] == "random").any() for name in names):
+        return []
+    return ["Random weights: no pre-training. Such rows show that the harness works, nothing more."]
+
+
+def _nowhere(found: Sequence[Method], known: Sequence[Section]) -> str:
+    where = []
+    for method in found:
+        own = {tuple(keys) for keys in method.ok[list(SECTION_KEYS)].itertuples(index=False)}
+        titles = [one.title for one in known if tuple(getattr(one, key) for key in SECTION_KEYS) in own]
+        where.append(f"{method.name}: {'; '.join(titles) or 'no run that is ok'}")
+    return f"these methods have no runs on the same images and folds. {'. '.join(where)}."
