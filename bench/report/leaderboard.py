@@ -173,15 +173,21 @@ def _with_narrow(column: Column) -> Column:
 
 
 def _caption(section: Section) -> str:
-    """Return a line with the weights and folds that are the same in all rows, and so have no column."""
+    """Return a line with what is the same in all rows, and so has no column."""
+    models = section.rows[section.rows["backbone"] != CLASSICAL]
+    trained = models[models["trains"]]
     constants = []
-    if set(_weights(section)) == {"random"}:
-        constants.append("weights random")
+    if len(set(models["weights"])) == 1:
+        constants.append(f"weights {models['weights'].iloc[0]}")
+    if models["image_size"].nunique() == 1:
+        constants.append(f"images at {models['image_size'].iloc[0]} px")
+    if "train.epochs" in trained and trained["train.epochs"].nunique(dropna=False) == 1:
+        constants.append(f"epochs {trained['train.epochs'].iloc[0]:g}")
     if section.rows["complete"].all():
         constants.append(f"folds {section.n_splits}/{section.n_splits}")
-    seeds = section.rows.loc[section.rows["backbone"] != CLASSICAL, "seeds"]
-    if seeds.nunique() == 1 and " " in seeds.iloc[0]:
-        constants.append(f"seeds {seeds.iloc[0].replace(' ', ', ')}")
+    if models["seeds"].nunique() == 1:
+        seeds = models["seeds"].iloc[0].split(" ")
+        constants.append(f"seed{'s'[: len(seeds) > 1]} {', '.join(seeds)}")
     return f"The same in all rows: {', '.join(constants)}." if constants else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -87,9 +88,9 @@ def markdown(blocks: Iterable[Block]) -> str:
             colalign=["right" if column.right else "left" for column in block.columns],
             disable_numparse=True,
         )
-        caption = f"{block.caption}\n\n" if block.caption else ""
-        notes = "".join(f"- {line}\n" for line in _notes(block.notes, block.columns))
-        texts.append(f"## {block.title}\n\n{caption}{table}\n" + (f"\n{notes}" if notes else ""))
+        caption = f"{_escape(block.caption)}\n\n" if block.caption else ""
+        notes = "".join(f"- {_escape(line, code=True)}\n" for line in _notes(block.notes, block.columns))
+        texts.append(f"## {_escape(block.title)}\n\n{caption}{table}\n" + (f"\n{notes}" if notes else ""))
     return "\n".join(texts)
 
 
@@ -107,5 +108,12 @@ def _one_line(title: str) -> str:
     return title.replace("\n", " ")
 
 
-def _escape(text: str) -> str:
-    return text.replace("|", "\\|")
+def _escape(text: str, *, code: bool = False) -> str:
+    """Return a text of which Markdown makes neither HTML, nor a link, nor emphasis.
+
+    Args:
+        text: any text, of one line or several.
+        code: backticks keep their meaning: notes quote commands by them.
+    """
+    marked = re.sub(r"[\\*<|]|(?<!\w)_|_(?!\w)|~~|(?<=\])\(", lambda found: f"\\{found[0]}", text)
+    return _one_line(marked if code else marked.replace("`", "\\`"))

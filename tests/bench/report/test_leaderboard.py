@@ -14,7 +14,7 @@ from bench.columns import Column
 from bench.grid import CLASSICAL
 from bench.report import leaderboard
 from bench.report.baselines import baseline_frame
-from bench.report.frame import leaderboard_frame, record_frame
+from bench.report.frame import is_busy, leaderboard_frame, record_frame
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
 from bench.results.record import RunRecord
@@ -86,18 +86,82 @@ def test_published_rows_carry_source_and_protocol() -> None:
 def test_what_is_the_same_in_all_rows_stands_above_the_table() -> None:
     complete = small(weights="random")[:4]
     own = leaderboard.blocks(sections_of(complete))[0]
-    assert own.caption == "The same in all rows: weights random, folds 2/2."
+    assert own.caption == ("The same in all rows: weights random, images at 1024 px, epochs 60, folds 2/2, seed 0.")
     assert not {"weights", "folds"} & columns(own).keys()
     assert "random: no pre-trained weights. Such rows show that the harness works, nothing more." in own.notes
-    assert leaderboard.blocks(sections_of(small()[:4]))[0].caption == "The same in all rows: folds 2/2."
+    assert leaderboard.blocks(sections_of(small()[:4]))[0].caption == (
+        "The same in all rows: weights official, images at 1024 px, epochs 60, folds 2/2, seed 0."
+    )
+
+
+def test_settings_that_differ_are_not_in_the_caption() -> None:
+    other = [
+        record(run(fold=fold, n_splits=2, seed=1, image_size=512, train={"epochs": 20}), official=False)
+        for fold in (1, 2)
+    ]
+    own = leaderboard.blocks(sections_of(small()[:4] + other))[0]
+    assert own.caption == "The same in all rows: weights official, folds 2/2."
+    assert {"seed", "image_size", "train.epochs"} <= columns(own).keys()
+
+
+def timed(fold: int, strategy: str, **changes: object) -> RunRecord:
+    """A run whose latency is 12 ms, with quartiles of 11 and 14 ms in all."""
+    parts = {"encoder": (6.0, 5.5, 7.0), "decoder": (4.0, 3.5, 4.5), "postprocessing": (2.0, 2.0, 2.5)}
+    names = ("median", "q1", "q3")
+    cost = {f"{part}_latency_ms": dict(zip(names, values, strict=True)) for part, values in parts.items()}
+    return record(
+        run(strategy=strategy, fold=fold, n_splits=2), cost={**cost, "device": "cpu", **changes}, official=False
+    )
+
+
+def test_latency_has_its_quartiles_and_a_mark_where_a_fold_was_disturbed() -> None:
+    records = [timed(1, "full", latency_busy=False), timed(2, "full", latency_busy=True)]
+    records += [timed(fold, "lora_qv", latency_busy=False) for fold in (1, 2)]
+    records += [timed(1, "adapter", latency_busy=False), timed(2, "adapter")]
+    (section,) = sections_of(records)
+    rows = section.rows.set_index("strategy")
+    assert rows.loc["full", ["latency_ms", "latency_q1", "latency_q3", "latency_spread"]].tolist() == [12, 11, 14, 3]
+    assert rows["latency_busy"].dropna().to_dict() == {"full": True, "lora_qv": False}  # adapter: unknown, not quiet
+    assert {name: is_busy(row) for name, row in rows.iterrows()} == {"full": True, "lora_qv": False, "adapter": False}
+    shown = columns(leaderboard.blocks([section])[0])
+    by_row = dict(zip(shown["strategy"].cells, shown["latency ms"].cells, strict=True))
+    assert by_row == {"full": "12.0 ‡", "lora_qv": "12.0", "adapter": "12.0"}
+    assert shown["latency IQR"].cells == ["11.0–14.0"] * 3
+    assert shown["latency ms"].narrow is not None and "12.0‡" in shown["latency ms"].narrow.cells
+    assert shown["latency ms"].note == (
+        "‡: a latency that is not to be relied on: its interquartile range exceeds 20 % of the median, other processes "
+        "took more than 10 % of the cores' time or 5 % of the GPU's, or the process got less than 90 % of a core. "
+        "`bench measure` takes it again."
+    )
+    table = pd.read_csv(io.StringIO(leaderboard.csv([section])))
+    table = table[table["kind"] == "run"].set_index("strategy")
+    assert table.loc["full", "latency_busy"] in (True, "True")
+    assert table["latency_spread"].tolist() == [3, 3, 3]
+
+
+def test_records_without_quartiles_have_neither_spread_nor_mark() -> None:
+    (section,) = sections_of(small())
+    shown = columns(leaderboard.blocks([section])[0])
+    assert "latency IQR" not in shown and shown["latency ms"].note == ""
+    assert section.rows["latency_busy"].isna().all() and section.rows["latency_spread"].isna().all()
+
+
+def test_latencies_of_another_device_are_said() -> None:
+    place = {"gpu": "NVIDIA H100", "device": "cuda"}
+    records = [replace(one, cost={**(one.cost or {}), "measurement": place}) for one in small()[:2]]
+    notes = leaderboard.blocks(sections_of(records))[0].notes
+    assert "Costs measured on NVIDIA A100; the peak is GPU memory." in notes
+    assert "Latencies were measured again on NVIDIA H100." in notes
+    assert not any("measured again" in note for note in leaderboard.blocks(sections_of(small()))[0].notes)
 
 
 def test_folds_keep_their_column_where_some_are_missing() -> None:
     own = leaderboard.blocks(sections_of(small(weights="random")))[0]
-    assert own.caption == "The same in all rows: weights random."
+    assert own.caption == "The same in all rows: weights random, images at 1024 px, epochs 60, seed 0."
     assert columns(own)["folds"].cells == ["2/2", "2/2", "1/2 †"]
     alone = leaderboard.blocks(sections_of(small()[:1]))[0]  # the same in all rows, and marked
-    assert (alone.caption, columns(alone)["folds"].cells) == ("", ["1/2 †"])
+    assert "folds" not in alone.caption
+    assert columns(alone)["folds"].cells == ["1/2 †"]
 
 
 def test_weights_keep_their_column_where_they_differ() -> None:
@@ -115,13 +179,13 @@ def test_80_columns_hold_scores_trainable_parameters_and_latency() -> None:
     file = io.StringIO()
     Console(file=file, width=80).print(terminal(leaderboard.blocks(sections_of(records))[:1], width=80))
     lines = [line.rstrip() for line in file.getvalue().splitlines()]
-    assert lines[1] == "The same in all rows: weights random, folds 2/2."
-    assert lines[3:6] == [
+    assert lines[1:3] == ["The same in all rows: weights random, images at 1024 px, epochs 60, folds 2/2,", "seed 0."]
+    assert lines[4:7] == [
         " " * 66 + "train-",
         " " * 66 + "  able latency",
         "  # backbone         strategy              PQ       AJI      Dice   enc.      ms",
     ]
-    assert lines[7:9] == [
+    assert lines[8:10] == [
         "ref classical        –               45.0±1.4  49.0±1.4  82.0±2.8      0   230.0",
         "  1 efficient_sam_ti lora_all_linear 25.0±7.1 25.0±21.2 25.0±21.2 51.4 k    42.2",
     ]

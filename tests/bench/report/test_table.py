@@ -49,6 +49,16 @@ def test_markdown_keeps_a_pipe_inside_its_cell() -> None:
     assert r"a\|b" in markdown([Block("t", [Column("x", ["a|b"])])])
 
 
+def test_markdown_makes_nothing_of_names() -> None:
+    name = "<script>x</script> _a_ b_c *d* [e](f) `g` ~~h~~ \\"
+    escaped = r"\<script>x\</script> \_a\_ b_c \*d\* [e]\(f) \`g\` \~~h\~~ \\"
+    text = markdown([Block(name, [Column(name, [name])], [name], name)])
+    assert text.startswith(f"## {escaped}\n\n{escaped}\n\n|")
+    assert text.count(escaped) == 4
+    note = escaped.replace(r"\`", "`")  # notes quote commands
+    assert text.endswith(f"\n- {note}\n")
+
+
 def test_wide_terminals_get_every_column() -> None:
     assert printed(80).splitlines() == [
         "A section",
