@@ -48,7 +48,7 @@ def choose(text: str, results: Path, *, fold: int | None = None, ensemble: bool 
         BenchError: no such run; several settings; an ensemble of what is no row.
         WeightsError: a folder without a model.
     """
-    if Path(text).is_dir():
+    if text and Path(text).is_dir():
         _require_no_row_options(text, fold, ensemble)
         recipe = loading.read(text)
         return Chosen((recipe,), (names.shown(text),), f"the model in {names.shown(text)}: {_title(recipe)}")

@@ -49,6 +49,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, tiny_gri
     from registry import trained
 
     results, outputs = tmp_path_factory.mktemp("finished") / "results", {}
+    grid = results.with_name("without_classical.py")
+    grid.write_text(tiny_grid.read_text().replace('name="tiny",', 'name="tiny", classical=False,'))
     save = trained.save
 
     def save_and_keep(sam: torch.nn.Module, strategy: str, folder: Path) -> int:
@@ -60,7 +62,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, tiny_gri
         patch.setattr(trained, "save", save_and_keep)
         for only in (["strategy=lora_qv"], ["strategy=zero_shot", "fold=1"]):
             prepared = prepare.prepare(
-                str(tiny_grid),
+                str(grid),
                 assignments=("train.epochs=1",),
                 only=only,
                 data=tiny_data,
