@@ -46,8 +46,6 @@ SYMBOLS = {
 MOST_POINTS = 500
 """Rows that a chart shows, from the best; more hide one another."""
 GREY = "#8a8a8a"
-_TITLE = 60
-"""Characters of a name in a chart; the leaderboard has all of it."""
 
 
 def trade_off(section: Section, name: str) -> Chart | None:
@@ -95,11 +93,11 @@ def _figure(section: Section, points: pd.DataFrame, score: str, cost: str) -> di
         }
     ]
     for strategy, group in points.groupby("strategy", sort=False):
-        named = {"name": _short(str(strategy)), "legendgroup": "strategy"}
+        named = {"name": chart_text(str(strategy)), "legendgroup": "strategy"}
         traces.append({**_points(section, group, score, cost), **named})
     for backbone in dict.fromkeys(points["backbone"]):
         marker = {"color": GREY, "size": 9, "symbol": _symbol(backbone)}
-        named = {"name": _short(str(backbone)), "legendgroup": "backbone"}
+        named = {"name": chart_text(str(backbone)), "legendgroup": "backbone"}
         traces.append({"type": "scatter", "x": [None], "y": [None], "mode": "markers", "marker": marker, **named})
     layout = {
         "height": 460,
@@ -150,7 +148,7 @@ def _hover(section: Section, row: pd.Series, score: str, cost: str) -> str:
     known = "" if pd.isna(interval[0]) else f" (95 % CI {interval[0] * 100:.1f}–{interval[1] * 100:.1f})"
     value = significant(row["x"]) if cost.startswith("trainable") else f"{row['x']:.3g}"
     lines = [
-        f"<b>{_short(row_name(row, section.settings))}</b>",
+        f"<b>{chart_text(row_name(row, section.settings))}</b>",
         f"{HEADLINE[score]} {row[f'{score}_mean'] * 100:.1f} %{known}",
         f"{cost}: {value}",
         f"{row['n_ok']} of {row['n_expected']} runs" + (", on a busy machine" if row["busy"] else ""),
@@ -176,6 +174,9 @@ def _symbol(backbone: object) -> str:
     return SYMBOLS.get(backbone_marker(str(backbone)), "circle")
 
 
-def _short(name: str) -> str:
-    """Return a name as text of a chart: plotly reads tags in its texts, and long names leave no room for the points."""
-    return escape(name if len(name) <= _TITLE else f"{name[: _TITLE - 1]}…")
+def chart_text(name: str, most: int = 60) -> str:
+    """Return a name as a text of a chart: shortened, and with no tags, which plotly reads in its texts.
+
+    Plotly knows entities for <, > and &, and shows that of a quote as it is.
+    """
+    return escape(name if len(name) <= most else f"{name[: most - 1]}…", quote=False)

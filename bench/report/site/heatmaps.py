@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import pandas as pd
 from bench.report.comparison import LEVEL, p_text
 from bench.report.overall import Overall
 from bench.report.section import Section, row_name
+from bench.report.site.charts import chart_text
 from bench.report.site.parts import Chart
 
 MOST_ROWS = 60
@@ -26,7 +26,7 @@ VERDICTS = (
     (2 / 3, "#0072b2"),
     (1, "#0072b2"),
 )
-_NAME = 34
+NAME = 34
 """Characters of a row's name beside a map."""
 
 
@@ -92,15 +92,15 @@ def _verdict(overall: Overall, i: int, j: int) -> float:
 def _pair_hover(overall: Overall, i: int, j: int) -> str:
     a, b = overall.names[i], overall.names[j]
     if i == j:
-        return escape(a)
+        return chart_text(a)
     difference = (overall.means[i] - overall.means[j]) * 100
     numbers = f"difference {difference:+.1f} points, rank-biserial {overall.effect[i, j]:+.2f}"
-    return f"{escape(_short(a))}<br>and {escape(_short(b))}<br>{numbers}<br>{p_text(overall.p_holm[i, j])}"
+    return f"{chart_text(a, NAME)}<br>and {chart_text(b, NAME)}<br>{numbers}<br>{p_text(overall.p_holm[i, j])}"
 
 
 def _organ_hover(row: str, organ: str, mean: float, n_images: float) -> str:
     known = "no images" if np.isnan(n_images) else f"PQ {mean * 100:.1f} % on {n_images:.0f} images"
-    return f"{escape(_short(row))}<br>{escape(_short(organ))}<br>{known}"
+    return f"{chart_text(row, NAME)}<br>{chart_text(organ, NAME)}<br>{known}"
 
 
 def _heat_map(
@@ -115,9 +115,9 @@ def _heat_map(
     """Return a map as plotly.js takes it; its axes are numbered, as names need not differ once they are shortened."""
     plain = {"automargin": True, "showgrid": False, "zeroline": False}
     trace = {"type": "heatmap", "z": values, "text": hover, "xgap": 1, "ygap": 1, "hoverongaps": False}
-    named = [escape(_short(name, 20)) for name in columns]
+    named = [chart_text(name, 20) for name in columns]
     xaxis = {"tickvals": list(range(len(columns))), "ticktext": named, "tickangle": tilt, **plain}
-    names = [escape(_short(name)) for name in rows]
+    names = [chart_text(name, NAME) for name in rows]
     yaxis = {"tickvals": list(range(len(rows))), "ticktext": names, "autorange": "reversed", **plain}
     layout = {
         "height": 130 + CELL * len(rows),
@@ -135,7 +135,3 @@ def _width(n_columns: int) -> int:
 def _values(table: np.ndarray) -> list[list[float | None]]:
     """Return numbers for JSON, which has no NaN."""
     return [[None if np.isnan(value) else round(float(value), 3) for value in row] for row in table]
-
-
-def _short(name: str, most: int = _NAME) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"

@@ -12,7 +12,7 @@ import pytest
 from compared import add
 from fabricated import record, run
 from plotly import graph_objects
-from study import EXPECTED, write_study
+from hostile_study import EXPECTED
 from typer.testing import CliRunner
 
 from bench.cli import app
@@ -22,14 +22,8 @@ from bench.results.record import write
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of a small study; its results folder is the parent's parent."""
-    return write_report(write_study(tmp_path_factory.mktemp("study") / "results"))
-
-
-@pytest.fixture(scope="module")
-def page(report: Path) -> str:
-    return report.read_text(encoding="utf-8")
+def page(study_report: Path) -> str:
+    return study_report.read_text(encoding="utf-8")
 
 
 def test_the_headline_names_the_best_row_its_interval_and_that_it_is_decisive(page: str) -> None:
@@ -70,7 +64,7 @@ def test_charts_are_figures_of_plotly(page: str) -> None:
         for text in re.findall(r'<script type="application/json">(.*?)</script>', page)
         for view in json.loads(text)
     ]
-    assert len(views) == 3 * 5 + 1 + 1  # scores × costs, organs, pairs
+    assert len(views) == 2 * (3 * 5 + 1) + 1  # sections × (scores × costs, organs), pairs
     for view in views:
         graph_objects.Figure(view)  # raises on a name or value that plotly does not know
     assert views[0]["data"][1]["name"] == "lora_qv"
@@ -85,15 +79,17 @@ def test_numbers_are_sorted_by_their_value_and_units() -> None:
     assert parts.number_in("–") == ""
 
 
-def test_the_command_prints_the_page_and_the_same_records_give_the_same_bytes(report: Path, tmp_path: Path) -> None:
+def test_the_command_prints_the_page_and_the_same_records_give_the_same_bytes(
+    study_report: Path, tmp_path: Path
+) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "s9-ranks.svg").write_text("of an earlier report")
     (tmp_path / "mine.txt").write_text("kept")
-    done = CliRunner().invoke(app, ["report", "--results", str(report.parents[1]), "-o", str(tmp_path)])
+    done = CliRunner().invoke(app, ["report", "--results", str(study_report.parents[1]), "-o", str(tmp_path)])
     assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "index.html"))
-    names = sorted(path.relative_to(report.parent) for path in report.parent.rglob("*") if path.is_file())
+    names = sorted(path.relative_to(study_report.parent) for path in study_report.parent.rglob("*") if path.is_file())
     assert {str(name) for name in names} >= {"index.html", "files/plotly.js", "files/s1-ranks.svg"}
-    assert all((report.parent / name).read_bytes() == (tmp_path / name).read_bytes() for name in names)
+    assert all((study_report.parent / name).read_bytes() == (tmp_path / name).read_bytes() for name in names)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "index.html", "mine.txt"]
     assert not (tmp_path / "files" / "s9-ranks.svg").exists()
 
@@ -139,12 +135,12 @@ def test_only_failed_runs(tmp_path: Path) -> None:
     assert "diverged: the loss became nan" in text
 
 
-def test_no_records_and_places_that_are_no_folder_are_refused(report: Path, tmp_path: Path) -> None:
+def test_no_records_and_places_that_are_no_folder_are_refused(study_report: Path, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"no records below .*; run `bench run --grid quick` first"):
         write_report(tmp_path)
     for name in ("-", "page.html"):
         with pytest.raises(BenchError, match="a report is a folder of several files"):
-            write_report(report.parents[1], output=Path(name))
+            write_report(study_report.parents[1], output=Path(name))
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

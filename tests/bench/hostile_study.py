@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from statistics import fmean
 
+import galleries
 import pandas as pd
 from compared import Scores, add
 from fabricated import record, run
@@ -17,16 +18,22 @@ HOSTILE = "<script>alert('x')</script>|_%&\"é" + "x" * 90
 """Name of a strategy."""
 EXPECTED = "<script>alert('x')</script>|_%&\"é"
 WEAK = ({f"liver/{n}": 0.3 + n / 100 for n in range(6)}, {f"<b>brain/{n}": 0.4 + n / 100 for n in range(6)})
+OTHER_IMAGES = "fedcba987654"
 HOST, HOME = "gpu-12.cluster.example.org", "/home/jdoe"
 
 
 def write_study(results: Path) -> Path:
-    """Write three rows of two folds, one decisively the best and one with a hostile name; and a failed run."""
+    """Write three rows of two folds, the first decisively the best, the second of a hostile name, and a failed run.
+
+    A second section has a row that kept its predictions.
+    """
     _add(results, "mobile_sam", "lora_qv", _above(0.3, 1e-4))
     _add(results, "mobile_sam", HOSTILE, WEAK)
     _add(results, "sam_vit_b", "zero_shot", _above(0, -2e-5))
     for path in sorted((results / "runs").iterdir()):
         _add_history(path / "history.parquet")
+    folds = [[galleries.image(f"tile_{fold}_{place}") for place in range(3)] for fold in range(2)]
+    galleries.add(results, "tiny_sam", "full", folds, galleries.with_errors, dataset_digest=OTHER_IMAGES)
     settings = run("sam_vit_b", "full", 1, n_splits=2)
     failed = record(settings, status="failed", reason=f"</script>{EXPECTED}: {HOME}/data/x.png", official=False)
     origin = {**(failed.provenance or {}), "host": HOST, "node": HOST, "commit": "c0ffee", "versions": {"torch": "2.6"}}
