@@ -104,7 +104,8 @@ def label_rows(
         plain(label)
     place = axes.get_yaxis_transform() + _shift(axes, -(2 + 0.7 * size))
     for height, (_, row) in zip(heights, rows.iterrows(), strict=True):
-        axes.plot([0], [height], **mark(row, size=0.75 * size), transform=place, clip_on=False, label="_row")
+        (line,) = axes.plot([0], [height], **mark(row, size=0.75 * size), transform=place, clip_on=False, label="_row")
+        line.set_in_layout(False)  # it is beside its name, which the layout minds
 
 
 def mark(row: pd.Series, *, size: float) -> dict[str, Any]:

@@ -115,6 +115,8 @@ def _panel(axes: Axes, own: pd.DataFrame, score: str, columns: int, dense: bool)
         plain(label).set_color("black")
     for place, row in enumerate(rows):
         axes.plot([ranks[place]], [0], **mark(row, size=3.2), zorder=5, clip_on=False, label="_row")
+    for artist in (*axes.lines, *axes.collections):  # names and ticks are all that reaches beyond the axes
+        artist.set_in_layout(False)
     axes.tick_params(labelsize=size + 0.5, pad=1)
     axes.set_title(_title(own, score), fontsize=6.5, loc="left", pad=4)
     return _closed_up(axes, drawn)

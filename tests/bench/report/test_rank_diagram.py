@@ -109,16 +109,10 @@ def test_sections_are_drawn_into_files_of_their_own(tmp_path: Path):
     three_rows(tmp_path)
     three_rows(tmp_path, dataset_digest="bbbb")
     shown = io.StringIO()
-    show_comparison(tmp_path, output=tmp_path / "ranks.png", console=Console(file=shown, width=500))
-    names = ["ranks_images_0123456789ab_2-folds-19.png", "ranks_images_bbbb_2-folds-19.png"]
+    show_comparison(tmp_path, output=tmp_path / "ranks.pdf", console=Console(file=shown, width=500))
+    names = ["ranks_images_0123456789ab_2-folds-19.pdf", "ranks_images_bbbb_2-folds-19.pdf"]
     assert [Path(line).name for line in shown.getvalue().splitlines()] == names
-    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
-
-
-def test_the_ranks_are_written_as_pdf(tmp_path: Path):
-    three_rows(tmp_path)
-    show_comparison(tmp_path, output=tmp_path / "ranks.pdf", console=Console(file=io.StringIO()))
-    assert (tmp_path / "ranks.pdf").read_bytes().startswith(b"%PDF")
+    assert all((tmp_path / name).read_bytes().startswith(b"%PDF") for name in names)
 
 
 def test_a_diagram_takes_no_names(tmp_path: Path):

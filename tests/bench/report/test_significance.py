@@ -62,7 +62,7 @@ def test_rows_that_do_not_differ_have_no_mark():
 
 @pytest.mark.parametrize("columns", [1, 2])
 def test_names_of_many_rows_do_not_overlap(columns: int):
-    figure = significance.draw(compared(60), columns=columns)
+    figure = significance.draw(compared(42), columns=columns)
     figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
     assert all(below.y1 <= above.y0 + 0.5 for above, below in pairwise(boxes))
