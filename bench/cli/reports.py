@@ -9,6 +9,7 @@ import typer
 
 from bench.cli.options import By, Format, Kind, Results, Score
 from bench.console import RESULTS
+from bench.errors import BenchError
 from registry import names
 
 
@@ -78,6 +79,21 @@ def plot(
     published: Annotated[
         bool, typer.Option("--published", help="Draw published scores, even beside other images than theirs.")
     ] = False,
+    gallery: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="BACKBONE/STRATEGY",
+            help="Show test images with the predictions of this method, perhaps with ,KEY=VALUE; repeat for others.",
+        ),
+    ] = None,
+    image: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEM",
+            help="A test image of --gallery; repeat for others. By default the best, median and worst of the first "
+            "method.",
+        ),
+    ] = None,
     columns: Annotated[int, typer.Option(metavar="1|2", help="Width: one or two columns of a paper.")] = 2,
     output: Annotated[
         Path | None,
@@ -89,9 +105,20 @@ def plot(
         ),
     ] = None,
 ) -> None:
-    """Draw accuracy (PQ, AJI, Dice) against a cost or a swept setting, as PNG, SVG and PDF."""
+    """Draw accuracy (PQ, AJI, Dice) against a cost or a swept setting, as PNG, SVG and PDF.
+
+    `bench plot --gallery mobile_sam/lora_qv --gallery mobile_sam/full` compares predictions on test images.
+    """
     from bench import report
 
+    if gallery or image:
+        if kind is not Kind.cost or x or published:
+            raise BenchError("--gallery is a figure of its own; leave out --kind, --x and --published.")
+        from bench.report.gallery import draw_galleries
+
+        for path in draw_galleries(results, gallery or (), stems=image or (), columns=columns, output=output):
+            typer.echo(names.shown(path))
+        return
     paths = report.draw_plots(results, kind=kind.value, x=x, published=published, columns=columns, output=output)
     for path in paths:
         typer.echo(names.shown(path))
@@ -118,9 +145,7 @@ def compare(
             help="Write to a file: .md, .csv, .tex, .html; .png, .svg and .pdf draw ranks of all rows; - is stdout.",
         ),
     ] = None,
-    score: Annotated[
-        Score, typer.Option(help="Score of the order, the matrix and the organs.")
-    ] = Score.pq,
+    score: Annotated[Score, typer.Option(help="Score of the order, the matrix and the organs.")] = Score.pq,
 ) -> None:
     """Test which method is better on the same images; without names, rank all rows and test every two.
 

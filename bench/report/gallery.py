@@ -11,6 +11,7 @@ import pandas as pd
 from bench.errors import BenchError
 from bench.report.baselines import baseline_frame
 from bench.report.canvas import figure_width
+from bench.report.figure_files import check_output, write_figures
 from bench.report.frame import SECTION_KEYS, leaderboard_frame
 from bench.report.gallery_choice import GalleryRow, methods_of, rows, seed_note
 from bench.report.gallery_page import draw_page
@@ -63,6 +64,30 @@ def figures(
     if not drawn:
         raise BenchError(_nowhere(found, known))
     return drawn
+
+
+def draw_galleries(
+    results: Path, names: Sequence[str], *, stems: Sequence[str] = (), columns: int = 2, output: Path | None = None
+) -> list[Path]:
+    """Draw galleries as `figures` does, and write them to files.
+
+    Args:
+        results: the results folder.
+        names: BACKBONE/STRATEGY, each perhaps with ``,KEY=VALUE``.
+        stems: test images; none takes the best, median and worst of the first method.
+        columns: width in columns of a page, 1 or 2.
+        output: a file that ends in .png, .svg or .pdf; a folder; or the start of file names; None takes the folder
+            ``figures`` below `results`.
+
+    Raises:
+        BenchError: see `figures`; images without methods, or an output that can't be written.
+        RecordError: files that are damaged.
+    """
+    if not names:
+        raise BenchError("--image names rows of a gallery; add its columns with --gallery BACKBONE/STRATEGY.")
+    check_output(output)
+    drawn = figures(results, names, stems=stems, columns=columns)
+    return write_figures(drawn, "gallery", output, results / "figures")
 
 
 def draw(

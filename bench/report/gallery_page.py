@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_CELL_PIXELS = 512
+MOST_CELL_PIXELS, CELL_DPI = 512, 400
+"""Pixels of an image on its longer side, and for each inch of a narrow cell."""
 MARGIN, GAP, LINE, TALLEST = 0.03, 0.05, 0.098, 2.0
 """Inches: the figure's margin, between two cells, and a line of text; and the largest height of a cell in widths."""
 LEGEND_LINE = 0.15
@@ -89,7 +90,7 @@ def draw_page(
 
     width, n_cells = figure_width(columns), len(names) + 2
     cell = (width - 2 * MARGIN - (n_cells - 1) * GAP) / n_cells
-    room = int(cell / CHARACTER)
+    room, longest = int(cell / CHARACTER), min(MOST_CELL_PIXELS, round(cell * CELL_DPI))
     heads = [["image"], ["ground truth"], *(_name_lines(name, room) for name in names)]
     texts = [_texts(row, room) for row in made]
     heights = [cell * min(TALLEST, row.image.true.shape[0] / row.image.true.shape[1]) for row in made]
@@ -107,7 +108,7 @@ def draw_page(
         y = top
         for row, text, height, under in zip(made, texts, heights, below, strict=True):
             for place in range(n_cells):
-                _draw_cell(page.axes(place, y, height), row, place)
+                _draw_cell(page.axes(place, y, height), row, place, longest=longest)
                 page.lines(page.x(place), y + height + 0.25 * LINE, text[place], size=SMALLEST)
             y += height + under
         _draw_legend(page, y, LEGEND_COLUMNS[columns])
@@ -115,13 +116,11 @@ def draw_page(
     return page.figure
 
 
-def _draw_cell(axes: Axes, row: GalleryRow, place: int) -> None:
+def _draw_cell(axes: Axes, row: GalleryRow, place: int, *, longest: int) -> None:
     """Draw the image, and in all but the first cell outlines on it."""
     height, width = row.image.true.shape
     # The extent keeps the coordinates of the label maps, whatever the number of pixels that are drawn.
-    axes.imshow(
-        reduced(row.image.pixels, MOST_CELL_PIXELS), extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect="equal"
-    )
+    axes.imshow(reduced(row.image.pixels, longest), extent=(-0.5, width - 0.5, height - 0.5, -0.5), aspect="equal")
     axes.set_anchor("NW")
     if place == 1:
         draw_lines(axes, [line for own in outlines(row.image.true).values() for line in own], *TRUE_COLOUR)
