@@ -14,8 +14,11 @@ MOST_LINES = 45
 """Rows and notes that one page holds; a longer table breaks over pages."""
 NOTE_LINE = 130
 """Characters of a line of notes."""
-PREAMBLE = r"""% Compiles as it is. A table copied into another document needs booktabs, graphicx and \fitted,
-% one that breaks over pages booktabs, longtable and \fittedsize.
+HEAD = r"""% Compiles as it is, and can be \input into a document that loads booktabs, graphicx and longtable.
+\expandafter\ifx\csname @nodocument\endcsname\relax
+\let\closedocument\relax
+\else
+\def\closedocument{\end{document}}
 \documentclass{article}
 \usepackage[T1]{fontenc}
 \usepackage[utf8]{inputenc}
@@ -23,14 +26,20 @@ PREAMBLE = r"""% Compiles as it is. A table copied into another document needs b
 \usepackage{booktabs}
 \usepackage{graphicx}
 \usepackage{longtable}
-\newsavebox{\fittedbox}
-\newcommand{\fitted}[1]{\sbox{\fittedbox}{#1}%
+\begin{document}
+\fi
+\ifdefined\fittedbox\else\newsavebox{\fittedbox}\fi
+\providecommand{\fitted}[1]{\sbox{\fittedbox}{#1}%
   \ifdim\wd\fittedbox>\textwidth\resizebox{\textwidth}{!}{\usebox{\fittedbox}}\else\usebox{\fittedbox}\fi}
 % A table that breaks over pages can't be scaled: the largest size of type at which its widest row fits is taken.
-\newcommand{\fittedtry}[3]{#1\sbox{\fittedbox}{#2}\ifdim\wd\fittedbox>\textwidth #3\fi}
-\newcommand{\fittedsize}[1]{\fittedtry{\normalsize}{#1}{\fittedtry{\small}{#1}{\fittedtry{\footnotesize}{#1}{%
+\providecommand{\fittedtry}[3]{#1\sbox{\fittedbox}{#2}\ifdim\wd\fittedbox>\textwidth #3\fi}
+\providecommand{\fittedsize}[1]{\fittedtry{\normalsize}{#1}{\fittedtry{\small}{#1}{\fittedtry{\footnotesize}{#1}{%
   \fittedtry{\scriptsize}{#1}{\tiny}}}}}
+
 """
+r"""``\@nodocument`` is ``\relax`` once a document has begun, so that the file can tell where it is."""
+LAST_LETTER = 0x17F
+"""Code of the last character that LaTeX's fonts have as they come."""
 ESCAPES = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -54,18 +63,12 @@ ESCAPES = {
 
 
 def latex(blocks: Iterable[Block]) -> str:
-    """Return a document with a table for each block: title and caption above, notes below.
+    """Return a document, or a part of one, with a table for each block: title and caption above, notes below.
 
     A table is a float ``table``; one that a page doesn't hold is a ``longtable``, with its head on every page.
     """
     tables = [_long_table(block) if _is_long(block) else _table(block) for block in map(_narrowed, blocks)]
-    foreign = sorted({character for text in tables for character in text if ord(character) > 0x17F})
-    # pdflatex stops at a character that it has no glyph for; the document must compile whatever a folder is called.
-    declared = [
-        f"\\DeclareUnicodeCharacter{{{ord(character):04X}}}{{[U+{ord(character):04X}]}}" for character in foreign
-    ]
-    lines = "".join(f"{line}\n" for line in declared)
-    return f"{PREAMBLE}{lines}\\begin{{document}}\n\n" + "\n".join(tables) + "\n\\end{document}\n"
+    return HEAD + "\n".join(tables) + "\n\\closedocument\n"
 
 
 def _narrowed(block: Block) -> Block:
@@ -150,6 +153,16 @@ def _cell(column: Column, row: int) -> str:
 
 
 def escaped(text: str) -> str:
-    """Return a text in which no character has a meaning to LaTeX; control characters are left out."""
-    plain = "".join(ESCAPES.get(character, character) for character in text if character.isprintable())
+    """Return a text in which no character has a meaning to LaTeX; control characters are left out.
+
+    A character that LaTeX's fonts lack is written as its code, because pdflatex stops at it. A declaration of it was
+    refused: only the head of a document may have some.
+    """
+    plain = "".join(_escape(character) for character in text if character.isprintable())
     return plain.replace("--", "-{}-")  # two hyphens would be set as a dash
+
+
+def _escape(character: str) -> str:
+    if character in ESCAPES:
+        return ESCAPES[character]
+    return character if ord(character) <= LAST_LETTER else f"{{[}}U+{ord(character):04X}]"
