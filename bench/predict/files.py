@@ -66,8 +66,11 @@ class Overlay:
 
     def picture(self) -> UInt8[np.ndarray, "h w 3"]:
         """Return the picture; a line that crosses a shrunk pixel from edge to edge covers it."""
-        cover = np.minimum(1.0, self._lines[..., None] / self.factor)
-        return (self._pixels * (1 - cover) + np.array(OUTLINE_COLOUR) * cover).round().astype(np.uint8)
+        y, x = np.nonzero(self._lines)
+        cover = np.minimum(1.0, self._lines[y, x, None] / self.factor)
+        picture = self._pixels.copy()
+        picture[y, x] = (picture[y, x] * (1 - cover) + np.array(OUTLINE_COLOUR) * cover).round().astype(np.uint8)
+        return picture
 
 
 def write(folder: Path, stem: str, bands: Iterable[Band], overlay: Overlay, *, height: int, width: int) -> int:
