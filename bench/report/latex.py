@@ -12,6 +12,8 @@ WIDTH = 110
 """Characters side by side that are still legible at the width of a page."""
 MOST_LINES = 45
 """Rows and notes that one page holds; a longer table breaks over pages."""
+LONG_TITLE = 14
+"""A title of so many characters stands in one line."""
 NOTE_LINE = 130
 """Characters of a line of notes."""
 HEAD = r"""% Compiles as it is, and can be \input into a document that loads booktabs, graphicx and longtable.
@@ -134,8 +136,17 @@ def _alignment(block: Block) -> str:
 
 
 def _head(block: Block) -> list[str]:
-    titles = " & ".join(escaped(column.title.replace("\n", " ")) for column in block.columns)
+    titles = " & ".join(map(_title, block.columns))
     return [r"\toprule", f"{titles} \\\\", r"\midrule"]
+
+
+def _title(column: Column) -> str:
+    """Return a title in one line, or in several where one would be much wider than the cells below it."""
+    flat = column.title.replace("\n", " ")
+    if "\n" not in column.title or len(flat) <= max(LONG_TITLE, *map(len, column.cells)):
+        return escaped(flat)
+    lines = r"\\".join(map(escaped, column.title.split("\n")))
+    return f"\\begin{{tabular}}[b]{{@{{}}{'r' if column.right else 'l'}@{{}}}}{lines}\\end{{tabular}}"
 
 
 def _rows(block: Block) -> list[str]:

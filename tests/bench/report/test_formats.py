@@ -93,6 +93,12 @@ def test_many_notes_make_a_table_long_too() -> None:
     assert r"\begin{longtable}" in latex([block]) and r"\begin{table}" not in latex([block])
 
 
+def test_a_title_much_longer_than_its_column_stands_in_lines() -> None:
+    columns = [Column("mobile_sam\nlora_qv", ["1"]), Column("mobile_sam\nlora_qv", ["a" * 20])]
+    stacked = r"\begin{tabular}[b]{@{}r@{}}mobile\_sam\\lora\_qv\end{tabular}"
+    assert f"{stacked} & mobile\\_sam lora\\_qv \\\\\n" in latex([Block("x", columns)])
+
+
 def test_columns_that_a_page_has_no_room_for_are_named() -> None:
     wide = [Column("method", ["a" * 60]), Column("PQ", ["1"]), Column("GFLOP", ["b" * 60], drop=9)]
     text = latex([Block("x", wide)])
