@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
@@ -117,7 +118,7 @@ def sources(card: Card, recipe: Recipe) -> str:
     """Return licence and papers of the backbone and the strategy."""
     kind = "The base weights, and code," if recipe.weights != "random" else "The code"
     return (
-        f"- {kind} of {markdown(card.title)}: {markdown(card.licence)}; <{_url(card.repository)}>; "
+        f"- {kind} of {markdown(card.title)}: {markdown(card.licence)}; {_link(card.repository)}; "
         f"{markdown(card.paper)}\n- Strategy: {markdown(strategies.get(recipe.strategy).source)}\n"
         "- The licence of the training images holds besides."
     )
@@ -127,7 +128,7 @@ def merged(card: Card, filename: str) -> str:
     """Return how the merged checkpoint is used."""
     official = f" in place of `{_hex(card.checkpoint.filename, 80)}`" if card.checkpoint else ""
     return (
-        f"`{filename}` is the whole model in the format of <{_url(card.repository)}>, the trained part merged into its "
+        f"`{filename}` is the whole model in the format of {_link(card.repository)}, the trained part merged into its "
         f"layers: that code, and programs that take its checkpoints, load it{official}. See Limits."
     )
 
@@ -162,5 +163,6 @@ def _hex(value: Any, longest: int = 64) -> str:
     return "".join(c for c in str(value or MISSING) if c.isalnum() or c in "._-–")[:longest]
 
 
-def _url(text: str) -> str:
-    return "".join(c for c in text if c.isascii() and (c.isalnum() or c in ":/._-~%?=&#"))
+def _link(text: str) -> str:
+    """Return an address as a link; anything else as text."""
+    return f"<{text}>" if re.fullmatch(r"https://[\w./~%?=&#-]+", text, re.ASCII) else markdown(text)
