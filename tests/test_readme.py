@@ -91,6 +91,8 @@ def test_every_option_of_the_readme_exists():
         "table",
         "plot",
         "show",
+        "predict",
+        "export",
         "data synth",
         "data check",
         "weights fetch",
