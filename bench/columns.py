@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -42,7 +43,7 @@ class Column:
     note: str = ""
     narrow: Column | None = None
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Number of terminal cells that its widest text takes."""
         return max(map(cell_len, (*self.title.split("\n"), *self.cells)))

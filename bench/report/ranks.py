@@ -84,6 +84,8 @@ def _decided(ranked: pd.DataFrame, published: pd.DataFrame, resampled: Resampled
     if ordered.empty or pd.isna(low := ordered[f"{score}_low"].iloc[0]) or ordered[f"{score}_low"].isna().any():
         return False
     shared = published.loc[published["rank"].notna(), score] / 100
+    if len(ordered) + len(shared) < 2:  # nothing to be better than
+        return False
     return bool((_comparisons(ordered, resampled, score, first_only=True)[0, 1:] > 0).all() and (shared < low).all())
 
 

@@ -30,6 +30,19 @@ def test_signed_rank_leaves_out_zeros_and_equals_scipy():
     assert test.statistic == reference.statistic
 
 
+@pytest.mark.parametrize("n", [1, 6, 20, 50])
+def test_signed_rank_without_ties_equals_the_exact_distribution_of_scipy(n):
+    differences = np.random.default_rng(n).normal(0.3, 1, n)
+    assert signed_rank(differences).p == pytest.approx(stats.wilcoxon(differences, method="exact").pvalue)
+
+
+def test_signed_rank_with_ties_counts_all_signs():
+    # |d| = 1 1 2 2 3 has the ranks 1.5 1.5 3.5 3.5 5; below is 1.5. Of the 32 signs, 0 and 1.5 (twice) are as small.
+    assert signed_rank([0.1, -0.1, 0.2, 0.2, 0.3]).p == pytest.approx(2 * 3 / 32)
+    tied = [0.1, -0.1, 0.2, 0.2, 0.3, -0.3, 0.4]
+    assert signed_rank(tied).p == pytest.approx(stats.wilcoxon(tied, method=stats.PermutationMethod()).pvalue)
+
+
 def test_signed_rank_changes_the_sign_of_the_effect_alone_when_methods_are_exchanged():
     differences = np.array([0.4, 0.1, -0.3, 0.25, 0.05, 0.6, -0.02])
     one, other = signed_rank(differences), signed_rank(-differences)
