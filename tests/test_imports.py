@@ -20,6 +20,7 @@ LAYERS = (
     ("run", "predict"),
     ("estimate", "report", "status"),
     ("training",),
+    ("architecture",),
     ("results",),
     ("planning", "slurm"),
     ("characters", "columns", "console", "errors", "folds", "grid", "grids", "metrics", "units"),

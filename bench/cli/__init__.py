@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -203,16 +204,24 @@ def show(
     backbone: Annotated[str, typer.Argument(help="A registered backbone.")],
     strategy: Annotated[str | None, typer.Argument(help="A strategy to apply to it.")] = None,
     depth: Annotated[int, typer.Option(min=1, help="Levels of the tree.")] = 3,
+    figure: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw the architecture into a .png, .svg or .pdf file instead."),
+    ] = None,
     plugins: options.Plugins = None,
 ) -> None:
     """Show a backbone's card and its tree of modules, with what a strategy makes trainable marked.
 
-    `bench show mobile_sam lora_qv`
+    `bench show mobile_sam lora_qv`, `bench show mobile_sam lora_qv --figure architecture.pdf`
     """
     from bench.cli import catalog
     from bench.planning import plugins as plugin_files
 
     plugin_files.load(plugins or ())
+    if figure is not None:
+        path = catalog.save_figure(backbone, strategy, figure)
+        console().print(f"wrote {names.shown(path)}", highlight=False, markup=False, soft_wrap=True)
+        return
     for part in catalog.show(backbone, strategy, depth):
         console().print(part)
 

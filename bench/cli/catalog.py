@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
+from bench.errors import BenchError
 from bench.planning import overrides, plan
 from bench.units import millions
 from registry import backbones, datasets, heads, strategies
@@ -114,6 +116,21 @@ def _built(backbone: str, strategy: str) -> Sam:
         raise
     except Exception:  # a plug-in that reads values while it is built
         return build()
+
+
+def save_figure(backbone: str, strategy: str | None, path: Path) -> Path:
+    """Draw the architecture of a backbone with a strategy, by default with none, into a file.
+
+    Raises:
+        RegistryError: an unknown name, or a strategy that can't be applied.
+        BenchError: a file of another kind than PNG, SVG and PDF, or one that can't be written.
+    """
+    from bench import architecture
+    from bench.report import canvas
+
+    if path.suffix.lower() not in canvas.SUFFIXES:
+        raise BenchError(f"--figure {path}: give a name that ends in {', '.join(canvas.SUFFIXES)}.")
+    return canvas.save(architecture.figure(backbone, strategy or "zero_shot"), path)
 
 
 def cards_with_checkpoint(names: Iterable[str]) -> list[Card]:
