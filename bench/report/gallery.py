@@ -59,7 +59,8 @@ def figures(
         own = records[(records[list(SECTION_KEYS)] == keys).all(axis=1)]
         methods = methods_of(results, own, names)
         made = rows(results, section.dataset_digest, methods, stems)
-        notes = [*_random(own, names), *seed_note(methods)]
+        by_first = [f"The rank is by PQ among all test images of {names[0]}."] if len(names) > 1 else []
+        notes = [*by_first, *_random(own, names), *seed_note(methods)]
         drawn.append((section.file_stem, draw(made, names, title=section.title, notes=notes, columns=columns)))
     if not drawn:
         raise BenchError(_nowhere(found, known))

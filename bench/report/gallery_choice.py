@@ -125,8 +125,6 @@ def rows(
     for stem, place in chosen.items():
         image = read_image(results, dataset_digest, stem)
         of_rank = f"PQ rank {rank[stem]} of {len(rank)}" if stem in rank else ""
-        if len(methods) > 1 and of_rank:
-            of_rank += f" ({first.name})"
         about = f"{first.images[stem].organ}, fold {first.runs[stem][1]}"
         heading = tuple(text for text in (place, stem, about, of_rank) if text)
         predictions = tuple(
@@ -154,9 +152,9 @@ def _row(method: Method) -> pd.DataFrame:
     if differing := varying(runs):
         key = differing[0]
         values = sorted(set(runs[key].map(setting_text)))
+        choices = ", ".join(f"{method.name},{key}={value}" for value in values[:6])
         raise BenchError(
-            f"{method.name!r} was run with several settings, and a column of a gallery is one; add one of "
-            f"{', '.join(f',{key}={value}' for value in values[:6])} to the name."
+            f"{method.name!r} was run with several settings, and a column of a gallery is one; choose one of {choices}."
         )
     return runs
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import numpy as np
 from bench.metrics.object_errors import error_counts
 from bench.metrics.overlaps import overlaps
 from bench.report.canvas import SMALL, SMALLEST, figure_width, load_seaborn, report_style
-from bench.report.figure_text import GREY, legible, plain
+from bench.report.figure_text import GREY, plain
 from bench.report.gallery_choice import GalleryRow
 from bench.report.gallery_outlines import (
     COLOURS,
@@ -23,6 +22,7 @@ from bench.report.gallery_outlines import (
     outlines,
     reduced,
 )
+from bench.report.gallery_text import packed, wrapped
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +34,6 @@ MARGIN, GAP, LINE, TALLEST = 0.03, 0.05, 0.098, 2.0
 """Inches: the figure's margin, between two cells, and a line of text; and the largest height of a cell in widths."""
 LEGEND_LINE = 0.15
 """Inches of a line of the legend."""
-CHARACTER = 0.62 * SMALLEST / 72
-"""Mean width of a character in inches."""
 LEGEND_COLUMNS = {1: 2, 2: 5}
 SCORES = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
 NOTE = (
@@ -90,13 +88,13 @@ def draw_page(
 
     width, n_cells = figure_width(columns), len(names) + 2
     cell = (width - 2 * MARGIN - (n_cells - 1) * GAP) / n_cells
-    room, longest = int(cell / CHARACTER), min(MOST_CELL_PIXELS, round(cell * CELL_DPI))
-    heads = [["image"], ["ground truth"], *(_name_lines(name, room) for name in names)]
-    texts = [_texts(row, room) for row in made]
+    longest = min(MOST_CELL_PIXELS, round(cell * CELL_DPI))
+    heads = [["image"], ["ground truth"], *(_head(name, cell) for name in names)]
+    texts = [_texts(row, cell) for row in made]
     heights = [cell * min(TALLEST, row.image.true.shape[0] / row.image.true.shape[1]) for row in made]
     below = [LINE * (max(map(len, own)) + 1) for own in texts]
-    above = _wrapped([title], width) if title else []
-    end = _wrapped([NOTE, *notes], width)
+    above = wrapped(title, width - 2 * MARGIN, SMALL, bold=True)
+    end = wrapped(" ".join([NOTE, *notes]), width - 2 * MARGIN, SMALLEST)
     legend = LEGEND_LINE * -(-len(COLOURS) // LEGEND_COLUMNS[columns])
     top = LINE * (1.3 * len(above) + max(map(len, heads)) + 1.2)
     total = top + sum(heights) + sum(below) + legend + LINE * (len(end) + 0.8)
@@ -132,15 +130,16 @@ def _draw_cell(axes: Axes, row: GalleryRow, place: int, *, longest: int) -> None
     axes.set_ylim(height - 0.5, -0.5)
 
 
-def _texts(row: GalleryRow, room: int) -> list[list[str]]:
+def _texts(row: GalleryRow, room: float) -> list[list[str]]:
     """Return the lines below each cell of a row."""
     n_true = len(np.unique(row.image.true[row.image.true > 0]))
-    cells = [[line for text in row.heading for line in _fitted(text, room)], [f"{n_true} nuclei"]]
+    nuclei = "1 nucleus" if n_true == 1 else f"{n_true} nuclei"
+    cells = [[line for text in row.heading for line in wrapped(text, room, SMALLEST, most=2)], [nuclei]]
     for prediction in row.predictions:
         scores = [f"{title} {_percent(prediction.scores, name)}" for name, title in SCORES.items()]
         counts = error_counts(overlaps(row.image.true, prediction.label_map))
         errors = [f"{number} {name[2:]}" for name, number in counts.items()]
-        cells.append([*_packed(scores, "  ", room), *_packed(errors, ", ", room)])
+        cells.append([*packed(scores, "  ", room, SMALLEST), *packed(errors, ", ", room, SMALLEST)])
     return cells
 
 
@@ -149,32 +148,10 @@ def _percent(scores: Mapping[str, float], name: str) -> str:
     return "–" if np.isnan(value) else f"{100 * value:.1f}"
 
 
-def _packed(words: Sequence[str], between: str, room: int) -> list[str]:
-    """Return words in as few lines as they fit, none of them broken."""
-    lines = [words[0]]
-    for word in words[1:]:
-        joined = f"{lines[-1]}{between}{word}"
-        if len(joined) <= room:
-            lines[-1] = joined
-        else:
-            lines[-1] += between.rstrip()
-            lines.append(word)
-    return lines
-
-
-def _fitted(text: str, room: int) -> list[str]:
-    """Return a name of the user's in at most two lines."""
-    return textwrap.wrap(legible(text, 2 * room - 1), room)[:2]
-
-
-def _name_lines(name: str, room: int) -> list[str]:
+def _head(name: str, room: float) -> list[str]:
+    """Return the name of a method, its parts in lines of their own."""
     parts = name.replace("/", "/\n").replace(",", "\n").split("\n")
-    return [line for part in parts for line in _fitted(part, room)]
-
-
-def _wrapped(texts: Sequence[str], width: float) -> list[str]:
-    room = int((width - 2 * MARGIN) / CHARACTER)
-    return textwrap.wrap(legible(" ".join(texts), 8 * room), room)
+    return [line for part in parts for line in wrapped(part, room, SMALLEST, bold=True, most=2)]
 
 
 def _draw_legend(page: _Page, y: float, n_columns: int) -> None:

@@ -34,7 +34,7 @@ def image(stem: str, *, shape: tuple[int, int] = (48, 64), n: int = 6, seed: int
 
 
 def with_errors(image: Image) -> np.ndarray:
-    """Return the true nuclei, of which the second is missed, the third split, and the last two are one; one is added."""
+    """Return the true nuclei, the second missed, the third split, the last two as one, and one too many."""
     predicted = image.label_map.copy()
     ids = [int(label) for label in np.unique(predicted) if label]
     if len(ids) > 4:
@@ -82,7 +82,9 @@ def add(
     ids = []
     for fold, images in enumerate(folds, start=1):
         settings = run(backbone, strategy, fold, n_splits=len(folds), **changes)
-        predictions = {one.stem: (predict[one.stem] if isinstance(predict, Mapping) else predict)(one) for one in images}
+        predictions = {
+            one.stem: (predict[one.stem] if isinstance(predict, Mapping) else predict)(one) for one in images
+        }
         scores = {one.stem: metrics.score(one.label_map, predictions[one.stem], errors=True) for one in images}
         rows = [{"stem": one.stem, "organ": one.organ, "fold": fold, **scores[one.stem]} for one in images]
         mean = {name: float(np.mean([row[name] for row in rows])) for name in ("dice", "aji", "pq")}
