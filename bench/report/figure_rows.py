@@ -89,7 +89,13 @@ def image_frames(results: Path) -> list[Drawable]:
 
 
 def figures(drawables: list[Drawable], draw: Callable[..., Figure], columns: int) -> list[tuple[str, Figure]]:
-    """Return a figure for each section, under the part of its file name."""
+    """Return a figure for each section, under the part of its file name.
+
+    Raises:
+        BenchError: there is no section, in the words in which `draw` refuses an empty frame.
+    """
+    if not drawables:
+        draw(pd.DataFrame())
     return [(one.stem, draw(one.frame, title=one.title, notes=one.notes, columns=columns)) for one in drawables]
 
 

@@ -78,7 +78,7 @@ def _narrowed(block: Block) -> Block:
     chosen = fit(block.columns, WIDTH, squeeze=ESSENTIAL)
     if not chosen.left_out:
         return block
-    names = ", ".join(column.title for column in chosen.left_out)
+    names = ", ".join(column.title.replace("\n", " ") for column in chosen.left_out)
     kept = [column for column in block.columns if column not in chosen.left_out]
     return replace(block, columns=kept, notes=[*block.notes, f"No room for: {names}. --columns chooses."])
 

@@ -120,3 +120,10 @@ def test_nothing_to_draw_is_refused():
         fold_scores.draw(folds())
     with pytest.raises(BenchError, match="no scores of images to draw"):
         image_distributions.draw(images(float("nan")))
+
+
+def test_a_folder_in_which_every_run_failed_is_refused(tmp_path: Path):
+    write(tmp_path, record(run(), status="failed", reason="x"))
+    for module, what in ((fold_scores, "folds"), (image_distributions, "images")):
+        with pytest.raises(BenchError, match=f"no scores of {what} to draw"):
+            module.figures(tmp_path)

@@ -102,3 +102,9 @@ def test_nothing_to_draw_is_refused(tmp_path: Path):
         learning_curves.draw(epochs(1, [float("nan")], [float("nan")]))
     add(tmp_path, "mobile_sam", "zero_shot", 1, 0.4)
     assert learning_curves.frames(tmp_path) == []
+
+
+def test_a_folder_without_trained_runs_is_refused(tmp_path: Path):
+    add(tmp_path, "mobile_sam", "zero_shot", 1, 0.4)
+    with pytest.raises(BenchError, match="no training histories to draw; only trained runs have them"):
+        learning_curves.figures(tmp_path)
