@@ -10,34 +10,37 @@ import typer
 from bench.cli.options import RUN_HELP, Device, OnDevice, Plugins, Results, Weights
 from bench.console import RESULTS, console
 
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|BACKBONE/STRATEGY",
+        help="The id or folder of a run, a folder of `bench export`, or a row, perhaps with ,KEY=VALUE.",
+    ),
+]
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR...", help="Images, or folders of images.")]
+Fold = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Fold of a row; by default the one with the best PQ on its validation images."),
+]
+Ensemble = Annotated[bool, typer.Option("--ensemble", help="Average the logits of all folds (and seeds) of a row.")]
+Scale = Annotated[float | None, typer.Option(metavar="X", help="Input pixels per image pixel; the run's by default.")]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        metavar="PIXELS", help="Side of the blocks that large images are cut into; smaller needs less memory."
+    ),
+]
+
 
 def predict(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN|BACKBONE/STRATEGY",
-            help="The id or folder of a run, a folder of `bench export`, or a row, perhaps with ,KEY=VALUE.",
-        ),
-    ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE|DIR...", help="Images, or folders of images.")],
+    model: Model,
+    images: Images,
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")],
     results: Results = RESULTS,
-    fold: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Fold of a row; by default the one with the best PQ on its validation images."),
-    ] = None,
-    ensemble: Annotated[
-        bool, typer.Option("--ensemble", help="Average the logits of all folds (and seeds) of a row.")
-    ] = False,
-    scale: Annotated[
-        float | None, typer.Option(metavar="X", help="Input pixels per image pixel; the run's by default.")
-    ] = None,
-    tile: Annotated[
-        int | None,
-        typer.Option(
-            metavar="PIXELS", help="Side of the blocks that large images are cut into; smaller needs less memory."
-        ),
-    ] = None,
+    fold: Fold = None,
+    ensemble: Ensemble = False,
+    scale: Scale = None,
+    tile: Tile = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of an earlier prediction.")] = False,
     device: OnDevice = Device.auto,
     weights: Weights = None,

@@ -79,6 +79,14 @@ def predict(
     chosen = choose(model, results, fold=fold, ensemble=ensemble)
     console.print(f"Model: {chosen.sentence}.", markup=False, highlight=False, soft_wrap=True)
     sides = geometry(merged(chosen.recipes), scale=scale, core=tile)
+    console.print(
+        f"Magnification: {sides.scale:g} input pixels per image pixel. Blocks of {sides.core} pixels, with a halo of "
+        f"{sides.halo}, where an image is larger than {sides.core + 2 * sides.halo}.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+    _make(out)
     predictor = Predictor(chosen.recipes, sides, device=_device(device), weights=weights)
     outcome = _all(images, out, predictor, sides, console)
     _write_summary(out, chosen, sides, predictor, outcome)
@@ -91,7 +99,18 @@ def predict(
     return 1 if outcome.problems else 0
 
 
+def _make(out: Path) -> None:
+    """Make the folder before anything is computed for it."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BenchError(
+            f"--out {shown(out)} can't be made ({error.strerror or error}); name a folder where files can be written."
+        ) from error
+
+
 def _all(images: Sequence[Path], out: Path, predictor: Predictor, sides: Geometry, console: Console) -> Outcome:
+    import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     nuclei: dict[str, int] = {}
@@ -107,7 +126,11 @@ def _all(images: Sequence[Path], out: Path, predictor: Predictor, sides: Geometr
             except DataError as error:
                 problems.append(str(error))
             except (DivergedError, MemoryError) as error:
-                problems.append(f"{shown(path)}: {error or 'the memory is not enough; give a smaller --tile.'}")
+                problems.append(f"{shown(path)}: {str(error) or 'the memory is not enough; give a smaller --tile.'}")
+            except torch.OutOfMemoryError:
+                problems.append(
+                    f"{shown(path)}: the GPU's memory is not enough; give --device cpu, or a smaller --tile."
+                )
             progress.advance(whole)
     return Outcome(nuclei, tuple(problems))
 

@@ -240,6 +240,39 @@ def test_a_folder_of_a_model_predicts(finished: Any, predict: Any, picture: Path
     assert (code, f"the model in {folder}: sam_nano/lora_qv, random weights" in output) == (0, True)
 
 
+def test_a_folder_that_can_not_be_made_is_said(predict: Any, picture: Path) -> None:
+    with pytest.raises(BenchError, match=r"--out .*picture\.png/out can't be made \(Not a directory\); name a folder"):
+        predict("sam_nano/lora_qv", picture, out="in/picture.png/out")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (MemoryError(), "picture.png: the memory is not enough; give a smaller --tile."),
+        ("cuda", "picture.png: the GPU's memory is not enough; give --device cpu, or a smaller --tile."),
+        ("diverged", "picture.png: the model predicts logits that are not finite"),
+    ],
+)
+def test_what_a_model_may_run_into_is_a_sentence(
+    error: Any, text: str, predict: Any, picture: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from bench.errors import DivergedError
+    from bench.predict.predictor import Predictor
+
+    diverged = DivergedError("the model predicts logits that are not finite")
+    raised = {"cuda": torch.OutOfMemoryError("80 GiB"), "diverged": diverged}.get(error, error)
+
+    def fail(*_: Any) -> None:
+        raise raised
+
+    monkeypatch.setattr(Predictor, "__call__", fail)
+    code, output = predict("sam_nano/lora_qv", picture)
+    assert code == 1
+    assert f"not done: {picture.parent}/{text}" in output
+
+
 def test_an_empty_results_folder_is_said(predict: Any, picture: Path, tmp_path: Path) -> None:
     from bench.predict.choice import choose
 
