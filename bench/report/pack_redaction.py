@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from bench.results.measurement import EARLIER, MEASUREMENT
+
 HOST_KEYS = ("host", "node")
 _QUOTED = re.compile(r"""(["'])(/(?!/)|[A-Za-z]:[\\/])([^"'\n]*)\1""")
 _BARE = re.compile(
@@ -25,7 +27,13 @@ class Redaction:
 
         The block ``run`` stays as it is, because its digest is the id of the run.
         """
-        origins = [values.get("provenance"), *(values.get("attempts") or ())]
+        cost = values.get("cost") or {}
+        measured = [cost, *(cost.get(EARLIER) or ())]  # `bench measure` may have run on another host
+        origins = [
+            values.get("provenance"),
+            *(values.get("attempts") or ()),
+            *(one.get(MEASUREMENT) for one in measured),
+        ]
         for origin in origins:
             for key in HOST_KEYS:
                 if isinstance(origin, Mapping) and isinstance(host := origin.get(key), str) and host:

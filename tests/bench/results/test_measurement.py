@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from bench.report.pack_redaction import Redaction
 from bench.results.measurement import RULE, disturbances, judged, quartiles
 
 
@@ -74,3 +75,12 @@ def test_the_rule_has_the_limits() -> None:
         "its interquartile range exceeds 20 % of the median, other processes took more than 10 % of the cores' time or "
         "5 % of the GPU's, or the process got less than 90 % of a core"
     )
+
+
+def test_a_pack_has_no_name_of_a_host_that_measured_again() -> None:
+    place = {"host": "lab-7.example", "node": "gpu-03"}
+    cost = {"measurement": place, "earlier_measurements": [{"measurement": {"host": "lab-8.example"}}]}
+    redacted = Redaction().record({"provenance": {"host": "lab-7.example"}, "cost": cost, "reason": "on lab-8.example"})
+    assert redacted["cost"]["measurement"] == {"host": "host-1", "node": "host-2"}
+    assert redacted["cost"]["earlier_measurements"] == [{"measurement": {"host": "host-3"}}]
+    assert redacted["reason"] == "on host-3"
