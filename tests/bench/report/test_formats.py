@@ -214,6 +214,20 @@ def test_rows_are_sorted_scores_from_the_best_and_costs_from_the_smallest(result
         order("PQQ")
 
 
+def test_a_swept_setting_is_a_column_of_numbers_and_sorted_as_such(tmp_path: Path) -> None:
+    for rank in (16, 4, 1):
+        write(tmp_path, record(run(n_splits=1, options={"rank": rank}), pq=0.5 + rank / 100, official=False))
+    write(tmp_path, record(run(strategy="full", n_splits=1), pq=0.9, official=False))
+    table = pd.read_csv(io.StringIO(text_of(tmp_path, "a.csv", format="csv", sort="strategy.rank")))
+    ranks = table.loc[table["kind"] == "run", "strategy.rank"]
+    assert ranks.tolist()[:3] == [1, 4, 16] and pd.isna(ranks.iloc[3])
+    lines = text_of(tmp_path, "a.md", format="markdown", sort="strategy.rank").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("|")][:6]
+    place = cells[0].index("strategy.rank")
+    assert [row[place] for row in cells[2:6]] == ["1", "4", "16", "–"]
+    assert cells[1][place].endswith("-:")  # aligned as numbers are
+
+
 def test_only_keeps_the_rows_with_these_settings(results: Path) -> None:
     def strategies(*only: str) -> list[str]:
         table = pd.read_csv(io.StringIO(text_of(results, "a.csv", format="csv", only=only)))
