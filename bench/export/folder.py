@@ -86,8 +86,8 @@ def export(
 
 def _run(text: str, results: Path) -> tuple[Path, RunRecord]:
     """Return a run's folder and record; raises `BenchError` where it has no trained model."""
-    if (Path(text) / record.FILENAME).is_file():
-        path = Path(text).resolve()
+    path = Path(text).resolve()
+    if (path / record.FILENAME).is_file() and path.parent.name == record.folder(results, "").name:
         results, run_id = path.parents[1], path.name
     else:
         run_id = logs.find(results, text)

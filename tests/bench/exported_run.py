@@ -64,14 +64,21 @@ def provenance(**changes: Any) -> dict[str, Any]:
     }
 
 
-def make(results: Path, run: Run = RUN, **blocks: Any) -> Trained:
-    """Write a run as a training leaves it: record and trained part."""
+def make(results: Path, run: Run = RUN, *, checkpoint: Path | None = None, **blocks: Any) -> Trained:
+    """Write a run as a training leaves it: record and trained part.
+
+    Args:
+        results: the results folder.
+        run: the run.
+        checkpoint: the official file; None for random weights.
+        **blocks: of the record.
+    """
     sam = prepare(
         backbone=run.backbone,
         strategy=run.strategy,
         options=run.options,
         image_size=run.image_size,
-        checkpoint=None,
+        checkpoint=checkpoint,
         tokens=(1, 2, 3),
         seed=run.seed,
     )

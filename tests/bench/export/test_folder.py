@@ -25,7 +25,8 @@ from bench.cli import app
 from bench.errors import BenchError
 from bench.export.folder import export
 from bench.results import record
-from registry import backbones, strategies
+from registry import backbones, digests, strategies
+from registry.card import Checkpoint
 from registry.errors import DataError, StrategyError, WeightsError
 
 ROOT = Path(__file__).parents[3]
@@ -324,9 +325,38 @@ def test_a_folder_that_would_compute_something_else_is_refused(
     assert text.startswith("nothing was written: loaded by the plain backbone, the model's outputs differ from the run")
 
 
-def test_a_changed_official_checkpoint_is_refused(own_run: MAKE, tmp_path: Path) -> None:
-    made = own_run(
-        replace(RUN, backbone="sam_nano", weights="official"), provenance=provenance(checkpoint_digest="0" * 64)
-    )
-    text = refused(made.run.id, tmp_path / "model", made.results, WeightsError)
-    assert "sam_nano has no official weights" in text
+@pytest.fixture
+def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an official checkpoint of sam_nano, whose card names it."""
+    entry = backbones.get("sam_nano")
+    checkpoint = Checkpoint(url="https://example.org/nano.pth", filename="nano.pth")
+    changed = replace(entry, card=replace(entry.card, checkpoint=checkpoint))
+    monkeypatch.setitem(backbones._store._entries, "sam_nano", changed)
+    (tmp_path / "weights").mkdir()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        torch.save(backbones.build("sam_nano", 64).state_dict(), tmp_path / "weights" / "nano.pth")
+    return tmp_path / "weights"
+
+
+def test_a_run_on_official_weights_needs_the_same_checkpoint(official: Path, own_run: MAKE, tmp_path: Path) -> None:
+    digest = digests.of(official / "nano.pth")
+    origin = provenance(checkpoint=str(official / "nano.pth"), checkpoint_digest=digest)
+    run = replace(RUN, weights="official")
+    made = own_run(run, checkpoint=official / "nano.pth", provenance=origin)
+    export(run.id, tmp_path / "model", results=made.results, merged=True, weights=official)
+    assert torch.equal(outputs_of(registry.load(tmp_path / "model", weights=official)), made.outputs)
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert f"`nano.pth` (`bench weights fetch sam_nano`), whose sha256 is `{digest}`" in card
+    assert 'checkpoint="nano.pth")' in code_of(tmp_path / "model")[1] and "random-weights" not in card
+    made.change(provenance={**origin, "checkpoint_digest": "0" * 64})
+    text = refused(run.id, tmp_path / "other", made.results, WeightsError, weights=official)
+    assert "is not the checkpoint that sam_nano was trained on" in text
+
+
+def test_a_missing_official_checkpoint_is_named(official: Path, own_run: MAKE, tmp_path: Path) -> None:
+    run = replace(RUN, weights="official")
+    made = own_run(run, checkpoint=official / "nano.pth")
+    (official / "nano.pth").unlink()
+    text = refused(run.id, tmp_path / "model", made.results, WeightsError, weights=official)
+    assert "checkpoint of sam_nano: missing: run `bench weights fetch sam_nano`" in text
