@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,7 +89,8 @@ def show_comparison(
     if format == "terminal":
         console.print(terminal(blocks, width=console.width, encoding=console.encoding))
         return None
-    texts = {"markdown": markdown, "latex": latex, "html": partial(html, title=_page_title(names))}
+    page = partial(html, title=_page_title(names))
+    texts: dict[str | None, Callable[[list[Block]], str]] = {"markdown": markdown, "latex": latex, "html": page}
     if format in texts:
         text = texts[format](blocks)
     else:
