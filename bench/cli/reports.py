@@ -161,6 +161,9 @@ def report(
     pack: Annotated[
         bool, typer.Option("--pack", help="Write one zip file for readers who check the claims, without images.")
     ] = False,
+    architecture: Annotated[
+        bool, typer.Option("--architecture", help="Draw the architecture figures that are missing; builds each model.")
+    ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -179,8 +182,10 @@ def report(
         path, digest = write_pack(results, output)
         typer.echo(f"{names.shown(path)}\nSHA-256 {digest}")
         return
-    from bench.report.site import write_report
+    from bench.report.site import architectures, write_report
 
+    if architecture:
+        architectures.draw_missing(results)
     typer.echo(names.shown(write_report(results, output=output)))
 
 

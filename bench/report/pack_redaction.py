@@ -53,8 +53,8 @@ class Redaction:
         if _is_path(text):
             return _last_part(text)
         if "/" in text or "\\" in text:
-            text = _QUOTED.sub(lambda found: f"{found[1]}…/{_last_part(found[2] + found[3])}{found[1]}", text)
-            text = _BARE.sub(lambda found: f"…/{found[1]}", text)
+            text = _QUOTED.sub(lambda match: f"{match[1]}…/{_last_part(match[2] + match[3])}{match[1]}", text)
+            text = _BARE.sub(lambda match: f"…/{match[1]}", text)
         for host in sorted(self._hosts, key=len, reverse=True):
             if host in text:
                 text = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", self._hosts[host], text)

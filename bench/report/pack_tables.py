@@ -65,14 +65,14 @@ def differences(packed: str, computed: str) -> list[str]:
     """
     first, second = (pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False) for text in (packed, computed))
     lacking = [name for name in first if name not in second]
-    found = [f"the column {name} is not computed any more" for name in lacking]
+    problems = [f"the column {name} is not computed any more" for name in lacking]
     if len(first) != len(second):
-        found.append(f"{len(first)} rows in the pack, {len(second)} computed")
+        problems.append(f"{len(first)} rows in the pack, {len(second)} computed")
     for name in [name for name in first if name in second]:
         for row, (a, b) in enumerate(zip_longest(first[name], second[name]), 1):
             if a is not None and b is not None and not _equal(a, b):
-                found.append(f"row {row}, {name}: {_shown(a)} in the pack, {_shown(b)} computed")
-    return found
+                problems.append(f"row {row}, {name}: {_shown(a)} in the pack, {_shown(b)} computed")
+    return problems
 
 
 def _equal(a: str, b: str) -> bool:

@@ -57,8 +57,8 @@ def verify(path: Path) -> Verdict:
     with opened(path) as archive, tempfile.TemporaryDirectory(prefix="nuclei-bench-") as folder:
         manifest = _manifest(archive, path)
         stage = Path(folder) / "pack"
-        found = unpack(archive, stage)
-        altered = _altered(manifest, found)
+        digests = unpack(archive, stage)
+        altered = _altered(manifest, digests)
         tables = _tables(manifest, stage)
     return Verdict(
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -118,15 +118,15 @@ def _manifest(archive: zipfile.ZipFile, path: Path) -> dict[str, Any]:
     return values
 
 
-def _altered(manifest: Mapping[str, Any], found: Mapping[str, tuple[str, int]]) -> list[str]:
+def _altered(manifest: Mapping[str, Any], digests: Mapping[str, tuple[str, int]]) -> list[str]:
     """Return a sentence for each file that is missing, added or changed."""
     problems = [] if manifest.get("digest") == manifest_digest(dict(manifest)) else [f"{MANIFEST} was changed."]
     for name, expected in sorted(manifest["files"].items()):
-        if name not in found:
+        if name not in digests:
             problems.append(f"{name} is missing.")
-        elif not isinstance(expected, dict) or (expected.get("sha256"), expected.get("bytes")) != found[name]:
+        elif not isinstance(expected, dict) or (expected.get("sha256"), expected.get("bytes")) != digests[name]:
             problems.append(f"{name} was changed.")
-    added = sorted(set(found) - set(manifest["files"]) - {MANIFEST})
+    added = sorted(set(digests) - set(manifest["files"]) - {MANIFEST})
     return problems + [f"{name} was added: the manifest does not name it." for name in added]
 
 

@@ -81,7 +81,7 @@ def unpack(archive: zipfile.ZipFile, target: Path) -> dict[str, tuple[str, int]]
     Raises:
         BenchError: a file is damaged, or holds more bytes than it says.
     """
-    found = {}
+    digests = {}
     for info in archive.infolist():
         path = target / info.filename
         digest, n_bytes = hashlib.sha256(), 0
@@ -96,5 +96,5 @@ def unpack(archive: zipfile.ZipFile, target: Path) -> dict[str, tuple[str, int]]
                     file.write(chunk)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError) as error:
             raise BenchError(f"{info.filename!r:.300} can't be unpacked ({error}); copy the pack again.") from error
-        found[info.filename] = digest.hexdigest(), n_bytes
-    return found
+        digests[info.filename] = digest.hexdigest(), n_bytes
+    return digests

@@ -17,7 +17,7 @@ from bench.report.image_scores import interval_scores
 from bench.report.methods import rows as methods_of
 from bench.report.paired import ScoreFiles
 from bench.report.section import sections
-from bench.report.site import citation, headline, protocol, runs
+from bench.report.site import architectures, citation, headline, protocol, runs
 from bench.report.site.parts import Part
 from bench.results.record import RunRecord, read_all
 
@@ -96,7 +96,7 @@ def gather(results: Path, *, baselines: Path | None = None) -> Page:
         facts=headline.facts(frame, parts),
         warnings=unreadable,
         protocols=protocols,
-        general=[_audit(records), _failures(records)],
+        general=[architectures.part(results, frame, study.files), _audit(records), _failures(records)],
         citations=citation.citations(parts),
         files=study.files,
     )

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 LARGEST_SVG = 600_000
 """Bytes; a larger drawing becomes an image of points, which a browser shows faster."""
 _DPI = 160
+_SHOWN = 120
+"""Pixels of the page for an inch: letters of a paper's figure are small on a screen."""
 _QUALITY = 82
 
 
@@ -61,5 +63,5 @@ def _file(figure: Figure, stem: str, title: str, alt: str) -> tuple[Picture, byt
         content, suffix = save(figure, Path(folder) / "figure.svg").read_bytes(), "svg"
     if len(content) > LARGEST_SVG:
         content, suffix = webp(figure), "webp"
-    width, height = figure.get_size_inches() * 96
+    width, height = figure.get_size_inches() * _SHOWN
     return Picture(f"{stem}.{suffix}", title, alt, round(width), round(height)), content

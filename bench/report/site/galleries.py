@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 30
 """Rows that have a picture, from the best: each takes a second and 100 kB."""
+MOST_BYTES = 5_000_000
+"""Of all pictures of a section, so that a report stays small enough to be sent."""
 _DPI = 200
 
 
@@ -38,12 +40,12 @@ def part(results: Path, records: pd.DataFrame, section: Section, anchor: str, fi
     name, title = f"{anchor}-gallery", "Gallery"
     if not kept_files.images_folder(results, section.dataset_digest).is_dir():
         return Part(name, title, ["No test images were kept with these runs, so there is nothing to look at."])
-    places = {cell: place for place, cell in enumerate(section.rows["cell"])}
+    n_bytes, places = 0, {cell: place for place, cell in enumerate(section.rows["cell"])}
     methods = sorted(methods_of(records), key=lambda method: places[method.runs["cell"].iloc[0]])
     pictures: list[Picture] = []
     reasons: dict[str, str] = {}
     for method in methods:
-        if len(pictures) == MOST_ROWS:
+        if len(pictures) == MOST_ROWS or n_bytes > MOST_BYTES:
             break
         if not any(kept_files.predictions_folder(folder(results, run)).is_dir() for run in method.ok["id"]):
             reasons[method.name] = "no predictions were kept"
@@ -55,6 +57,7 @@ def part(results: Path, records: pd.DataFrame, section: Section, anchor: str, fi
             continue
         file = f"{anchor}-gallery-{len(pictures) + 1}.webp"
         files[file] = webp(figure, dpi=_DPI)
+        n_bytes += len(files[file])
         width, height = figure.get_size_inches() * _DPI
         alt = f"Best, median and worst test image of {method.name}: image, true nuclei, and predicted outlines."
         pictures.append(Picture(file, method.name, alt, round(width), round(height)))
@@ -75,8 +78,8 @@ def _sentences(reasons: dict[str, str], n_pictures: int, n_rows: int) -> list[st
             "Of each row the best, the median and the worst test image by PQ, of those whose predictions were kept. "
             "Open a picture to read it."
         )
-    if n_pictures == MOST_ROWS < n_rows:
-        sentences.append(f"The best {MOST_ROWS} of {n_rows:,} rows.")
+    if n_pictures + len(reasons) < n_rows:
+        sentences.append(f"The best {n_pictures} rows that have any; more would make the page large.")
     for reason in dict.fromkeys(reasons.values()):
         names = [name for name, own in reasons.items() if own == reason]
         others = f" and {plural(len(names) - 1, 'other row')}" if len(names) > 1 else ""

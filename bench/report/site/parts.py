@@ -162,8 +162,8 @@ def number_in(text: str) -> float | str:
 
     The number is read from the text, so that rows which show the same value are in no order.
     """
-    found = _NUMBER.match(text)
-    if found is None:
+    match = _NUMBER.match(text)
+    if match is None:
         return ""
-    value = float(found[0].replace(",", "").replace("−", "-"))
-    return value * _UNITS.get(text[found.end() : found.end() + 2], 1.0)
+    value = float(match[0].replace(",", "").replace("−", "-"))
+    return value * _UNITS.get(text[match.end() : match.end() + 2], 1.0)

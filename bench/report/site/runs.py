@@ -118,8 +118,8 @@ def _audit(audit: Mapping[str, Any]) -> str:
     return NONE if ok is None else "passed" if ok else "failed"
 
 
-def _of(held: Any, asked: Any) -> str:
-    return NONE if held is None or asked is None else f"{held} of {asked}"
+def _of(held: Any, named: Any) -> str:
+    return NONE if held is None or named is None else f"{held} of {named}"
 
 
 def _commit(origin: Mapping[str, Any]) -> str:

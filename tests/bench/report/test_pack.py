@@ -156,12 +156,12 @@ def test_changed_manifests_tables_and_added_and_removed_files_are_found(packed: 
         del files["README.txt"], files["tables/organs.csv"], files[first(files, "scores.parquet")]
 
     verdict = verify.verify(altered(packed, tmp_path / "p.zip", change))
-    found = " ".join(verdict.altered)
-    assert "manifest.json was changed." in found
-    assert "tables/leaderboard.csv was changed." in found
-    assert "README.txt is missing." in found
-    assert "scores.parquet is missing." in found
-    assert "results/note.txt was added: the manifest does not name it." in found
+    problems = " ".join(verdict.altered)
+    assert "manifest.json was changed." in problems
+    assert "tables/leaderboard.csv was changed." in problems
+    assert "README.txt is missing." in problems
+    assert "scores.parquet is missing." in problems
+    assert "results/note.txt was added: the manifest does not name it." in problems
     assert "tiny_sam in the pack, mobile_sam computed" in " ".join(verdict.tables["leaderboard.csv"])
     assert verdict.tables["organs.csv"][0].startswith("it can't be computed: ")
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from html import unescape
 from pathlib import Path
 
+import galleries
 import pandas as pd
 import pytest
 from compared import add
-from fabricated import record, run
-from plotly import graph_objects
+from fabricated import ENCODERS, record, run
 from hostile_study import EXPECTED
+from plotly import graph_objects
 from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.errors import BenchError
-from bench.report.site import citation, parts, write_report
+from bench.report.site import architectures, citation, parts, write_report
 from bench.results.record import write
+from registry.errors import RegistryError
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +151,59 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BenchError, match=r"nothing can be written to .*; choose another place with -o DIR"):
         write_report(tmp_path / "results", output=tmp_path / "file" / "report")
+
+
+def test_architecture_figures_that_stand_in_the_folder_are_shown(tmp_path: Path) -> None:
+    for strategy in ("lora_qv", "full"):
+        write(tmp_path, record(run("mobile_sam", strategy), status="failed", reason="x"))
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert "No figure was drawn yet. Not drawn: 2 pairs of backbone and strategy. `bench report --architecture`" in text
+    drawing = tmp_path / "figures" / "architecture_mobile_sam_lora_qv.svg"
+    drawing.parent.mkdir()
+    drawing.write_text('<svg height="72pt" version="1.1" width="144pt"></svg>')
+    text = write_report(tmp_path).read_text(encoding="utf-8")
+    assert 'alt="Architecture of mobile_sam with lora_qv' in text
+    assert 'width="192" height="96"' in text
+    assert "Not drawn: 1 pair of backbone and strategy." in text
+    assert (tmp_path / "report" / "files" / "architecture-1.svg").read_bytes() == drawing.read_bytes()
+
+
+def test_missing_architecture_figures_are_drawn_with_the_options_of_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from matplotlib.figure import Figure
+
+    def figure(backbone: str, strategy: str, options: object) -> Figure:
+        if backbone == "of_a_plug_in":
+            raise RegistryError("unknown backbone 'of_a_plug_in'")
+        drawn.append((backbone, strategy, options))
+        return Figure(figsize=(1, 1))
+
+    drawn: list[object] = []
+    monkeypatch.setattr("bench.architecture.figure", figure)
+    for backbone, strategy in (("mobile_sam", "lora_qv"), ("mobile_sam", "full"), ("of_a_plug_in", "full")):
+        write(tmp_path, record(run(backbone, strategy), status="failed", reason="x"))
+    done = CliRunner().invoke(app, ["report", "--architecture", "--results", str(tmp_path)])
+    assert done.exit_code == 0
+    assert drawn == [("mobile_sam", "full", {}), ("mobile_sam", "lora_qv", {"rank": 4})]
+    assert "no architecture figure of of_a_plug_in with full: unknown backbone" in caplog.text
+    assert architectures.draw_missing(tmp_path) == []
+    assert len(drawn) == 2
+
+
+@pytest.mark.release
+def test_a_study_of_210_runs_takes_less_than_15_megabytes(tmp_path: Path) -> None:
+    images = [galleries.image(f"tile_{place}", shape=(512, 512), n=120) for place in range(3)]
+    backbones, strategies = (
+        list(ENCODERS)[:6],
+        ("lora_qv", "lora_all_linear", "adapter", "full", "decoder", "zero_shot", "bitfit"),
+    )
+    for backbone, strategy in itertools.product(backbones, strategies):
+        galleries.add(tmp_path, backbone, strategy, [images] * 5, galleries.with_errors)
+    page = write_report(tmp_path)
+    assert len(list((tmp_path / "runs").iterdir())) == 210
+    assert len(list(page.parent.glob("files/*-gallery-*.webp"))) > 15
+    assert sum(path.stat().st_size for path in page.parent.rglob("*") if path.is_file()) < 15_000_000
 
 
 def test_citations_are_those_of_the_file_and_of_what_is_shown(page: str) -> None:

@@ -17,6 +17,7 @@ function themed(layout) {
     legend,
     margin: { ...layout.margin, t: 40 }, // the tool bar stands there
     height: layout.height + (narrow && layout.legend ? 140 : 0),
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: line, activecolor: text },
     paper_bgcolor: "rgba(0,0,0,0)",
     plot_bgcolor: "rgba(0,0,0,0)",
     font: { color: text, family: "system-ui, sans-serif", size: 12 },
