@@ -183,9 +183,10 @@ def text_of(results: Path, name: str, **options: object) -> str:
     return path.read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("by", [None, "seed", "organ", "image"])
 @pytest.mark.parametrize("format", ["markdown", "csv", "latex", "html"])
-def test_the_same_records_give_the_same_bytes(results: Path, format: str) -> None:
-    assert text_of(results, "a", format=format) == text_of(results, "b", format=format)
+def test_the_same_records_give_the_same_bytes(results: Path, format: str, by: str | None) -> None:
+    assert text_of(results, "a", format=format, by=by) == text_of(results, "b", format=format, by=by)
 
 
 def test_columns_are_chosen_by_title_or_name(results: Path) -> None:
