@@ -164,7 +164,7 @@ def _draw_legend(axes: Axes, architecture: Architecture, *, y: float) -> None:
     model, x = architecture.counts["model"], MARGIN
     for state in STATES:
         number = getattr(model, state)
-        share = f" ({100 * number / model.total:.2g} %)" if number else ""
+        share = f" ({_percent(number / model.total)})" if number else ""
         label = f"{state} {significant(number)}{share}"
         axes.add_patch(Rectangle((x, y - 3.5), 10, 7, facecolor=FILLS[state], edgecolor=EDGE, linewidth=0.5))
         _text(axes, x + 13, y, label, size=TITLE, align="left")
@@ -172,8 +172,13 @@ def _draw_legend(axes: Axes, architecture: Architecture, *, y: float) -> None:
     x, y = MARGIN, y - HEADING * 1.7
     rest = f"{significant(model.total)} parameters in all"
     if architecture.unused.total:
-        rest += f", of which a forward pass without prompts does not use {significant(architecture.unused.total)}"
+        rest += f", {significant(architecture.unused.total)} of them in modules that the forward pass never calls"
     _text(axes, x, y, rest, size=TITLE, align="left")
+
+
+def _percent(share: float) -> str:
+    """Return a share in per cent with two digits: 0.16 %, 36 %, 99.9 %."""
+    return f"{100 * share:.2g} %" if share < 0.99 else f"{100 * share:.3g} %"
 
 
 def _text(

@@ -37,7 +37,7 @@ class Architecture:
         block_title: which block that is.
         equations: of what the strategy adds to the block.
         counts: of the whole model (``model``) and of its three parts.
-        unused: of parameters that a forward pass without prompts does not use; part of the other counts.
+        unused: of parameters in modules that the forward pass never calls; part of the other counts.
     """
 
     backbone: str
