@@ -120,7 +120,8 @@ def without_history(text: bytes) -> bytes:
     name and closes one. Text of another layout is returned as it is.
     """
     start = text.find(_LIST)
-    end = text.find(_END, start) if start >= 0 else -1
+    is_empty = text.startswith(b"]", start + len(_LIST))  # the next list to end would be another one
+    end = text.find(_END, start) if start >= 0 and not is_empty else -1
     return text[: start + len(_LIST)] + text[end + len(_END) - 1 :] if end >= 0 else text
 
 

@@ -88,3 +88,11 @@ def test_failures_are_listed_oldest_first_with_the_last():
     failed = make(status="failed", reason="diverged: nan", attempts=earlier)
     assert failed.failures == ("lost", "diverged")
     assert make(attempts=earlier).failures == ("lost",)
+
+
+@pytest.mark.parametrize("history", [[], [{"epoch": 1, "pq": [0.1]}, {"epoch": 2, "pq": []}]])
+def test_lists_after_the_history_are_kept_when_it_is_left_out(tmp_path, history):
+    cost = {"flops": 1, "history": history, "latency_busy_because": ["other processes"], "earlier_measurements": [{}]}
+    record.write(tmp_path, make(cost=cost))
+    read = record.read(tmp_path, "abc", history=False)
+    assert read is not None and read.cost == {**cost, "history": []}
