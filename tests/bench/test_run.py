@@ -15,6 +15,7 @@ from pyarrow import parquet
 from bench.errors import AuditError, DivergedError, InterruptedRunError
 from bench.grid import CLASSICAL, Run, TrainSettings
 from bench.results import history
+from bench.results.measurement import MEASURED
 from bench.results.record import HISTORY_FILENAME, folder
 from bench.run import execute
 from bench.training import data, events, fit, measure
@@ -118,7 +119,9 @@ def test_timings_of_a_shared_device_are_missing(images, tmp_path, name):
     seconds = [[row["seconds"] for row in history.read(folder(tmp_path / at, run.id))] for at in ("alone", "shared")]
     assert (seconds[1], None in seconds[0]) == ([None] * len(seconds[0]), False)
     assert len(seconds[0]) == (2 if name == "decoder_only" else 0)
-    timings = {key for key in alone if key.endswith(("_seconds", "_latency_ms", "_per_s"))}
+    timings = {key for key in alone if key.endswith(("_seconds", "_latency_ms", "_per_s"))} | set(
+        MEASURED
+    ) & alone.keys()
     assert {"evaluate_seconds", "postprocessing_latency_ms"} <= timings
     assert ("train_seconds" in timings) == (name == "decoder_only")
     assert {key: shared[key] for key in timings} == dict.fromkeys(timings)
