@@ -10,7 +10,7 @@ from jaxtyping import Int, UInt8
 from scipy import ndimage
 
 from bench.predict.nuclei import Nucleus, measure
-from bench.predict.sources import Source
+from bench.predict.rows import Source
 from registry.contract import LabelMap
 
 Segment = Callable[[UInt8[np.ndarray, "h w 3"]], LabelMap]

@@ -6,12 +6,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from jaxtyping import UInt8
+from typing import Any
 
 from bench.predict import colours, tiff_rows
+from bench.predict.rows import Source, Whole
 from registry import file_kind, png
 from registry.errors import DataError
 from registry.names import shown
@@ -21,41 +19,6 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".svs", ".bmp", ".webp")
 MAX_WHOLE_PIXELS = 400_000_000
 """Largest image of a kind that can only be decoded whole: 1.2 GB of RGB, and as much again while it is converted."""
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-
-
-class Source(Protocol):
-    """An open image.
-
-    Attributes:
-        height, width: in pixels.
-        notes: what was done to the pixels, a sentence each; empty for a plain 8-bit RGB image.
-    """
-
-    height: int
-    width: int
-    notes: tuple[str, ...]
-
-    def rows(self, top: int, bottom: int) -> UInt8[np.ndarray, "h width 3"]:
-        """Return the rows from `top` up to, but not including, `bottom`; raises `DataError` on damaged bytes."""
-        ...
-
-
-class Whole:
-    """An image that is held in memory.
-
-    Args:
-        rgb: its pixels.
-        notes: what was done to them.
-    """
-
-    def __init__(self, rgb: UInt8[np.ndarray, "h w 3"], notes: tuple[str, ...] = ()) -> None:
-        self.height, self.width = rgb.shape[:2]
-        self.notes = notes
-        self._rgb = rgb
-
-    def rows(self, top: int, bottom: int) -> UInt8[np.ndarray, "h width 3"]:
-        """Return a band of rows."""
-        return self._rgb[top:bottom]
 
 
 @contextmanager

@@ -12,13 +12,14 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from bench.predict import colours
+from bench.predict.rows import Source, Whole
 from registry import pixels
 from registry.errors import DataError
 from registry.names import shown
 
 
 class TiffRows:
-    """The picture of an open TIFF file (see `bench.predict.sources.Source`).
+    """The picture of an open TIFF file (see `bench.predict.rows.Source`).
 
     Memory is that of the rows asked for, as wide as the image, and of one strip or tile. A compressed file that was
     written as one strip is decoded whole.
@@ -84,7 +85,7 @@ class TiffRows:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Source]:
     """Open the picture of a TIFF file.
 
     Of a pyramid the full resolution is read. A file that stores its channels apart or its picture turned is decoded
@@ -94,8 +95,6 @@ def opened(path: Path) -> Iterator[Any]:
         DataError: a damaged file, several pages of one size, or values that are no picture.
     """
     import tifffile
-
-    from bench.predict.sources import Whole
 
     try:
         file = tifffile.TiffFile(path)

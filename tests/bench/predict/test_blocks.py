@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from bench.predict import blocks
-from bench.predict.sources import Whole
+from bench.predict.rows import Whole
 from registry.contract import LabelMap
 
 

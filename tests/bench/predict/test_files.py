@@ -15,7 +15,7 @@ from shapely.geometry import shape
 
 from bench.predict import blocks, files
 from bench.predict.nuclei import COLUMNS
-from bench.predict.sources import Whole
+from bench.predict.rows import Whole
 from registry import pixels
 
 SQUARES = np.zeros((600, 700), np.int32)
