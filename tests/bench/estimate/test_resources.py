@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from planned_run import CLASSICAL_RUN, RUN
 
-from bench.estimate.resources import StepCost, Workload, workload
+from bench.estimate.resources import IMAGE_BYTES, LABEL_MAP_BYTES, StepCost, Workload, kept_bytes, workload
 
 
 def test_workload_of_100_images():
@@ -38,3 +38,14 @@ def test_peak_memory_grows_with_the_micro_batch():
     cost = StepCost(parameters=100, trainable=10, train_flops=1, infer_flops=1, fixed_bytes=50, image_bytes=1000)
     assert cost.peak_bytes(1) == 400 + 120 + 50 + 1000
     assert cost.peak_bytes(8) == 400 + 120 + 50 + 8000
+
+
+def test_kept_label_maps_count_for_each_run_and_their_images_once():
+    # Two runs on each of folds 1 and 2 of 20 images: 10 in a fold.
+    runs = [replace(RUN, fold=fold, seed=seed, n_splits=2) for fold in (1, 2) for seed in (0, 1)]
+    label_map, image = LABEL_MAP_BYTES, IMAGE_BYTES
+    assert kept_bytes(runs, 20, 0) == 4 * 3 * label_map + 2 * 6 * image
+    assert kept_bytes(runs, 20, 3) == 4 * 6 * label_map + 2 * 9 * image
+    assert kept_bytes(runs, 20, None) == 4 * 10 * label_map + 20 * image
+    assert kept_bytes(runs[:1], 20, 9) == 10 * label_map + 10 * image
+    assert kept_bytes([], 20, None) == 0
