@@ -122,3 +122,12 @@ def test_one_row_is_refused(tmp_path: Path):
         significance.figures(tmp_path)
     with pytest.raises(BenchError, match="no two rows are compared in 'pq', so there is no matrix to draw"):
         significance.draw(compared(1))
+
+
+def test_hostile_names_are_shown_as_they_are(tmp_path: Path):
+    name = "<script>|_%&$x$ 肝"
+    add(tmp_path, "mobile_sam", name)
+    add(tmp_path, "mobile_sam", "y" * 300, shifted(*[0.1] * 6))
+    ((_, figure),) = significance.figures(tmp_path, columns=1)
+    shown = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert shown == [f"mobile_sam/yyyy…{'y' * 16}  1", "mobile_sam/<scr…|_%&$x$ [U+809D]  2"]
