@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -76,7 +76,11 @@ def show_table(
         console.print(terminal(blocks, width=console.width, encoding=console.encoding))
         return None
     title = {"organ": "PQ per organ", "image": "Worst images"}.get(by or "", "Leaderboard")
-    texts = {"markdown": markdown, "latex": latex, "html": partial(html, title=title)}
+    texts: dict[str, Callable[[list[Block]], str]] = {
+        "markdown": markdown,
+        "latex": latex,
+        "html": partial(html, title=title),
+    }
     text = texts[format](blocks) if format in texts else table
     name = {"organ": "organs", "image": "images"}.get(by or "", "leaderboard")
     path = output or results / "tables" / f"{name}{SUFFIXES[format]}"

@@ -18,11 +18,11 @@ from bench.report.canvas import report_style
 from bench.report.figure_text import legible
 from bench.report.frame import SECTION_KEYS, leaderboard_frame, pooled
 from bench.report.image_scores import interval_scores
+from bench.report.look_alikes import telling_texts
 from bench.report.point_labels import Label, write_labels
 from bench.report.reading import read_records
 from bench.report.score_panels import (
     DARK,
-    NAME_LENGTH,
     SCORES,
     Group,
     bounds,
@@ -33,7 +33,7 @@ from bench.report.score_panels import (
     panel_inches,
     score_panels,
 )
-from bench.report.section import numeric, row_settings, sections, setting
+from bench.report.section import numeric, sections, setting
 from bench.units import tick
 from registry.errors import unknown
 
@@ -237,22 +237,14 @@ def _set_axis(panel: Axes, values: pd.Series, x: str) -> Any:
 
 
 def _labels(lines: Sequence[pd.DataFrame], score: str, x: str, place: Any) -> list[Label]:
-    """Return names at the ends of lines that share colour and marker: the settings that tell them apart."""
-    firsts = pd.DataFrame([rows.iloc[0] for rows in lines])
-    firsts["look"] = [
-        f"{strategy_colour(s)} {backbone_marker(b)}"
-        for b, s in zip(firsts["backbone"], firsts["strategy"], strict=True)
-    ]
+    """Return names at the ends of lines that colour and marker don't tell apart."""
+    firsts = pd.DataFrame([rows.iloc[0] for rows in lines]).reset_index(drop=True)
+    texts = telling_texts(firsts, [name for name in _settings(firsts) if name != x])
     labels = []
-    for _, twins in firsts.reset_index(drop=True).groupby("look", sort=True):
-        names = [name for name in ("backbone", "strategy") if twins[name].nunique() > 1]
-        apart = tuple(name for name in _settings(twins) if name != x and twins[name].map(repr).nunique() > 1)
-        for number, row in twins.iterrows() if len(twins) > 1 else ():
-            rows = lines[int(str(number))].dropna(subset=[f"{score}_mean"])
-            if len(rows):
-                text = ", ".join([*(str(row[name]) for name in names), *row_settings(row, apart)])
-                end = place(rows[x])[-1], 100 * float(rows[f"{score}_mean"].iloc[-1])
-                labels.append(Label(*end, legible(text, NAME_LENGTH), needed=True))
+    for line, text in texts.items():
+        rows = lines[line].dropna(subset=[f"{score}_mean"])
+        if len(rows):
+            labels.append(Label(place(rows[x])[-1], 100 * float(rows[f"{score}_mean"].iloc[-1]), text, needed=True))
     return labels
 
 

@@ -1,7 +1,8 @@
 """Colour and line of a strategy, marker of a backbone: the same in every figure of every version.
 
 Shipped names have a place in `registry.figure_order`; all others a place that the digest of the name chooses, among
-colours and markers that no shipped name has. Two of those may look alike: a figure writes names beside such points.
+colours and markers that no shipped name has yet. Two of those may look alike: `bench.report.look_alikes` tells them
+apart in a figure.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ SHIPPED_COLOURS = (
 """Colours by place: farthest first in CIEDE2000 (Sharma et al. 2005), the smallest distance of normal sight,
 protanopia, deuteranopia and tritanopia as Machado et al. 2009 simulate them, and away from the greys of references.
 They differ in lightness as much as in hue. A change of one changes every figure that was published."""
-OTHER_COLOURS = ("#784b78", "#5a5ab4", "#0000ff", "#1e4b2d", "#8778c3", "#69b478", "#c3695a", "#5aa5b4")
-"""Colours of strategies that are not shipped."""
+OTHER_COLOURS = (
+    *("#784b78", "#5a5ab4", "#0000ff", "#1e4b2d", "#8778c3", "#69b478", "#c3695a", "#5aa5b4"),
+    *SHIPPED_COLOURS[12:],
+)
+"""Colours of strategies that are not shipped; the last are those of the thirteenth shipped one and later."""
 # Filled shapes only (a plus would pass for an error bar, and an incomplete row is hollow).
 SHIPPED_MARKERS = ("s", "D", "^", "o", "v", "X", "P", "*", "p", "<", ">", "h")
 OTHER_MARKERS = ("8", "d", "H", ">", "<", "h", "p")

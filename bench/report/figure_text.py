@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from bench.report.appearance import backbone_marker, strategy_colour
+from bench.report.canvas import figure_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +55,7 @@ def shown_names(texts: Sequence[str], length: int) -> list[str]:
 def set_title(figure: Figure, title: str, *, columns: int) -> None:
     """Write the title of a whole figure, in as many lines as it needs."""
     if title:
-        text = figure.suptitle(_wrapped(title, columns, TITLE_SIZE), x=0.01, ha="left", fontsize=TITLE_SIZE)
+        text = figure.suptitle(_wrapped(title, columns, TITLE_SIZE, "bold"), x=0.01, ha="left", fontsize=TITLE_SIZE)
         plain(text).set_fontweight("bold")
 
 
@@ -128,10 +129,24 @@ def _shift(axes: Axes, points: float) -> Any:
     return ScaledTranslation(points / 72, 0, figure.dpi_scale_trans)
 
 
-def _wrapped(text: str, columns: int, size: float) -> str:
+def _wrapped(text: str, columns: int, size: float, weight: str = "normal") -> str:
+    """Return a text in lines that fit into the width of a figure; a line of wide letters holds fewer of them."""
     text = legible(text, _MOST_CHARACTERS)
     width = round(_LINE[columns] * NOTE_SIZE / size)
-    return "\n".join(textwrap.wrap(text, width, max_lines=_MOST_LINES, placeholder=" …", break_on_hyphens=False))
+    room = 72 * 0.94 * figure_width(columns)  # hinted letters of a PNG are wider
+    while True:
+        lines = textwrap.wrap(text, width, max_lines=_MOST_LINES, placeholder=" …", break_on_hyphens=False)
+        if width < 20 or all(_points(line, size, weight) < room for line in lines):
+            return "\n".join(lines)
+        width = int(0.95 * width)
+
+
+def _points(line: str, size: float, weight: str) -> float:
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    font = FontProperties(family="DejaVu Sans", weight=weight)
+    return float(TextPath((0, 0), line.replace("$", r"\$"), size=size, prop=font).get_extents().width)
 
 
 @cache

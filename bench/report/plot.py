@@ -18,18 +18,16 @@ import pandas as pd
 
 from bench.errors import BenchError
 from bench.grid import CLASSICAL
-from bench.report.appearance import backbone_marker, strategy_colour
 from bench.report.axis import cost_axis
 from bench.report.baselines import baseline_frame
 from bench.report.canvas import report_style
 from bench.report.cost_panel import BUSY, draw_panel, published_lines
-from bench.report.figure_text import legible
 from bench.report.frame import SECTION_KEYS, leaderboard_frame, pooled
 from bench.report.image_scores import interval_scores
+from bench.report.look_alikes import telling_texts
 from bench.report.reading import read_records
 from bench.report.score_panels import (
     DARK,
-    NAME_LENGTH,
     SCORES,
     Group,
     handle,
@@ -38,7 +36,7 @@ from bench.report.score_panels import (
     panel_inches,
     score_panels,
 )
-from bench.report.section import Section, differing_settings, row_name, row_settings, sections
+from bench.report.section import Section, differing_settings, row_name, sections
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -136,7 +134,7 @@ def draw(
         classical = frame[(frame["backbone"] == CLASSICAL) & frame["complete"]]
         lines = published_lines(published)
         settings = differing_settings(frame[frame["backbone"] != CLASSICAL])
-        labels, more = _look_alike(points, settings)
+        labels, more = _labels(points, settings)
         notes = [_bars(points), *_captions(frame, points, x, known, settings), *more, *notes]
         random = " · RANDOM WEIGHTS" if (points["weights"] == "random").any() else ""
         keys = [handle(f"{key}  {name}") for key, name in lines["text"].items()]
@@ -182,28 +180,12 @@ def _busy_column(frame: pd.DataFrame, x: str) -> pd.Series:
     return frame["latency_busy"].map(lambda value: not pd.isna(value) and bool(value)).astype(bool)
 
 
-def _look_alike(points: pd.DataFrame, settings: Sequence[str]) -> tuple[dict[int, str], list[str]]:
-    """Return what tells rows of one colour and marker apart, by row, and a sentence where there are too many."""
-    looks = [
-        (strategy_colour(s), backbone_marker(b)) for b, s in zip(points["backbone"], points["strategy"], strict=True)
-    ]
-    groups = pd.Series(range(len(points))).groupby(pd.Series(looks, dtype=object)).groups
-    twins = [points.loc[list(rows)] for rows in groups.values() if len(rows) > 1]
-    if sum(map(len, twins)) > MOST_LABELS:
-        return {}, [
-            "Points of one colour and marker differ in settings; `bench plot --x SETTING` shows them one by one."
-        ]
-    labels = {}
-    for rows in twins:
-        apart = [name for name in ("backbone", "strategy") if rows[name].nunique() > 1]
-        for index, row in rows.iterrows():
-            texts = [str(row[name]) for name in apart]
-            texts += [
-                text.rpartition(".")[2] if "=" in text.rpartition(".")[2] else text
-                for text in row_settings(row, tuple(settings))
-            ]
-            labels[int(str(index))] = legible(", ".join(texts), NAME_LENGTH)
-    return labels, []
+def _labels(points: pd.DataFrame, settings: Sequence[str]) -> tuple[dict[int, str], list[str]]:
+    """Return what tells rows that look alike apart, by row, and a sentence where there are too many."""
+    labels = telling_texts(points, settings)
+    if len(labels) <= MOST_LABELS:
+        return labels, []
+    return {}, ["More points look alike than can be named; `bench plot --x SETTING` draws a line over a setting."]
 
 
 def _references(points: pd.DataFrame, classical: bool) -> list[Line2D]:

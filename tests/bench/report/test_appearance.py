@@ -88,7 +88,7 @@ def test_two_shipped_strategies_differ_for_every_eye(eye: str, least: float) -> 
 
 @pytest.mark.parametrize("eye", EYES)
 def test_all_colours_differ_from_each_other_and_from_grey_for_every_eye(eye: str) -> None:
-    every = (*appearance.SHIPPED_COLOURS, *appearance.OTHER_COLOURS)
+    every = tuple(dict.fromkeys((*appearance.SHIPPED_COLOURS, *appearance.OTHER_COLOURS)))
     assert closest(every, eye) > (5.5 if eye == "tritanopia" else 8)
     for grey in ("0.2", "0.45", "0.72"):
         values = lab((grey, *every[6:]), eye)
@@ -100,6 +100,8 @@ def test_third_party_names_have_a_look_of_their_own_that_their_digest_fixes() ->
     names = [f"method_{number}" for number in range(200)]
     assert {strategy_colour(name) for name in names} == set(appearance.OTHER_COLOURS)
     assert {backbone_marker(name) for name in names} == set(appearance.OTHER_MARKERS)
+    used = {*map(strategy_colour, COLOURS), *map(backbone_marker, MARKERS)}
+    assert not used & {*appearance.OTHER_COLOURS, *appearance.OTHER_MARKERS}
     assert {strategy_line(name) for name in names} == set(appearance.LINES)
     for name in ("", "名前", "\ud800", "x" * 10_000, "<script>"):
         assert strategy_colour(name) in appearance.OTHER_COLOURS

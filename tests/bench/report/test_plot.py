@@ -406,7 +406,7 @@ def test_points_that_look_alike_get_their_settings_written() -> None:
 def test_too_many_points_that_look_alike_get_a_sentence() -> None:
     (section,) = sections_of(twins(tuple(range(1, 43))))
     figure = plot.draw(section.rows)
-    assert "`bench plot --x SETTING` shows them one by one" in notes(figure)
+    assert "`bench plot --x SETTING` draws a line over a setting" in notes(figure)
     assert not any("rank=" in text.get_text() for text in figure.axes[0].texts)
 
 
