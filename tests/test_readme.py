@@ -93,6 +93,8 @@ def test_every_option_of_the_readme_exists():
         "show",
         "predict",
         "export",
+        "report",
+        "verify",
         "data synth",
         "data check",
         "weights fetch",

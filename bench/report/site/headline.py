@@ -28,6 +28,7 @@ class Headline:
         best: name of the row with the highest mean PQ; empty where no row is ranked.
         score: its PQ with interval; empty where no row is ranked.
         order: the decisive sentence: what may be said of the order of the rows.
+        references: sentences on the classical pipeline and on published scores of the same images and folds.
         protocol: images, folds, seeds, ground truth and metrics in sentences.
         cautions: sentences that a reader must not miss.
     """
@@ -36,6 +37,7 @@ class Headline:
     best: str
     score: str
     order: str
+    references: list[str]
     protocol: list[str]
     cautions: list[str]
 
@@ -47,7 +49,7 @@ def headline(section: Section, anchor: str) -> Headline:
     if len(ranked):
         first = ranked.iloc[0]
         best, score = row_name(first, section.settings), _score(first)
-    return Headline(anchor, best, score, _order(ranked), _protocol(section), _cautions(section))
+    return Headline(anchor, best, score, _order(ranked), _references(section), _protocol(section), _cautions(section))
 
 
 def facts(records: pd.DataFrame, sections: Sequence[Section]) -> list[tuple[str, str]]:
@@ -82,6 +84,19 @@ def _order(ranked: pd.DataFrame) -> str:
     if len(ranked) > MOST_ROWS or ranked["pq_low"].isna().any():
         return "The order is that of the mean scores; it was not tested."
     return next(iter(decisive_order(ranked)), "No row is decisively better than every other one.")
+
+
+def _references(section: Section) -> list[str]:
+    shown = []
+    if section.classical_pq is not None:
+        above = section.rows.loc[section.rows["rank"].notna(), "pq_mean"].max() < section.classical_pq
+        which = ", above every ranked row" if above else ""
+        shown.append(f"The classical pipeline, which learns nothing: PQ {section.classical_pq * 100:.1f} %{which}.")
+    published = section.published[section.published["rank"].notna()]
+    if len(published):
+        best = published.sort_values("pq", ascending=False, kind="stable").iloc[0]
+        shown.append(f"The highest published PQ on these images and folds: {best['model']}, {best['pq']:.1f} %.")
+    return shown
 
 
 def _protocol(section: Section) -> list[str]:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 from bench.cli import app
 from bench.errors import BenchError
+from bench.grid import CLASSICAL
 from bench.report.site import architectures, citation, parts, write_report
 from bench.results.record import write
 from registry.errors import RegistryError
@@ -109,6 +110,16 @@ def test_a_study_of_one_row_says_what_it_cannot_show(tmp_path: Path) -> None:
     assert "No run that is ok has a history: only trained runs have one." in text
     assert "No run that left a record failed or was skipped." in text
     assert "abc/record.json can't be read as a record" in text
+
+
+def test_the_headline_has_the_classical_pipeline_and_the_best_published_score(tmp_path: Path) -> None:
+    folds = {"n_splits": 5, "fold_seed": 19}
+    for fold in range(1, 6):
+        write(tmp_path, record(run("mobile_sam", "lora_qv", fold, **folds), pq=0.2))
+        write(tmp_path, record(run(CLASSICAL, CLASSICAL, fold, **folds), pq=0.3))
+    text = unescape(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "The classical pipeline, which learns nothing: PQ 30.0 %, above every ranked row." in text
+    assert "The highest published PQ on these images and folds: CellViT-256, 56.4 %." in text
 
 
 def test_one_image_of_one_organ(tmp_path: Path) -> None:
