@@ -39,7 +39,7 @@ def choose(text: str, results: Path, *, fold: int | None = None, ensemble: bool 
 
     Args:
         text: a folder of a run or of `bench export`; a run's id or the beginning of it; BACKBONE/STRATEGY, perhaps
-            with conditions ``,KEY=VALUE`` on its settings.
+            with conditions ``,KEY=VALUE`` on its settings; BACKBONE/STRATEGY/FOLD.
         results: the results folder.
         fold: of a row, the fold to take.
         ensemble: take all folds, and all seeds, of a row.
@@ -60,6 +60,9 @@ def choose(text: str, results: Path, *, fold: int | None = None, ensemble: bool 
     if "/" not in text:
         _require_no_row_options(text, fold, ensemble)
         return _of([_by_id(done, text)], results, "the run that was named")
+    row, _, last = text.rpartition("/")
+    if "/" in row and last.isdecimal() and fold is None:  # as the other commands name a run
+        text, fold = row, int(last)
     runs = _of_one_setting(_row(done, text), text)
     if fold is not None:
         folds = sorted({int(run.run["fold"]) for run in runs})

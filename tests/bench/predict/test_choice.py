@@ -61,6 +61,7 @@ def test_the_best_validation_pq_chooses_then_the_lower_fold_and_seed(copies: Any
         results = copies(name, fold=fold, seed=seed, validation={"pq": pq})
     assert choose("sam_nano/lora_qv", results).origins == ("c",)
     assert choose("sam_nano/lora_qv", results, fold=3).origins == ("d",)
+    assert choose("sam_nano/lora_qv/3", results).origins == ("d",)
     assert choose("sam_nano/lora_qv,seed=1", results).origins == ("b",)
     assert choose("sam_nano/lora_qv", results, ensemble=True).origins == ("a", "b", "c", "d")
 
