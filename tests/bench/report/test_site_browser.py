@@ -49,7 +49,7 @@ def browser(chromium: Any, study_report: Path) -> Any:
 def until(browser: Any, script: str) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
-    WebDriverWait(browser, 60, poll_frequency=0.05).until(lambda driver: driver.execute_script(script))
+    WebDriverWait(browser, 240, poll_frequency=0.05).until(lambda driver: driver.execute_script(script))
 
 
 def resize(browser: Any, width: int, height: int) -> None:
