@@ -45,8 +45,8 @@ class Column:
 
     @cached_property
     def width(self) -> int:
-        """Number of terminal cells that its widest text takes."""
-        return max(map(cell_len, (*self.title.split("\n"), *self.cells)))
+        """Number of terminal cells that its widest line takes."""
+        return max(cell_len(line) for text in (self.title, *self.cells) for line in text.split("\n"))
 
     def map(self, change: Callable[[str], str]) -> Column:
         """Return the column with every text changed."""

@@ -21,6 +21,8 @@ from bench.units import significant
 
 NONE = "–"
 UNVERIFIED = "?: not checked against the source."
+MERELY_COUNTS = 5
+"""The `drop` of the numbers of seeds and folds where the names of a row stand in one column."""
 HEADLINE = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
 SHORT_TITLES = {
     "PQ 95 % CI": "PQ 95 %\nCI",
@@ -43,8 +45,9 @@ def blocks(sections: Sequence[Section], names: Sequence[str] = ()) -> list[Block
     parts = []
     for section in sections:
         columns = _run_columns(section)
+        compact = [] if names else _compact(section, columns)
         columns = chosen(columns, names, section) if names else columns
-        parts.append(Block(section.title, columns, section_notes(section), _caption(section)))
+        parts.append(Block(section.title, columns, section_notes(section), _caption(section), compact))
         if section.shares_ranks:
             parts.append(_published_block(section))
     if sections and not any(section.shares_ranks for section in sections):
@@ -150,6 +153,19 @@ def _run_columns(section: Section) -> list[Column]:
         numbers("PQ by nuclei", lambda row: _percent(row["weighted_pq_mean"]), 10),
     ]
     return [column for column in [*columns, *others] if column.drop < 3 or any(cell != NONE for cell in column.cells)]
+
+
+def _compact(section: Section, columns: Sequence[Column]) -> list[Column]:
+    """Return the columns with all that names a row in one, ``method``; seeds and folds are left out first."""
+    apart = ("weights",) * ({"random"} < set(_weights(section)))
+    methods = []
+    for _, row in section.rows.iterrows():
+        weights = " random" if apart and row["weights"] == "random" and row["backbone"] != CLASSICAL else ""
+        methods.append(row_name(row, section.settings) + weights + ("" if row["complete"] else " †"))
+    named = {"backbone", "strategy", *section.settings, *apart}
+    others = [column for column in columns[1:] if column.title not in named]
+    others = [replace(c, drop=MERELY_COUNTS) if c.title in ("seeds", "folds") else c for c in others]
+    return [columns[0], Column("method", methods, right=False), *others]
 
 
 def _latency(section: Section, rows: Sequence[pd.Series]) -> Column:

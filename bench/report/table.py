@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -13,10 +14,12 @@ from rich.text import Text
 from tabulate import tabulate
 
 from bench.characters import shown_in
-from bench.columns import Column, Fit, fit
+from bench.columns import Column, Fit, fit, total_width
 
 ESSENTIAL = 4
 """Columns with at most this `drop` are squeezed before one of them is left out."""
+NARROWEST_NAME = 16
+"""Characters of a row's names that stand in one line at least."""
 ASCII_RULE = box.Box(str(box.SIMPLE_HEAD).replace("─", "-"), ascii=True)
 
 
@@ -29,12 +32,15 @@ class Block:
         columns: of equal length.
         notes: lines below it.
         caption: a line between title and table; empty for none.
+        compact: the same table with the names of a row in one column, the first that is not right-aligned, whose lines
+            may be broken at spaces: for terminals that have no room for all essential columns; empty: there is none.
     """
 
     title: str
     columns: list[Column]
     notes: list[str] = field(default_factory=list)
     caption: str = ""
+    compact: list[Column] = field(default_factory=list)
 
 
 def terminal(blocks: Iterable[Block], *, width: int = 80, encoding: str = "utf-8") -> RenderableType:
@@ -53,6 +59,8 @@ def terminal(blocks: Iterable[Block], *, width: int = 80, encoding: str = "utf-8
 
     for block in blocks:
         chosen = fit([column.map(shown) for column in block.columns], width, squeeze=ESSENTIAL)
+        if block.compact and any(column.drop <= ESSENTIAL for column in chosen.left_out):
+            chosen = _fit_compact([column.map(shown) for column in block.compact], width)
         parts += [Text(shown(block.title), "bold")]
         parts += [Text(shown(block.caption), "dim")] if block.caption else []
         parts += [Text(""), _table(chosen, rule)]
@@ -62,6 +70,16 @@ def terminal(blocks: Iterable[Block], *, width: int = 80, encoding: str = "utf-8
             notes.append(f"No room for: {names}. Widen the terminal, or use Markdown or CSV.")
         parts += [Text(note, "dim") for note in notes] + [Text("")]
     return Group(*parts[:-1])
+
+
+def _fit_compact(columns: list[Column], width: int) -> Fit:
+    """Choose columns as `fit` does, after breaking the names into lines that leave room for the essential columns."""
+    names = next(place for place, column in enumerate(columns) if not column.right)
+    essential = [c.narrow or c for c in columns if c.drop <= ESSENTIAL and c.right]
+    room = max(NARROWEST_NAME, width - total_width(essential, gap=1) - 1)
+    cells = ["\n".join(textwrap.wrap(cell, room, break_on_hyphens=False)) for cell in columns[names].cells]
+    columns[names] = replace(columns[names], cells=cells)
+    return fit(columns, width, squeeze=ESSENTIAL)
 
 
 def _table(chosen: Fit, rule: box.Box) -> Table:

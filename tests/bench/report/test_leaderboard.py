@@ -195,6 +195,24 @@ def test_80_columns_hold_scores_trainable_parameters_and_latency() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_80_columns_hold_latency_and_trainable_parameters_of_a_sweep_too() -> None:
+    records = [
+        record(run("efficient_sam_ti", "lora_all_linear", fold, n_splits=2, options={"rank": rank}), official=False)
+        for rank in (4, 16)
+        for fold in (1, 2)
+    ]
+    records += [record(run(fold=1, n_splits=2), 0.1, 0.1, 0.1, official=False)]
+    file = io.StringIO()
+    Console(file=file, width=80).print(terminal(leaderboard.blocks(sections_of(records))[:1], width=80))
+    lines = [line.rstrip() for line in file.getvalue().splitlines()]
+    assert " # method" in " ".join(lines) and "latency" in " ".join(lines) and "enc." in " ".join(lines)
+    (place,) = [number for number, line in enumerate(lines) if "strategy.rank=16" in line]
+    assert "efficient_sam_ti" in " ".join(lines[place - 1 : place + 1])
+    assert any(line.startswith("  – mobile_sam lora_qv") and "†" in line for line in lines)
+    assert "No room for: folds" in " ".join(lines)
+    assert max(map(len, lines)) <= 80
+
+
 def test_names_of_settings_take_two_lines_where_there_is_no_room() -> None:
     records = [
         record(run(fold=f, n_splits=2, options={"rank": rank}), official=False) for rank in (4, 8) for f in (1, 2)
