@@ -208,7 +208,7 @@ def test_80_columns_hold_latency_and_trainable_parameters_of_a_sweep_too() -> No
     assert " # method" in " ".join(lines) and "latency" in " ".join(lines) and "enc." in " ".join(lines)
     (place,) = [number for number, line in enumerate(lines) if "strategy.rank=16" in line]
     assert "efficient_sam_ti" in " ".join(lines[place - 1 : place + 1])
-    assert any(line.startswith("  – mobile_sam lora_qv") and "†" in line for line in lines)
+    assert any(line.startswith("– mobile_sam lora_qv") and "†" in line for line in lines)
     assert "No room for: folds" in " ".join(lines)
     assert max(map(len, lines)) <= 80
 
