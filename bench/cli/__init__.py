@@ -205,8 +205,7 @@ def show(
     strategy: Annotated[str | None, typer.Argument(help="A strategy to apply to it.")] = None,
     depth: Annotated[int, typer.Option(min=1, help="Levels of the tree.")] = 3,
     figure: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Draw the architecture into a .png, .svg or .pdf file instead."),
+        Path | None, typer.Option(metavar="FILE", help="Draw the architecture into a .png, .svg or .pdf file instead.")
     ] = None,
     plugins: options.Plugins = None,
 ) -> None:
