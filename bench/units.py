@@ -1,6 +1,9 @@
-"""Numbers as people read them: durations, sizes, counts, and the ticks of a logarithmic axis."""
+"""Numbers as people read them: durations, sizes, counts, the ticks of a logarithmic axis; and titles of scores."""
 
 from __future__ import annotations
+
+SCORE_TITLES = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
+"""Titles of the scores that tables and figures show, the one that rows are ranked by first."""
 
 
 def plural(count: int, noun: str) -> str:

@@ -11,12 +11,13 @@ from typing import Any
 from bench.export import card_text, code_blocks
 from bench.export.escape import MISSING, markdown, plain
 from bench.results.record import RunRecord
+from bench.units import SCORE_TITLES
 from registry import strategies
 from registry.card import Card
 from registry.loading import Recipe
 
 SCORES = ("pq", "aji", "dice", "sq", "dq", "f1", "precision", "recall")
-TITLES = {"pq": "PQ", "aji": "AJI", "dice": "Dice", "sq": "SQ", "dq": "DQ", "f1": "F1"}
+TITLES = {**SCORE_TITLES, "sq": "SQ", "dq": "DQ", "f1": "F1"}
 METRICS = ("pq", "aji", "dice")
 """Scores of the card's metadata."""
 TASK, TASK_TITLE = "image-segmentation", "Nucleus instance segmentation"

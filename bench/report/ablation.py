@@ -23,7 +23,6 @@ from bench.report.point_labels import Label, write_labels
 from bench.report.reading import read_records
 from bench.report.score_panels import (
     DARK,
-    SCORES,
     Group,
     bounds,
     handle,
@@ -34,7 +33,7 @@ from bench.report.score_panels import (
     score_panels,
 )
 from bench.report.section import numeric, sections, setting
-from bench.units import tick
+from bench.units import SCORE_TITLES, tick
 from registry.errors import unknown
 
 if TYPE_CHECKING:
@@ -121,7 +120,7 @@ def _settings(rows: pd.DataFrame) -> list[str]:
 
 
 def _scored(frame: pd.DataFrame) -> pd.DataFrame:
-    scored = frame[[f"{score}_mean" for score in SCORES]].notna().any(axis=1)
+    scored = frame[[f"{score}_mean" for score in SCORE_TITLES]].notna().any(axis=1)
     return frame[(frame["backbone"] != CLASSICAL) & (frame["n_ok"] > 0) & scored]
 
 
@@ -259,7 +258,7 @@ def _references(rows: pd.DataFrame, classical: bool) -> list[Any]:
 
 def _captions(frame: pd.DataFrame, drawn: pd.DataFrame, x: str) -> list[str]:
     seeds = " and seeds" if (drawn["n_seeds"] > 1).any() else ""
-    has = any(f"{score}_low" in drawn and drawn[f"{score}_low"].notna().any() for score in SCORES)
+    has = any(f"{score}_low" in drawn and drawn[f"{score}_low"].notna().any() for score in SCORE_TITLES)
     bands = "bands: 95 % confidence intervals" if has else "no confidence intervals"
     lines = [f"Means over folds{seeds}; {bands}. Along a line, all settings but {x} are equal."]
     left_out = len(_scored(frame)) - len(drawn)

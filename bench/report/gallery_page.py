@@ -23,6 +23,7 @@ from bench.report.gallery_outlines import (
     reduced,
 )
 from bench.report.gallery_text import packed, wrapped
+from bench.units import SCORE_TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,6 @@ MARGIN, GAP, LINE, TALLEST = 0.03, 0.05, 0.098, 2.0
 LEGEND_LINE = 0.15
 """Inches of a line of the legend."""
 LEGEND_COLUMNS = {1: 2, 2: 5}
-SCORES = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
 NOTE = (
     "Outlines are of predictions, and of the nuclei that were missed. Merged: more than half of each of two or more "
     "nuclei lies in the prediction; split: two or more predictions lie in the nucleus by more than half. Scores are of "
@@ -136,7 +136,7 @@ def _texts(row: GalleryRow, room: float) -> list[list[str]]:
     nuclei = "1 nucleus" if n_true == 1 else f"{n_true} nuclei"
     cells = [[line for text in row.heading for line in wrapped(text, room, SMALLEST, most=2)], [nuclei]]
     for prediction in row.predictions:
-        scores = [f"{title} {_percent(prediction.scores, name)}" for name, title in SCORES.items()]
+        scores = [f"{title} {_percent(prediction.scores, name)}" for name, title in SCORE_TITLES.items()]
         counts = error_counts(overlaps(row.image.true, prediction.label_map))
         errors = [f"{number} {name[2:]}" for name, number in counts.items()]
         cells.append([*packed(scores, "  ", room, SMALLEST), *packed(errors, ", ", room, SMALLEST)])

@@ -17,13 +17,12 @@ from bench.report.section import Section, numeric, row_name, setting
 from bench.report.strata import listed
 from bench.report.table import ESSENTIAL, Block
 from bench.results.measurement import RULE
-from bench.units import significant
+from bench.units import SCORE_TITLES, significant
 
 NONE = "–"
 UNVERIFIED = "?: not checked against the source."
 MERELY_COUNTS = 5
 """The `drop` of the numbers of seeds and folds where the names of a row stand in one column."""
-HEADLINE = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
 SHORT_TITLES = {
     "PQ 95 % CI": "PQ 95 %\nCI",
     "AJI 95 % CI": "AJI 95 %\nCI",
@@ -94,7 +93,7 @@ def csv(sections: Sequence[Section], names: Sequence[str] = ()) -> str:
         parts.append(section.rows.assign(kind="run", images=section.name, reasons=reasons))
     for section in sections[:1]:  # sections in which published rows have a rank come first
         rows = section.published
-        scores = {f"{name}_mean": rows[name] / 100 for name in HEADLINE}
+        scores = {f"{name}_mean": rows[name] / 100 for name in SCORE_TITLES}
         counts = {
             "parameters_total": rows["parameters_millions"] * 1e6,
             "parameters_trainable": rows["trainable_millions"] * 1e6,
@@ -132,7 +131,7 @@ def _run_columns(section: Section) -> list[Column]:
         columns.append(names("weights", lambda row: _unless_classical(row, row["weights"])))
     if section.rows["n_seeds"].nunique() > 1:
         columns.append(Column("seeds", [_unless_classical(row, str(row["n_seeds"])) for row in rows]))
-    for drop, (name, title) in enumerate(HEADLINE.items()):
+    for drop, (name, title) in enumerate(SCORE_TITLES.items()):
         best = _best(section, name)
         columns.append(_with_narrow(Column(title, [_mean_sd(row, name) for row in rows], drop, bold=best)))
         columns.append(numbers(f"{title} 95 % CI", partial(_interval, name=name), 5 if name == "pq" else 11))
@@ -218,7 +217,7 @@ def _published_block(section: Section) -> Block:
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), 1)}
     ranks = [Column("#", [_number(rank, "{:.0f}") for rank in rows["rank"]])] if rows["rank"].notna().any() else []
     columns = [*ranks, Column("model", [str(name) for name in rows["model"]], right=False)]
-    for name, title in HEADLINE.items():
+    for name, title in SCORE_TITLES.items():
         columns.append(Column(title, [_percent(v / 100) for v in rows[name]]))
     sure = rows["parameters_verified"] | rows["trainable_millions"].isna()
     trainable = [_count(v * 1e6) for v in rows["trainable_millions"]]

@@ -11,12 +11,13 @@ import pandas as pd
 
 from bench.columns import Column
 from bench.errors import BenchError
-from bench.report.comparison import LEVEL, TITLES, p_cell, p_text
+from bench.report.comparison import LEVEL, p_cell, p_text
 from bench.report.methods import Method
 from bench.report.paired import IMAGE, SCORES, ScoreFiles, named
 from bench.report.strata import listed
 from bench.report.table import ESSENTIAL, Block
 from bench.report.tests_of_difference import Friedman, friedman, holm, signed_rank
+from bench.units import SCORE_TITLES
 
 NOTES = (
     "Mean rank over images: 1 is best on every image; rows that tie on an image share their ranks.",
@@ -138,14 +139,16 @@ def blocks(overalls: Sequence[Overall], notes: Sequence[str], title: str) -> lis
     ]
     for drop, one in enumerate(overalls):
         ranks = [f"{one.friedman.mean_ranks[i]:.2f}" for i in order]
-        columns.append(Column(f"mean rank\n{TITLES[one.score]}", ranks, drop))
-        columns.append(Column(f"mean\n{TITLES[one.score]}", [f"{one.means[i] * 100:.1f}" for i in order], drop + 1))
+        columns.append(Column(f"mean rank\n{SCORE_TITLES[one.score]}", ranks, drop))
+        columns.append(
+            Column(f"mean\n{SCORE_TITLES[one.score]}", [f"{one.means[i] * 100:.1f}" for i in order], drop + 1)
+        )
     decisive = [f"{int((first.p_holm[i] < LEVEL).sum())} of {len(order) - 1}" for i in order]
     columns.append(Column("differs\nfrom", decisive, 1))
     ranked = Block(
         f"Mean ranks on {first.n_images} images. {title}",
         columns,
-        [*map(_friedman_sentence, overalls), *notes, *(note.format(title=TITLES[first.score]) for note in NOTES)],
+        [*map(_friedman_sentence, overalls), *notes, *(note.format(title=SCORE_TITLES[first.score]) for note in NOTES)],
     )
     return [ranked, _matrix(first, order)]
 
@@ -161,7 +164,7 @@ def _matrix(overall: Overall, order: Sequence[int]) -> Block:
         narrow = Column(str(place), signs, ESSENTIAL, note=SIGNS)
         columns.append(Column(str(place), cells, ESSENTIAL, narrow=narrow))
     note = "Wilcoxon's signed-rank test on the images, Holm over all pairs. Columns are numbered as the rows are."
-    return Block(f"{TITLES[overall.score]} of every two rows: p-value", columns, [note])
+    return Block(f"{SCORE_TITLES[overall.score]} of every two rows: p-value", columns, [note])
 
 
 def _sign(p: float, effect: float) -> str:
@@ -169,7 +172,7 @@ def _sign(p: float, effect: float) -> str:
 
 
 def _friedman_sentence(one: Overall) -> str:
-    title = TITLES[one.score]
+    title = SCORE_TITLES[one.score]
     if np.isnan(one.friedman.p):
         why = "two rows only" if len(one.names) < 3 else "all rows are equal on every image"
         return f"{title}: Friedman's test says nothing ({why})."

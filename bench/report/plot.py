@@ -26,17 +26,9 @@ from bench.report.frame import SECTION_KEYS, leaderboard_frame, pooled
 from bench.report.image_scores import interval_scores
 from bench.report.look_alikes import telling_texts
 from bench.report.reading import read_records
-from bench.report.score_panels import (
-    DARK,
-    SCORES,
-    Group,
-    handle,
-    interval_notes,
-    method_groups,
-    panel_inches,
-    score_panels,
-)
+from bench.report.score_panels import DARK, Group, handle, interval_notes, method_groups, panel_inches, score_panels
 from bench.report.section import Section, differing_settings, row_name, sections
+from bench.units import SCORE_TITLES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -168,7 +160,7 @@ def _points(frame: pd.DataFrame, x: str) -> pd.DataFrame:
     column, factor, _ = COSTS[x]
     cost = pd.to_numeric(frame[column], errors="coerce") * factor
     rows = frame.assign(x=cost, busy=_busy_column(frame, x))
-    scored = rows[[f"{score}_mean" for score in SCORES]].notna().any(axis=1) & (rows["n_ok"] > 0)
+    scored = rows[[f"{score}_mean" for score in SCORE_TITLES]].notna().any(axis=1) & (rows["n_ok"] > 0)
     drawable = (cost == 0) | cost.between(*SANE)
     return rows[(rows["backbone"] != CLASSICAL) & scored & drawable].reset_index(drop=True)
 
@@ -200,7 +192,7 @@ def _references(points: pd.DataFrame, classical: bool) -> list[Line2D]:
 
 
 def _bars(points: pd.DataFrame) -> str:
-    names = [f"{score}_{end}" for score in SCORES for end in ("low", "high")]
+    names = [f"{score}_{end}" for score in SCORE_TITLES for end in ("low", "high")]
     has = [name in points and points[name].notna().any() for name in names]
     seeds = " and seeds" if (points["n_seeds"] > 1).any() else ""
     bars = "bars: 95 % confidence intervals." if any(has) else "no confidence intervals."

@@ -13,8 +13,9 @@ from bench.errors import BenchError
 from bench.report import compared_rows, figure_rows
 from bench.report.appearance import strategy_colour
 from bench.report.canvas import figure_width, load_seaborn, report_style
-from bench.report.comparison import LEVEL, TITLES, p_text
+from bench.report.comparison import LEVEL, p_text
 from bench.report.figure_text import NAME_LENGTH, mark, n_lines, plain, set_notes, set_title, shown_names
+from bench.units import SCORE_TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -150,4 +151,4 @@ def _p_values(pairs: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 def _title(own: pd.DataFrame, score: str) -> str:
     p = own.loc[own["kind"] == "friedman", "p"].dropna()
-    return f"Mean rank in {TITLES[score]}" + (f"; Friedman {p_text(float(p.iloc[0]))}" if len(p) else "")
+    return f"Mean rank in {SCORE_TITLES[score]}" + (f"; Friedman {p_text(float(p.iloc[0]))}" if len(p) else "")

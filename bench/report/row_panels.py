@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from bench.report.canvas import figure_width, load_seaborn, report_style
-from bench.report.figure_rows import METHOD, SCORES
+from bench.report.figure_rows import METHOD
 from bench.report.figure_text import label_rows, n_lines, set_notes, set_title
+from bench.units import SCORE_TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -38,7 +39,7 @@ def row_panels(frame: pd.DataFrame, draw_row: DrawRow, *, title: str, notes: Seq
     rows = frame.drop_duplicates("method")[METHOD]
     parts = dict(iter(frame.groupby("method", sort=False)))
     dense = len(rows) > MANY
-    scores = [name for name in SCORES if frame[name].notna().any() and (columns > 1 or name == "pq")]
+    scores = [name for name in SCORE_TITLES if frame[name].notna().any() and (columns > 1 or name == "pq")]
     with report_style():
         height = 0.75 + 0.09 * n_lines(notes, columns=columns) + PITCH[dense] * len(rows)
         figure = Figure(figsize=(figure_width(columns), height), layout="constrained", dpi=200)
@@ -46,7 +47,7 @@ def row_panels(frame: pd.DataFrame, draw_row: DrawRow, *, title: str, notes: Seq
         for place, (axes, score) in enumerate(zip(panels, scores, strict=True)):
             for row, method in enumerate(rows["method"]):
                 draw_row(axes, row, parts[method], score, dense)
-            axes.set_xlabel(f"{SCORES[score]}, %")
+            axes.set_xlabel(f"{SCORE_TITLES[score]}, %")
             axes.set_ylim(len(rows) - 0.4, -0.6)
             axes.margins(x=0.04)
             low, high = axes.get_xlim()

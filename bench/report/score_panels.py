@@ -12,6 +12,7 @@ import pandas as pd
 from bench.report.appearance import backbone_marker, strategy_colour, strategy_line
 from bench.report.canvas import SMALL, figure_width, load_seaborn
 from bench.report.figure_text import legible, set_notes, set_title
+from bench.units import SCORE_TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from bench.report.section import Section
 
-SCORES = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
 NAME_LENGTH = 30
 """Characters of a name in a legend."""
 DARK, PALE = "0.2", "0.72"
@@ -42,7 +42,7 @@ class Group:
 
 def score_names(columns: int) -> tuple[str, ...]:
     """Return the scores of a figure: PQ alone on one column, where three panels would be too small to read."""
-    return ("pq",) if columns == 1 else tuple(SCORES)
+    return ("pq",) if columns == 1 else tuple(SCORE_TITLES)
 
 
 def score_panels(
@@ -80,7 +80,7 @@ def score_panels(
     figure.subplots_adjust(wspace=_BETWEEN / panel_width)
     panels = dict(zip(scores, figure.subplots(1, len(scores), squeeze=False)[0], strict=True))
     for score, panel in panels.items():
-        panel.set_title(f"{SCORES[score]}, %", loc="left", pad=4)
+        panel.set_title(f"{SCORE_TITLES[score]}, %", loc="left", pad=4)
         panel.spines[["top", "right"]].set_visible(False)
     return figure, panels
 

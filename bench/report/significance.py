@@ -13,8 +13,9 @@ import pandas as pd
 from bench.errors import BenchError
 from bench.report import compared_rows, figure_rows
 from bench.report.canvas import figure_width, load_seaborn, report_style
-from bench.report.comparison import LEVEL, TITLES
+from bench.report.comparison import LEVEL
 from bench.report.figure_text import label_rows, n_lines, set_notes, set_title
+from bench.units import SCORE_TITLES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -69,7 +70,7 @@ def draw(
     pitch = max(cell, SMALLEST)
     numbers = cell >= NUMBERS_FROM
     n_images = int(frame.loc[(frame["score"] == score) & (frame["kind"] == "rank"), "n_images"].iloc[0])
-    own = NOTE.format(score=TITLES[score], n=n_images, mark="Bold with a star" if numbers else "Dot", level=LEVEL)
+    own = NOTE.format(score=SCORE_TITLES[score], n=n_images, mark="Bold with a star" if numbers else "Dot", level=LEVEL)
     with report_style():
         height = 1.15 + 0.09 * n_lines([own, *notes], columns=columns) + pitch * len(names)
         figure = Figure(figsize=(width, height), layout="constrained", dpi=200)
@@ -83,7 +84,7 @@ def draw(
         _frame_axes(axes, len(names), cell)
         label_rows(axes, rows, columns=columns, size=5.5 if pitch > 0.11 else 5, numbered=True, offset=0.5)
         bar = figure.colorbar(mesh, ax=axes, location="bottom", shrink=0.4, aspect=30, pad=0.01)
-        bar.set_label(f"difference in {TITLES[score]}, points", fontsize=6)
+        bar.set_label(f"difference in {SCORE_TITLES[score]}, points", fontsize=6)
         bar.ax.tick_params(labelsize=6)
         bar.outline.set_visible(False)
         set_title(figure, title, columns=columns)

@@ -17,14 +17,13 @@ from bench.status.page import PLAIN, as_values
 from bench.status.run_state import RunState
 from bench.status.sparkline import sparkline
 from bench.status.widgets import STATE_STYLES
-from bench.units import duration, gibibytes
+from bench.units import SCORE_TITLES, duration, gibibytes
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 LABEL = 8
 """Characters of the column of labels."""
-SCORES = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
 """In the order in which the best epoch is chosen."""
 
 
@@ -57,7 +56,9 @@ class RunPage:
     def best(self) -> Mapping[str, Any] | None:
         """The epoch whose checkpoint is kept so far: that of the best PQ, then AJI, then Dice; of equals the last."""
         validated = [row for row in self.rows if _is_number(row.get("pq"))]
-        return max(validated, key=lambda row: (*(row.get(name) or 0.0 for name in SCORES), row["epoch"]), default=None)
+        return max(
+            validated, key=lambda row: (*(row.get(name) or 0.0 for name in SCORE_TITLES), row["epoch"]), default=None
+        )
 
 
 def read(results: Path, text: str) -> RunPage:
@@ -145,7 +146,9 @@ def _lines(page: RunPage, width: int) -> list[tuple[str, str]]:
     if best is None:
         return [*lines, ("PQ", "not validated yet")]
     lines.append(("PQ", _course([row["pq"] for row in page.rows if _is_number(row.get("pq"))], width)))
-    scores = ", ".join(f"{title} {best[name]:.3f}" for name, title in SCORES.items() if _is_number(best.get(name)))
+    scores = ", ".join(
+        f"{title} {best[name]:.3f}" for name, title in SCORE_TITLES.items() if _is_number(best.get(name))
+    )
     return [*lines, ("best", f"epoch {best['epoch']}: {scores} (validation)")]
 
 

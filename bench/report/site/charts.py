@@ -12,10 +12,9 @@ from bench.grid import CLASSICAL
 from bench.report.appearance import backbone_marker, strategy_colour
 from bench.report.cost_panel import front
 from bench.report.frame import is_busy
-from bench.report.leaderboard import HEADLINE
 from bench.report.section import Section, row_name
 from bench.report.site.parts import Chart
-from bench.units import significant, tick
+from bench.units import SCORE_TITLES, significant, tick
 
 COSTS = {
     "trainable parameters of the encoder": ("parameters_trainable_encoder", 1.0),
@@ -60,7 +59,7 @@ def trade_off(section: Section, name: str) -> Chart | None:
         busy = scored.apply(is_busy, axis=1) if column == "latency_ms" and len(scored) else False
         points = scored.assign(x=scored[column] * factor, busy=busy).astype({"busy": bool})
         points = points[points["x"].notna()]
-        for score, title in HEADLINE.items():
+        for score, title in SCORE_TITLES.items():
             shown = points[points[f"{score}_mean"].notna()].head(MOST_POINTS)
             if len(shown):
                 views[f"{title} against {cost}"] = _figure(section, shown, score, cost)
@@ -104,7 +103,7 @@ def _figure(section: Section, points: pd.DataFrame, score: str, cost: str) -> di
         "margin": {"l": 50, "r": 10, "t": 10, "b": 50},
         "hovermode": "closest",
         "xaxis": {"title": {"text": cost}, **axis},
-        "yaxis": {"title": {"text": f"{HEADLINE[score]}, %"}},
+        "yaxis": {"title": {"text": f"{SCORE_TITLES[score]}, %"}},
         "legend": {"itemsizing": "constant"},
     }
     return {"data": traces, "layout": layout}
@@ -149,7 +148,7 @@ def _hover(section: Section, row: pd.Series, score: str, cost: str) -> str:
     value = significant(row["x"]) if cost.startswith("trainable") else f"{row['x']:.3g}"
     lines = [
         f"<b>{chart_text(row_name(row, section.settings))}</b>",
-        f"{HEADLINE[score]} {row[f'{score}_mean'] * 100:.1f} %{known}",
+        f"{SCORE_TITLES[score]} {row[f'{score}_mean'] * 100:.1f} %{known}",
         f"{cost}: {value}",
         f"{row['n_ok']} of {row['n_expected']} runs" + (", on a busy machine" if row["busy"] else ""),
     ]

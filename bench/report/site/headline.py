@@ -9,10 +9,9 @@ import pandas as pd
 
 from bench.grid import CLASSICAL
 from bench.report.intervals import MOST_ROWS
-from bench.report.leaderboard import HEADLINE
 from bench.report.ranks import decisive_order
 from bench.report.section import Section, row_name
-from bench.units import hours, plural
+from bench.units import SCORE_TITLES, hours, plural
 from registry import datasets
 
 RANDOM = "Random weights: nothing was pre-trained. Such scores show that the harness works, and nothing about a model."
@@ -71,7 +70,7 @@ def _score(row: pd.Series) -> str:
     text = f"PQ {row['pq_mean'] * 100:.1f} %"
     if pd.notna(row["pq_low"]):
         text += f" (95 % CI {row['pq_low'] * 100:.1f}–{row['pq_high'] * 100:.1f})"
-    others = [f"{title} {row[f'{name}_mean'] * 100:.1f} %" for name, title in HEADLINE.items() if name != "pq"]
+    others = [f"{title} {row[f'{name}_mean'] * 100:.1f} %" for name, title in SCORE_TITLES.items() if name != "pq"]
     return ", ".join([text, *(part for part in others if "nan" not in part)])
 
 
