@@ -35,7 +35,7 @@ TABLES: dict[str, Callable[[Path, Path, Console, Path], None]] = {
     "organs.csv": partial(_board, by="organ"),
     "comparison.csv": _comparison,
 }
-"""How each table is made from a results folder, a file to write, a console and a file of published scores."""
+"""Functions that make each table: of a results folder, a file to write, a console and a file of published scores."""
 
 
 def compute(results: Path, baselines: Path) -> tuple[dict[str, str], dict[str, str]]:

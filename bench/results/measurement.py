@@ -66,7 +66,7 @@ def disturbances(cost: Mapping[str, Any], device: str) -> list[str] | None:
         device: ``cpu`` or ``cuda``. While a GPU computes, the process may wait for it.
 
     Returns:
-        An empty list for a measurement on a quiet machine; None where nothing is known about it.
+        An empty list for a measurement on a quiet machine; None where it is not known whether the machine was quiet.
     """
     ends = quartiles(cost)
     if ends is None:
@@ -86,7 +86,7 @@ def disturbances(cost: Mapping[str, Any], device: str) -> list[str] | None:
     gpu = (cost.get("load") or {}).get("gpu_others")
     if gpu is not None and gpu > LARGEST_GPU_SHARE:
         reasons.append(f"other processes used the GPU at {percent(gpu)}")
-    return reasons
+    return reasons if reasons or len(others) == len(known) else None
 
 
 def judged(cost: Mapping[str, Any], device: str) -> dict[str, Any]:

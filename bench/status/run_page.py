@@ -81,9 +81,9 @@ def read(results: Path, text: str) -> RunPage:
     state = summary.of_run(results, run_id)
     if state is None:
         raise BenchError(problem or f"{run_id} is in no plan in {results} and has no record; bench logs {run_id}")
-    asked: Mapping[str, Any] = stored.run if stored else state.run.as_dict() if state.run else {}
-    epochs = (asked.get("train") or {}).get("epochs")
-    return RunPage(results, state, asked.get("seed"), epochs, tuple(rows), problem)
+    settings: Mapping[str, Any] = stored.run if stored else state.run.as_dict() if state.run else {}
+    epochs = (settings.get("train") or {}).get("epochs")
+    return RunPage(results, state, settings.get("seed"), epochs, tuple(rows), problem)
 
 
 def show(page: RunPage, console: Console) -> None:

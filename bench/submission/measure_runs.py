@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.console import command
-from bench.errors import BenchError
+from bench.errors import BenchError, RecordError
 from bench.grid import CLASSICAL
 from bench.planning import plugins
 from bench.results import plans, record
@@ -56,7 +56,8 @@ def measure_runs(
         console: to print on.
 
     Returns:
-        The exit code: 0 if every run that is done was measured, 1 if one was not, or was named and is not done.
+        The exit code: 0 if every run that is done was measured; 1 if a run was not measured that is done or has a
+        damaged record, or that was named.
 
     Raises:
         BenchError: neither names nor `everything`, unknown names, no run that is done, a folder that can't be written
@@ -65,8 +66,8 @@ def measure_runs(
     if not names and not everything:
         raise BenchError("nothing is measured: name runs (their ids, or BACKBONE/STRATEGY/FOLD), or pass --all.")
     check_writable(results)
-    done, left_out = _done(results, names)
-    for sentence in left_out:
+    done, left_out, damaged = _done(results, names)
+    for sentence in (*left_out, *damaged):
         _print(console, sentence)
     if not done:
         raise BenchError(f"no run in {results} that is done was named; `{command('status', results)}` shows them.")
@@ -76,32 +77,40 @@ def measure_runs(
     _check_quiet(chosen, force, console)
     failed = _measure_all(results, done, planned, places, chosen, device == "auto", console)
     _print(console, f"Measured {plural(len(done) - failed, 'run')}; `{command('table', results)}` shows the latencies.")
-    return int(bool(failed or (names and left_out)))
+    return int(bool(failed or damaged or (names and left_out)))
 
 
-def _done(results: Path, names: Sequence[str]) -> tuple[list[RunRecord], list[str]]:
-    """Return the records of the runs that are done, and a sentence for each other run that has a folder."""
+def _done(results: Path, names: Sequence[str]) -> tuple[list[RunRecord], list[str], list[str]]:
+    """Return the records of runs that are done, and sentences: for each run that is not, for each damaged record."""
     ids = [logs.find(results, name) for name in names] or sorted(record.folders(results))
-    done, sentences = [], []
+    done, left_out, damaged = [], [], []
     for run_id in dict.fromkeys(ids):
-        found = record.read(results, run_id, history=False)
-        if found is not None and found.status == "ok":
-            done.append(found)
+        try:
+            stored = record.read(results, run_id, history=False)
+        except RecordError as error:
+            damaged.append(f"{run_id}: not measured, {error}")
+            continue
+        if stored is not None and stored.status == "ok":
+            done.append(stored)
         else:
-            state = "it has no record" if found is None else f"{found.status}: {found.reason or 'no reason recorded'}"
-            sentences.append(f"{_name(run_id, found)}: not measured, because it is not done ({state}).")
-    return sorted(done, key=lambda one: (one.run["backbone"], one.run["strategy"], one.run["fold"], one.id)), sentences
+            state = f"{stored.status}: {stored.reason or 'no reason recorded'}" if stored else "it has no record"
+            left_out.append(f"{_name(run_id, stored)}: not measured, because it is not done ({state}).")
+    return sorted(done, key=_order), left_out, damaged
 
 
-def _name(run_id: str, found: RunRecord | None) -> str:
-    run: Mapping[str, Any] = {} if found is None else found.run
+def _order(done: RunRecord) -> tuple[Any, ...]:
+    return done.run["backbone"], done.run["strategy"], done.run["fold"], done.id
+
+
+def _name(run_id: str, stored: RunRecord | None) -> str:
+    run: Mapping[str, Any] = {} if stored is None else stored.run
     return f"{run_id} ({run['backbone']}/{run['strategy']}/{run['fold']})" if run else run_id
 
 
 def _plugins(planned: Mapping[str, SavedPlan], done: Sequence[RunRecord]) -> Iterator[Path]:
-    for one in done:
-        if one.id in planned:
-            yield from planned[one.id].plugins
+    for stored in done:
+        if stored.id in planned:
+            yield from planned[stored.id].plugins
 
 
 def _device(name: str) -> str:
@@ -145,37 +154,48 @@ def _measure_all(
 
     samples, failed = SampleLists({}), 0
     with _progress(console, len(done)) as advance:
-        for one in done:
-            advance(_name(one.id, one))
+        for stored in done:
+            advance(_name(stored.id, stored))
             try:
                 if is_automatic:
-                    _check_same_device(one, device)
-                settings = _settings(results, one, planned.get(one.id), places, device)
-                renewed = measure_again(one.id, settings, samples)
+                    _check_same_device(stored, device)
+                settings = _settings(results, stored, planned.get(stored.id), places, device)
+                renewed = measure_again(stored.id, settings, samples)
             except (BenchError, RegistryError, OSError, RuntimeError) as error:  # of PyTorch: out of memory
                 failed += 1
                 text = " ".join(str(error).split())
-                _print(console, f"{_name(one.id, one)}: not measured, {text}")
+                _print(console, f"{_name(stored.id, stored)}: not measured, {text}")
             else:
-                _print(console, f"{_name(one.id, one)}: {_comparison(one.cost or {}, renewed.cost or {})}")
+                _print(console, f"{_name(stored.id, stored)}: {_comparison(stored.cost or {}, renewed.cost or {})}")
     return failed
 
 
-def _check_same_device(one: RunRecord, device: str) -> None:
-    """Refuse to put latencies of the CPU beside memory and hours of a GPU, unless that is wanted."""
-    gpu = (one.provenance or {}).get("gpu")
-    if gpu and device == "cpu" and (one.cost or {}).get("device") != "cpu":
-        raise BenchError(f"its other costs were measured on {gpu}, and there is no GPU here; --device cpu insists.")
+def _check_same_device(done: RunRecord, device: str) -> None:
+    """Refuse to put latencies of one kind of device beside memory and hours of the other, unless that is wanted.
+
+    The classical pipeline runs on the CPU wherever it is measured.
+    """
+    gpu = (done.provenance or {}).get("gpu")  # of a run on the CPU too, where there was one
+    used = str((done.cost or {}).get("device") or ("cuda" if gpu else "")).partition(":")[0]
+    if not used or used == device or done.run["backbone"] == CLASSICAL:
+        return
+    if device == "cpu":
+        where = gpu or "a GPU"
+        raise BenchError(f"its other costs were measured on {where}, and there is no GPU here; --device cpu insists.")
+    raise BenchError(
+        "its other costs were measured on the CPU, and there is a GPU here; --device cpu measures on the CPU again, "
+        "--device cuda insists on the GPU."
+    )
 
 
-def _settings(results: Path, one: RunRecord, plan: SavedPlan | None, places: Places, device: str) -> WorkerSettings:
-    root = ((one.provenance or {}).get("dataset") or {}).get("root")
+def _settings(results: Path, done: RunRecord, plan: SavedPlan | None, places: Places, device: str) -> WorkerSettings:
+    root = ((done.provenance or {}).get("dataset") or {}).get("root")
     data = places.data or (plan.data if plan else None) or (Path(root) if root else None)
     if data is None:
         raise BenchError("nothing tells where its images are; give --data DIR.")
     weights = places.weights or (plan.weights if plan else None)
     used = tuple(dict.fromkeys([*places.plugins, *(plan.plugins if plan else ())]))
-    used_device = "cpu" if one.run["backbone"] == CLASSICAL else device
+    used_device = "cpu" if done.run["backbone"] == CLASSICAL else device
     return WorkerSettings(results=results, data=data, weights=weights, device=used_device, plugins=used)
 
 

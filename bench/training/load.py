@@ -20,6 +20,8 @@ BUSY_FIELDS = (0, 1, 2, 5, 6, 7)
 """Columns of a processor's line in /proc/stat (proc(5)): user, nice, system, irq, softirq, steal."""
 RESOLUTION_S = 2 / TICKS_PER_S
 """Error of a processor's busy time: the kernel counts whole ticks."""
+SHORTEST_S = 5 * RESOLUTION_S
+"""Shortest interval of which the share of others is known: of a shorter one, ticks leave more than a fifth in doubt."""
 IDLE_S = 1.0
 """Seconds that a GPU is left idle before its utilisation is read: nvidia-smi averages over up to a second."""
 
@@ -48,14 +50,19 @@ class Interval:
 
         Returns:
             ``others``: share of the cores' time that other processes took, 0–1, what the ticks of the kernel leave in
-            doubt not counted; None where the system doesn't tell. ``own``: CPU seconds of this process per second.
+            doubt not counted; None where the system doesn't tell, and of an interval shorter than `SHORTEST_S`.
+            ``own``: CPU seconds of this process per second.
         """
         busy, own, wall = busy_seconds(), time.process_time() - self.own, time.perf_counter() - self.wall
         others = None
-        if busy is not None and self.busy is not None and wall > 0:
+        if busy is not None and self.busy is not None and wall >= SHORTEST_S:
             seconds = busy - self.busy - own - RESOLUTION_S * n_cores()
             others = min(1.0, max(0.0, seconds / (wall * n_cores())))
         return {"others": others, "own": own / wall if wall > 0 else None}
+
+    def is_too_short(self) -> bool:
+        """Return True while `load` would not know the share of others only because too little time has passed."""
+        return self.busy is not None and time.perf_counter() - self.wall < SHORTEST_S
 
 
 def busy_seconds() -> float | None:

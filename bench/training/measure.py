@@ -45,7 +45,8 @@ def latency_ms(
 ) -> dict[str, Any]:
     """Measure a call after a warm-up, each time synchronised with the device.
 
-    Slow calls are repeated less often: at least three times, at most for `limit_s` seconds.
+    Slow calls are repeated less often: at least three times, at most for `limit_s` seconds. Fast ones go on, without
+    being timed, until the load of the machine is known.
 
     Args:
         call: what is measured.
@@ -62,6 +63,9 @@ def latency_ms(
     interval = Interval()
     while len(times) < 3 or (len(times) < repeats and sum(times) < limit_s):
         times.append(_seconds(call, device))
+    while interval.is_too_short():
+        call()
+        synchronize(device)
     load = interval.load()
     q1, median, q3, p95 = (float(value) for value in np.percentile(1000 * np.array(times), [25, 50, 75, 95]))
     return {"median": median, "p95": p95, "q1": q1, "q3": q3, "repeats": len(times), **load}

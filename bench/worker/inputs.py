@@ -51,14 +51,14 @@ def samples(run: Run, folder: Path) -> tuple[Sample, ...]:
     """
     from registry import datasets
 
-    found = datasets.get(run.dataset).samples(folder)
-    fingerprint = datasets.fingerprint(found)[: len(run.dataset_digest)]
+    present = datasets.get(run.dataset).samples(folder)
+    fingerprint = datasets.fingerprint(present)[: len(run.dataset_digest)]
     if fingerprint != run.dataset_digest:
         raise DataError(
             f"the images in {folder} have changed: their fingerprint is {fingerprint}, and the plan was made for "
             f"{run.dataset_digest}. Run the same command again to plan anew."
         )
-    return found
+    return present
 
 
 def provenance(

@@ -65,9 +65,15 @@ def test_a_gpu_that_others_use_is_marked() -> None:
     assert disturbances({**QUIET, "load": {"gpu_others": 0.4}}, "cuda") == ["other processes used the GPU at 40 %"]
 
 
-def test_a_load_that_the_system_does_not_tell_is_no_reason() -> None:
+def test_a_load_that_the_system_does_not_tell_is_unknown_and_not_quiet() -> None:
     silent = {name: latency(40, 39, 41, others=None, own=None) for name in QUIET if name != "load"}
-    assert disturbances({**silent, "load": None}, "cpu") == []
+    assert disturbances({**silent, "load": None}, "cpu") is None
+    assert disturbances({**QUIET, "decoder_latency_ms": latency(8, 7, 9, others=None)}, "cpu") is None
+
+
+def test_a_reason_is_given_although_the_load_is_unknown() -> None:
+    silent = {"encoder_latency_ms": latency(40, 39, 42, others=None, own=0.5)}
+    assert disturbances(silent, "cpu") == ["the process got 50 % of a core"]
 
 
 def test_the_rule_has_the_limits() -> None:

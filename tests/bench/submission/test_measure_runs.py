@@ -17,7 +17,7 @@ from bench.errors import BenchError
 from bench.grid import CLASSICAL
 from bench.report import show_table
 from bench.results import record, run_lock
-from bench.results.measurement import MEASURED
+from bench.results.measurement import MEASURED, disturbances
 from bench.submission import measure_runs
 from bench.training import costs, load
 from bench.worker import measure_again
@@ -99,7 +99,9 @@ def test_every_done_run_is_measured_again_and_nothing_else_changes(results: Path
         assert new["cost"]["measurement"]["host"] == old["provenance"]["host"]
         assert new["cost"]["measurement"]["device"] == "cpu"
         assert new["cost"]["postprocessing_latency_ms"]["median"] > 0
-        assert new["cost"]["latency_busy"] in (True, False)
+        reasons = disturbances(new["cost"], "cpu")
+        assert reasons is not None  # fast as the model is, the load was measured
+        assert (new["cost"]["latency_busy"], new["cost"]["latency_busy_because"]) == (bool(reasons), reasons)
         assert run_lock.holder(path_of(results, name).parent) is None
     assert values(results, MODEL)["cost"]["encoder_latency_ms"]["q1"] > 0
     assert "encoder_latency_ms" not in values(results, REFERENCE)["cost"]
@@ -119,7 +121,8 @@ def test_measurements_add_up_oldest_first(results: Path, quick: None) -> None:
     change(results, MODEL, lambda content: content["cost"]["encoder_latency_ms"].update(median=77.0))
     for _ in range(2):
         measure(results, MODEL)
-    medians = [one["encoder_latency_ms"]["median"] for one in values(results, MODEL)["cost"]["earlier_measurements"]]
+    earlier = values(results, MODEL)["cost"]["earlier_measurements"]
+    medians = [measurement["encoder_latency_ms"]["median"] for measurement in earlier]
     assert medians == [77.0, 3.0]
 
 
@@ -155,7 +158,21 @@ def test_requests_that_name_nothing_are_refused(results: Path) -> None:
         measure(results, "sam_nano/lora_qw/1")
 
 
-@pytest.mark.parametrize("broken", ["images", "trained", "lock", "checkpoint", "gpu", "memory"])
+def test_a_damaged_record_is_said_and_the_other_runs_are_measured(results: Path, quick: None) -> None:
+    path_of(results, REFERENCE).write_text("{torn")
+    damaged = path_of(results, REFERENCE)
+    code, printed = measure(results)
+    assert code == 1 and "Measured 1 run;" in printed
+    assert f"{damaged.parent.name}: not measured, {damaged} can't be read as a record" in printed
+    assert values(results, MODEL)["cost"]["encoder_latency_ms"]["median"] == 3.0
+    code, _ = measure(results, MODEL)  # a run that was not named is nobody's concern
+    assert code == 0
+    path_of(results, MODEL).write_text("{torn")
+    with pytest.raises(BenchError, match=r"no run in .* that is done"):
+        measure(results)
+
+
+@pytest.mark.parametrize("broken", ["images", "trained", "lock", "checkpoint", "gpu", "unnamed gpu", "memory"])
 def test_a_run_that_cannot_be_measured_keeps_its_record_and_says_why(
     results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
 ) -> None:
@@ -178,6 +195,12 @@ def test_a_run_that_cannot_be_measured_keeps_its_record_and_says_why(
         monkeypatch.setattr("torch.cuda.is_available", lambda: False)
         changes["device"] = "auto"
         expected = "its other costs were measured on NVIDIA A100, and there is no GPU here; --device cpu insists."
+    elif broken == "unnamed gpu":
+        change(results, MODEL, lambda content: content["provenance"].update(gpu=None))
+        change(results, MODEL, lambda content: content["cost"].update(device="cuda:0"))
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        changes["device"] = "auto"
+        expected = "its other costs were measured on a GPU, and there is no GPU here; --device cpu insists."
     else:
         monkeypatch.setattr(costs, "of_trained", raise_out_of_memory)
         expected = "CUDA out of memory"
@@ -186,6 +209,26 @@ def test_a_run_that_cannot_be_measured_keeps_its_record_and_says_why(
     assert code == 1
     assert f"({MODEL}): not measured, " in printed and expected in printed
     assert path_of(results, MODEL).read_bytes() == before
+
+
+@pytest.mark.parametrize("gpu", [None, "NVIDIA A100"])
+def test_a_run_on_the_cpu_is_not_measured_on_a_gpu_unless_that_is_wanted(
+    results: Path, quick: None, monkeypatch: pytest.MonkeyPatch, gpu: str | None
+) -> None:
+    """The record names the GPU of a node whether the run used it or not."""
+    change(results, MODEL, lambda content: content["provenance"].update(gpu=gpu))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(measure_again.provenance, "machine", lambda device: {"device": device})
+    before = path_of(results, MODEL).read_bytes()
+    code, printed = measure(results, device="auto")
+    assert code == 1 and "Measured 1 run;" in printed  # the classical pipeline, which runs on the CPU anyway
+    assert (
+        f"({MODEL}): not measured, its other costs were measured on the CPU, and there is a GPU here; --device cpu "
+        "measures on the CPU again, --device cuda insists on the GPU." in printed
+    )
+    assert path_of(results, MODEL).read_bytes() == before
+    assert measure(results, MODEL, device="cuda")[0] == 0
+    assert values(results, MODEL)["cost"]["measurement"]["device"] == "cuda"
 
 
 def raise_out_of_memory(*_: object) -> None:

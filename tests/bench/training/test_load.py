@@ -40,9 +40,24 @@ def test_ticks_that_are_in_doubt_are_not_held_against_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(load, "STAT", stat(tmp_path / "stat", 2))
-    monkeypatch.setattr("time.perf_counter", lambda: 0.01)
+    monkeypatch.setattr("time.perf_counter", lambda: load.SHORTEST_S)
     monkeypatch.setattr("time.process_time", lambda: 0.0)
     assert load.Interval(wall=0.0, own=0.0, busy=0.0).load()["others"] == 0.0
+
+
+@pytest.mark.parametrize(("seconds", "known"), [(0.01, False), (0.09, False), (0.1, True)])
+def test_a_busy_machine_is_unknown_in_an_interval_that_is_too_short_and_never_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float, known: bool
+) -> None:
+    monkeypatch.setattr(load, "TICKS_PER_S", 100)
+    monkeypatch.setattr(load, "SHORTEST_S", 0.1)
+    monkeypatch.setattr(load, "STAT", stat(tmp_path / "stat", round(100 * seconds * len(CORES))))  # all cores are busy
+    monkeypatch.setattr("time.perf_counter", lambda: seconds)
+    monkeypatch.setattr("time.process_time", lambda: 0.0)
+    interval = load.Interval(wall=0.0, own=0.0, busy=0.0)
+    assert interval.is_too_short() is not known
+    assert interval.load()["others"] == (pytest.approx(1 - load.RESOLUTION_S / seconds) if known else None)
+    assert load.Interval(wall=0.0, own=0.0, busy=None).is_too_short() is False  # no wait makes it known
 
 
 @pytest.mark.parametrize("content", ["", "cpu0 1 2\n", "nothing of the kind"])

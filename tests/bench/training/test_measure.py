@@ -59,6 +59,13 @@ def test_quartiles_are_those_of_the_repeats(monkeypatch):
     assert [latency[key] for key in ("q1", "median", "q3", "p95", "repeats")] == pytest.approx([2, 3, 4, 4.8, 5])
 
 
+def test_fast_calls_go_on_untimed_until_the_load_of_the_machine_is_known(monkeypatch):
+    short, calls = iter([True, True, False]), []
+    monkeypatch.setattr(measure.Interval, "is_too_short", lambda self: next(short))
+    latency = measure.latency_ms(lambda: calls.append(1), warmup=0, repeats=5)
+    assert (latency["repeats"], len(calls)) == (5, 7)
+
+
 def test_peak_memory_includes_memory_that_was_freed_again():
     measure.reset_peak(CPU)
     before = measure.peak_bytes(CPU)
