@@ -19,10 +19,11 @@ import registry
 
 REGISTRY = Path(registry.__file__).resolve().parent
 NOT_PART_OF_A_MODEL = frozenset(
-    REGISTRY / name for name in ("contract.py", "errors.py", "store.py", "strategy_options.py", "weights.py")
+    REGISTRY / name
+    for name in ("__init__.py", "contract.py", "errors.py", "store.py", "strategy_options.py", "weights.py")
 )
-"""Imported by builders, but without effect on the cost of a step: protocols, error texts, the store of names, types of
-options, and official checkpoints, which are not loaded for counting."""
+"""Imported by builders, but without effect on the cost of a step: the package's own names, protocols, error texts, the
+store of names, types of options, and official checkpoints, which are not loaded for counting."""
 
 
 def source_digest(*objects: Any) -> str:
