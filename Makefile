@@ -1,6 +1,7 @@
 # The first two commands of the README, and what CI runs.
 PYTHON ?= python3
 BIN := .venv/bin
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: quickstart test test-all lint bench-suite counts clean
 
@@ -8,12 +9,15 @@ quickstart: .venv/.installed
 	$(BIN)/bench run --grid quick --cluster local
 	$(BIN)/bench table
 
+# Files in parallel, then the clusters, which take ports and processes of the whole machine.
 test: .venv/.installed-dev lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/cluster
+	$(BIN)/python -m pytest tests/cluster
 
 # With the tests that only a release needs.
 test-all: .venv/.installed-dev lint
-	$(BIN)/python -m pytest -m "release or not release"
+	$(BIN)/python -m pytest $(PARALLEL) --ignore tests/cluster -m "release or not release"
+	$(BIN)/python -m pytest tests/cluster -m "release or not release"
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
