@@ -35,11 +35,13 @@ class Part:
         section: its images and folds.
         blocks: its pages.
         table: the same, as CSV has it.
+        notes: on the rows and images that a comparison of all rows leaves out.
     """
 
     section: Section
     blocks: list[Block]
     table: pd.DataFrame
+    notes: tuple[str, ...] = ()
 
 
 def show_comparison(
@@ -134,7 +136,7 @@ def _draw(parts: Sequence[Part], output: Path, console: Console) -> Path:
     for part in parts:
         if len(parts) > 1:
             path = output.with_stem(f"{output.stem}_{part.section.file_stem}")
-        save(draw(part.table, title=figure_title(part.section)), path)
+        save(draw(part.table, title=figure_title(part.section), notes=part.notes), path)
         console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     return path
 
@@ -168,9 +170,9 @@ def _all(results: Path, records: pd.DataFrame, score: str) -> list[Part]:
         except overall.TooFewRowsError as error:  # another section may have enough
             problems.append(f"{known[keys].title}: {error}")
             continue
-        compared.sort(key=lambda one: one.score != score)
+        compared.sort(key=lambda part: part.score != score)
         blocks = overall.blocks(compared, notes, known[keys].title)
-        parts.append(Part(known[keys], blocks, overall.csv_frame(compared, _section(keys))))
+        parts.append(Part(known[keys], blocks, overall.csv_frame(compared, _section(keys)), tuple(notes)))
     if not parts:
         raise BenchError("\n".join(problems))
     return parts

@@ -16,8 +16,8 @@ from bench.report.paired import SCORES, Pairing, ScoreFiles, pair
 from bench.report.strata import listed
 from bench.report.table import Block
 from bench.report.tests_of_difference import FoldTest, Resampled, SignedRank, corrected_t, holm, resample, signed_rank
+from bench.units import SCORE_TITLES
 
-TITLES = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
 LEVEL = 0.05
 N_ORGANS = 5
 NOTES = (
@@ -120,7 +120,7 @@ def blocks(comparisons: Sequence[Comparison], title: str, score: str = "pq") -> 
 
 def sentence(comparison: Comparison) -> str:
     """Return what may be said of a pair in one score."""
-    pairing, title = comparison.pairing, TITLES[comparison.score]
+    pairing, title = comparison.pairing, SCORE_TITLES[comparison.score]
     difference, p = comparison.difference, p_text(comparison.p_holm)
     if not comparison.images.n:
         return f"{title}: equal on every image."
@@ -147,9 +147,9 @@ def csv_frame(comparisons: Sequence[Comparison], section: dict[str, object]) -> 
         section: dataset, digest and folds, put into every row.
     """
     rows: list[dict[str, object]] = []
-    for one in comparisons:
-        pairing, (mean_a, mean_b) = one.pairing, one.means
-        names = {**section, "a": pairing.a, "b": pairing.b, "score": one.score}
+    for comparison in comparisons:
+        pairing, (mean_a, mean_b) = comparison.pairing, comparison.means
+        names = {**section, "a": pairing.a, "b": pairing.b, "score": comparison.score}
         rows.append(
             {
                 **names,
@@ -157,24 +157,24 @@ def csv_frame(comparisons: Sequence[Comparison], section: dict[str, object]) -> 
                 "n_images": len(pairing.images),
                 "mean_a": mean_a,
                 "mean_b": mean_b,
-                "difference": one.difference,
-                "low": one.resampled.low,
-                "high": one.resampled.high,
-                "p_above": one.resampled.p_above,
-                "wilcoxon": one.images.statistic,
-                "n_nonzero": one.images.n,
-                "wilcoxon_p": one.images.p,
-                "wilcoxon_p_holm": one.p_holm,
-                "rank_biserial": one.images.rank_biserial,
+                "difference": comparison.difference,
+                "low": comparison.resampled.low,
+                "high": comparison.resampled.high,
+                "p_above": comparison.resampled.p_above,
+                "wilcoxon": comparison.images.statistic,
+                "n_nonzero": comparison.images.n,
+                "wilcoxon_p": comparison.images.p,
+                "wilcoxon_p_holm": comparison.p_holm,
+                "rank_biserial": comparison.images.rank_biserial,
                 "n_folds": pairing.images["fold"].nunique(),
                 "test_to_train": pairing.test_to_train,
-                "corrected_t": one.folds.t,
-                "corrected_t_df": one.folds.df,
-                "corrected_t_p": one.folds.p,
+                "corrected_t": comparison.folds.t,
+                "corrected_t_df": comparison.folds.df,
+                "corrected_t_p": comparison.folds.p,
                 "notes": " ".join(pairing.notes),
             }
         )
-        organs = organ_differences(pairing, one.score).to_dict("records")
+        organs = organ_differences(pairing, comparison.score).to_dict("records")
         rows += [{**names, **{str(key): value for key, value in organ.items()}} for organ in organs]
     return pd.DataFrame(rows)
 
@@ -194,18 +194,20 @@ def _columns(comparisons: Sequence[Comparison]) -> list[Column]:
         return Column(title, cells, drop)
 
     intervals = [
-        f"{_points(one.difference)} [{_points(one.resampled.low)}, {_points(one.resampled.high)}]"
-        for one in comparisons
+        f"{_points(comparison.difference)} [{_points(comparison.resampled.low)}, {_points(comparison.resampled.high)}]"
+        for comparison in comparisons
     ]
     return [
-        Column("", [TITLES[one.score] for one in comparisons], right=False),
-        numbers("A", [f"{one.means[0] * 100:.1f}" for one in comparisons]),
-        numbers("B", [f"{one.means[1] * 100:.1f}" for one in comparisons]),
+        Column("", [SCORE_TITLES[comparison.score] for comparison in comparisons], right=False),
+        numbers("A", [f"{comparison.means[0] * 100:.1f}" for comparison in comparisons]),
+        numbers("B", [f"{comparison.means[1] * 100:.1f}" for comparison in comparisons]),
         numbers("A − B", intervals),
-        numbers("P(A > B)", [_share(one.resampled.p_above) for one in comparisons], 3),
-        numbers("p images", [p_cell(one.p_holm) for one in comparisons]),
-        numbers("effect", [f"{one.images.rank_biserial:+.2f}".replace("-", "−") for one in comparisons], 2),
-        numbers("p folds", [p_cell(one.folds.p) for one in comparisons], 1),
+        numbers("P(A > B)", [_share(comparison.resampled.p_above) for comparison in comparisons], 3),
+        numbers("p images", [p_cell(comparison.p_holm) for comparison in comparisons]),
+        numbers(
+            "effect", [f"{comparison.images.rank_biserial:+.2f}".replace("-", "−") for comparison in comparisons], 2
+        ),
+        numbers("p folds", [p_cell(comparison.folds.p) for comparison in comparisons], 1),
     ]
 
 
@@ -221,7 +223,9 @@ def _organ_block(pairing: Pairing, score: str) -> Block:
     ]
     above = int((organs["difference"] > 0).sum())
     notes = [f"A is above B on {above} of {len(organs)} organs."]
-    return Block(f"{TITLES[score]} of {pairing.a} and {pairing.b}: the organs where they differ most", columns, notes)
+    return Block(
+        f"{SCORE_TITLES[score]} of {pairing.a} and {pairing.b}: the organs where they differ most", columns, notes
+    )
 
 
 def _points(value: float) -> str:

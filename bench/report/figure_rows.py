@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from bench.errors import BenchError
 from bench.report.baselines import baseline_frame
-from bench.report.frame import leaderboard_frame, pooled
+from bench.report.frame import SECTION_KEYS, leaderboard_frame, pooled
 from bench.report.image_scores import interval_scores
 from bench.report.reading import read_records
 from bench.report.section import Section, row_name, sections
@@ -25,7 +26,8 @@ MOST_ROWS = 60
 """So many rows are legible on a page; the best ones are drawn."""
 INCOMPLETE = "†"
 METHOD = ["method", "backbone", "strategy"]
-SCORES = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
+RANDOM = "RANDOM WEIGHTS"
+RANDOM_NOTE = "Random weights: no pre-training. Such rows show that the harness works, nothing more."
 
 
 @dataclass(frozen=True)
@@ -96,12 +98,49 @@ def figures(drawables: list[Drawable], draw: Callable[..., Figure], columns: int
     """
     if not drawables:
         draw(pd.DataFrame())
-    return [(one.stem, draw(one.frame, title=one.title, notes=one.notes, columns=columns)) for one in drawables]
+    return [
+        (drawable.stem, draw(drawable.frame, title=drawable.title, notes=drawable.notes, columns=columns))
+        for drawable in drawables
+    ]
+
+
+def check_scores(frame: pd.DataFrame, of: str) -> None:
+    """Refuse a frame without any PQ.
+
+    Args:
+        frame: the numbers of a figure.
+        of: what the scores are of.
+
+    Raises:
+        BenchError: there is none.
+    """
+    if frame.empty or frame["pq"].isna().all():
+        raise BenchError(f"no scores {of} to draw; finish at least one run with `bench run` first.")
+
+
+def check_one_section(frame: pd.DataFrame) -> None:
+    """Refuse rows that may not be compared.
+
+    Raises:
+        BenchError: rows of several sections.
+    """
+    if "dataset" in frame and len(frame[list(SECTION_KEYS)].drop_duplicates()) > 1:
+        raise BenchError("rows on different images or folds don't belong in one figure; choose one dataset and split.")
 
 
 def figure_title(section: Section) -> str:
     """Return the title of a section, which says so if weights are random."""
-    return section.title + (" · RANDOM WEIGHTS" if (section.rows["weights"] == "random").any() else "")
+    return random_title(section.title, section.rows["weights"])
+
+
+def random_title(title: str, weights: pd.Series) -> str:
+    """Return the title of a figure, which says so if some of the weights of its rows are random."""
+    return " · ".join(part for part in (title, *[RANDOM] * bool((weights == "random").any())) if part)
+
+
+def random_notes(weights: pd.Series) -> list[str]:
+    """Return the sentence of a figure on random weights, if some of the weights of its rows are."""
+    return [RANDOM_NOTE] * bool((weights == "random").any())
 
 
 def _section_runs(section: Section, records: pd.DataFrame) -> Drawable:
@@ -114,12 +153,10 @@ def _section_runs(section: Section, records: pd.DataFrame) -> Drawable:
     )
     ok = records[records["status"] == "ok"]
     frame = order.merge(ok, on="cell", how="inner")
-    random = (rows["weights"] == "random").any()
     notes = []
     if len(scored) > len(rows):
         notes.append(f"The best {len(rows)} of {len(scored)} rows by PQ.")
     if not rows["complete"].all():
         notes.append(f"{INCOMPLETE} Folds are missing.")
-    if random:
-        notes.append("Random weights: no pre-training. Such rows show that the harness works, nothing more.")
+    notes += random_notes(rows["weights"])
     return Drawable(figure_title(section), section.file_stem, frame, tuple(notes))

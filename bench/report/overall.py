@@ -21,18 +21,18 @@ from bench.units import SCORE_TITLES
 
 NOTES = (
     "Mean rank over images: 1 is best on every image; rows that tie on an image share their ranks.",
-    "differs from: number of rows whose {title} is told from this row's (Wilcoxon signed-rank test on the images, Holm "
+    "differs from: number of rows whose {title} differs from this row's (Wilcoxon signed-rank test on the images, Holm "
     "over all pairs, p < 0.05).",
 )
 
 
 MOST_ROWS = 100
 """So many rows are compared: 4,950 pairs, three scores each, about half a minute."""
-SIGNS = "+: the row is above the column; −: below it (p < 0.05); ·: not told apart. Markdown and CSV have the numbers."
+SIGNS = "+: the row is above the column; −: below it (p < 0.05); ·: no difference. Markdown and CSV have the numbers."
 
 
 class TooFewRowsError(BenchError):
-    """Rows of a section that can't be compared, because there are none, or one."""
+    """Rows of a section that can't be compared, because there are fewer than two."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,9 @@ def compare_all(methods: Sequence[Method], files: ScoreFiles) -> tuple[list[Over
             notes.append(f"{method.name}: the reference, not ranked; `bench compare {method.name} NAME` compares it.")
             continue
         runs, lacking = _most_complete(method)
+        fewer = sorted(set(method.runs["seed"]) - set(runs["seed"]))
+        if fewer and not lacking:
+            notes.append(f"{method.name}: without seed {listed(map(str, fewer))}, which lacks folds.")
         if lacking:
             notes.append(f"Left out: {method.name}, without fold {listed(lacking)}. Give its name to compare it.")
         else:
@@ -115,12 +118,19 @@ def _overall(score: str, names: tuple[str, ...], values: np.ndarray) -> Overall:
 
 
 def _most_complete(method: Method) -> tuple[pd.DataFrame, list[str]]:
-    """Return the runs of the seeds that have the most folds, and the folds that they lack."""
+    """Return the runs of the seeds that have the most folds, and the folds that one of them lacks, with the seed."""
     n_splits = int(method.runs["n_splits"].iloc[0])
-    n_folds = method.ok.groupby("seed", dropna=False)["fold"].transform("nunique")
+    n_folds = method.ok.groupby("seed")["fold"].transform("nunique")
     runs = method.ok[n_folds == n_folds.max()]
-    have = set(runs["fold"].astype(int))
-    return runs, [str(fold) for fold in range(1, n_splits + 1) if fold not in have]
+    folds = {str(seed): set(own["fold"].astype(int)) for seed, own in runs.groupby("seed")}
+    lacking = []
+    for fold in range(1, n_splits + 1):
+        seeds = [seed for seed, own in folds.items() if fold not in own]
+        if len(seeds) == len(folds):
+            lacking.append(str(fold))
+        elif seeds:
+            lacking.append(f"{fold} (seed {listed(seeds)})")
+    return runs, lacking
 
 
 def blocks(overalls: Sequence[Overall], notes: Sequence[str], title: str) -> list[Block]:
@@ -137,11 +147,11 @@ def blocks(overalls: Sequence[Overall], notes: Sequence[str], title: str) -> lis
         Column("", [str(place) for place in range(1, len(order) + 1)]),
         Column("row", [first.names[i] for i in order], right=False),
     ]
-    for drop, one in enumerate(overalls):
-        ranks = [f"{one.friedman.mean_ranks[i]:.2f}" for i in order]
-        columns.append(Column(f"mean rank\n{SCORE_TITLES[one.score]}", ranks, drop))
+    for drop, overall in enumerate(overalls):
+        ranks = [f"{overall.friedman.mean_ranks[i]:.2f}" for i in order]
+        columns.append(Column(f"mean rank\n{SCORE_TITLES[overall.score]}", ranks, drop))
         columns.append(
-            Column(f"mean\n{SCORE_TITLES[one.score]}", [f"{one.means[i] * 100:.1f}" for i in order], drop + 1)
+            Column(f"mean\n{SCORE_TITLES[overall.score]}", [f"{overall.means[i] * 100:.1f}" for i in order], drop + 1)
         )
     decisive = [f"{int((first.p_holm[i] < LEVEL).sum())} of {len(order) - 1}" for i in order]
     columns.append(Column("differs\nfrom", decisive, 1))
@@ -171,15 +181,15 @@ def _sign(p: float, effect: float) -> str:
     return "·" if p >= LEVEL else "+" if effect > 0 else "−"
 
 
-def _friedman_sentence(one: Overall) -> str:
-    title = SCORE_TITLES[one.score]
-    if np.isnan(one.friedman.p):
-        why = "two rows only" if len(one.names) < 3 else "all rows are equal on every image"
+def _friedman_sentence(overall: Overall) -> str:
+    title = SCORE_TITLES[overall.score]
+    if np.isnan(overall.friedman.p):
+        why = "two rows only" if len(overall.names) < 3 else "all rows are equal on every image"
         return f"{title}: Friedman's test says nothing ({why})."
-    degrees = len(one.names) - 1
+    degrees = len(overall.names) - 1
     return (
-        f"{title}: Friedman's chi-squared = {one.friedman.statistic:.1f} with {degrees} degrees of freedom, "
-        + p_text(one.friedman.p)
+        f"{title}: Friedman's chi-squared = {overall.friedman.statistic:.1f} with {degrees} degrees of freedom, "
+        + p_text(overall.friedman.p)
         + "."
     )
 
@@ -187,15 +197,17 @@ def _friedman_sentence(one: Overall) -> str:
 def csv_frame(overalls: Sequence[Overall], section: dict[str, object]) -> pd.DataFrame:
     """Return for each score a row for Friedman's test, for each method (``rank``) and for each pair (``pair``)."""
     rows: list[dict[str, object]] = []
-    for one in overalls:
-        base = {**section, "score": one.score, "n_images": one.n_images}
-        rows.append({**base, "kind": "friedman", "statistic": one.friedman.statistic, "p": one.friedman.p})
-        for place, name in enumerate(one.names):
-            values = {"mean": one.means[place], "mean_rank": one.friedman.mean_ranks[place]}
+    for overall in overalls:
+        base = {**section, "score": overall.score, "n_images": overall.n_images}
+        rows.append({**base, "kind": "friedman", "statistic": overall.friedman.statistic, "p": overall.friedman.p})
+        for place, name in enumerate(overall.names):
+            values = {"mean": overall.means[place], "mean_rank": overall.friedman.mean_ranks[place]}
             rows.append({**base, "kind": "rank", "a": name, **values})
-        for i, j in combinations(range(len(one.names)), 2):
-            tests = {"p": one.p[i, j], "p_holm": one.p_holm[i, j], "rank_biserial": one.effect[i, j]}
-            difference = one.means[i] - one.means[j]
-            rows.append({**base, "kind": "pair", "a": one.names[i], "b": one.names[j], "mean": difference, **tests})
+        for i, j in combinations(range(len(overall.names)), 2):
+            tests = {"p": overall.p[i, j], "p_holm": overall.p_holm[i, j], "rank_biserial": overall.effect[i, j]}
+            difference = overall.means[i] - overall.means[j]
+            rows.append(
+                {**base, "kind": "pair", "a": overall.names[i], "b": overall.names[j], "mean": difference, **tests}
+            )
     first = [*section, "kind", "score", "a", "b", "n_images", "mean", "mean_rank", "statistic", "p", "p_holm"]
     return pd.DataFrame(rows).reindex(columns=[*first, "rank_biserial"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,14 @@ PITCH = {False: 0.17, True: 0.125}
 MANY = 16
 BAR = 0.45
 """Distance of two bars, in heights of a name."""
+SAME_RANK = 1e-9
+"""Mean ranks this close are one place of the axis."""
 HEAD = 0.42
 """Height of the title and the axis of a panel, in inches."""
 NOTE = (
-    "Mean rank over {n} images, 1 is the best on every image. A bar joins rows of which no two differ (Wilcoxon "
-    "signed-rank test on the images, Holm over all pairs, {level:g})."
+    "Mean rank over {n} images, 1 is the best on every image. A bar joins neighbours of which no two differ (Wilcoxon "
+    "signed-rank test on the images, Holm over all pairs, {level:g}). Rows that do not differ have no bar where "
+    "one between them does."
 )
 
 
@@ -46,8 +50,9 @@ def figures(results: Path, *, columns: int = 2) -> list[tuple[str, Figure]]:
 def draw(frame: pd.DataFrame, *, title: str = "", notes: Sequence[str] = (), columns: int = 2) -> Figure:
     """Draw the mean ranks of all rows in every score, best on the left, as Demšar 2006 does.
 
-    A bar joins rows of which no two differ by Wilcoxon's test with Holm's correction: there is no single critical
-    difference, as Nemenyi's test has.
+    A bar joins rows that follow each other and of which no two differ by Wilcoxon's test with Holm's correction: there
+    is no single critical difference, as Nemenyi's test has. Rows that don't differ, with one between them that does,
+    have no bar, because it would cover that one too.
 
     Args:
         frame: the comparison of all rows of a section, see `bench.report.overall.csv_frame`. A panel for each score,
@@ -96,7 +101,7 @@ def _panel(axes: Axes, own: pd.DataFrame, score: str, columns: int, dense: bool)
     size = 5.0 if dense or columns == 1 else 6.0
     drawn = critical_difference_diagram(
         ranks,
-        _p_values(own[own["kind"] == "pair"], names),
+        _p_values(own[own["kind"] == "pair"], names, ranks.to_numpy()),
         ax=axes,
         alpha=LEVEL,
         label_fmt_left="{label}",
@@ -140,13 +145,25 @@ def _closed_up(axes: Axes, drawn: dict[str, list[Any]]) -> float:
     return float(0.6 - lowest)
 
 
-def _p_values(pairs: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
-    """Return adjusted p-values of every two rows by number; 1 on the diagonal and where there is none."""
+def _p_values(pairs: pd.DataFrame, names: Sequence[str], ranks: np.ndarray) -> pd.DataFrame:
+    """Return for every two rows, by number, the least adjusted p-value among all rows from the first to the second.
+
+    A bar covers all rows between its ends, rows of equal rank included, so none of these pairs may differ.
+
+    Args:
+        pairs: the tests of every two rows; a row without a p-value doesn't differ.
+        names: of the rows, best first.
+        ranks: their mean ranks, (rows,).
+    """
     places = {name: place for place, name in enumerate(names)}
     table = np.ones((len(names), len(names)))
     for a, b, p in zip(pairs["a"], pairs["b"], pairs["p_holm"], strict=True):
         table[places[a], places[b]] = table[places[b], places[a]] = 1.0 if np.isnan(p) else p
-    return pd.DataFrame(table)
+    least = np.ones_like(table)
+    for i, j in combinations(range(len(names)), 2):
+        covered = (ranks > ranks[i] - SAME_RANK) & (ranks < ranks[j] + SAME_RANK)
+        least[i, j] = least[j, i] = table[np.ix_(covered, covered)].min()
+    return pd.DataFrame(least)
 
 
 def _title(own: pd.DataFrame, score: str) -> str:

@@ -24,17 +24,22 @@ FOLDS: tuple[Scores, ...] = (
 
 def add(results: Path, backbone: str, strategy: str, folds: tuple[Scores, ...] = FOLDS, **changes: Any) -> None:
     """Write records and image scores of a row with two folds; AJI is PQ + 0.1, Dice PQ + 0.3."""
-    changes = {"n_splits": 2, **changes}
     for fold, scores in enumerate(folds, 1):
-        one = record(run(backbone, strategy, fold, **changes), official=False)
-        write(results, one)
-        table = pd.DataFrame(
-            [
-                {"organ": organ, "stem": stem, "pq": pq, "aji": pq + 0.1, "dice": pq + 0.3, "n_true": 10.0}
-                for (organ, stem), pq in ((name.split("/"), pq) for name, pq in scores.items())
-            ]
-        )
-        table.to_parquet(results / "runs" / one.id / "scores.parquet")
+        add_fold(results, backbone, strategy, fold, scores, **changes)
+
+
+def add_fold(results: Path, backbone: str, strategy: str, fold: int, scores: Scores, **changes: Any) -> None:
+    """Write the record and the image scores of one fold, as `add` does."""
+    changes = {"n_splits": 2, **changes}
+    one = record(run(backbone, strategy, fold, **changes), official=False)
+    write(results, one)
+    table = pd.DataFrame(
+        [
+            {"organ": organ, "stem": stem, "pq": pq, "aji": pq + 0.1, "dice": pq + 0.3, "n_true": 10.0}
+            for (organ, stem), pq in ((name.split("/"), pq) for name, pq in scores.items())
+        ]
+    )
+    table.to_parquet(results / "runs" / one.id / "scores.parquet")
 
 
 def shifted(*shifts: float) -> tuple[Scores, ...]:

@@ -345,7 +345,7 @@ def test_score_of_organs_order_and_matrix_is_chosen(two_rows: Path, score: str):
     text = " ".join(shown.getvalue().split())
     assert f"{title} of adapter and full: the organs where they differ most" in text
     assert f"{title} of every two rows: p-value" in text
-    assert f"number of rows whose {title} is told from this row's" in text
+    assert f"number of rows whose {title} differs from this row's" in text
     with pytest.raises(BenchError, match=r"unknown score 'f1'; known: pq, aji, dice\."):
         show_comparison(two_rows, score="f1")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compared import FOLDS, add, frame, page, shifted
+from compared import FOLDS, add, add_fold, frame, page, shifted
 from fabricated import record, run
 from scipy import stats
 
@@ -133,3 +133,14 @@ def test_too_many_rows_are_refused_before_their_scores_are_read(tmp_path: Path):
         BenchError, match=r"101 rows are too many to compare every two; 100 are the most\. Give the names"
     ):
         page(tmp_path)
+
+
+def test_seeds_that_have_all_folds_only_together_are_no_complete_row(three_rows: Path):
+    for seed in (0, 1):
+        add_fold(three_rows, "tiny_sam", "full", seed + 1, FOLDS[seed], seed=seed)
+    assert "Left out: tiny_sam/full, without fold 1 (seed 1) and 2 (seed 0)." in page(three_rows)
+
+
+def test_a_seed_that_lacks_folds_is_left_out_by_name(three_rows: Path):
+    add(three_rows, "mobile_sam", "full", FOLDS[:1], seed=1)
+    assert "mobile_sam/full: without seed 1, which lacks folds." in page(three_rows)

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from compared import add, shifted
+from compared import FOLDS, add, shifted
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from bench.errors import BenchError
@@ -118,3 +119,28 @@ def test_sections_are_drawn_into_files_of_their_own(tmp_path: Path):
 def test_a_diagram_takes_no_names(tmp_path: Path):
     with pytest.raises(BenchError, match=r"a diagram of ranks is of all rows, so ranks\.svg takes no names; \.md and"):
         show_comparison(tmp_path, ("adapter", "full"), output=Path("ranks.svg"))
+
+
+def bars_of(p_holm: list[list[float]], mean_ranks: tuple[float, ...]) -> list[list[float]]:
+    table = compared(p_holm)
+    table.loc[table["kind"] == "rank", "mean_rank"] = mean_ranks
+    (axes,) = rank_diagram.draw(table).axes
+    return [sorted(set(line.get_xdata())) for line in axes.lines if line.get_linewidth() == 2]
+
+
+def test_no_bar_covers_a_row_that_differs():
+    # a and c don't differ from each other, b between them differs from both
+    between = [[NAN, 0.01, 0.5], [0.01, NAN, 0.01], [0.5, 0.01, NAN]]
+    assert bars_of(between, (1.5, 2.0, 2.5)) == []
+    # b and c differ at one place of the axis, so that a bar from a would end on both
+    assert bars_of([[NAN, 0.5, 0.5], [0.5, NAN, 0.01], [0.5, 0.01, NAN]], (1.0, 2.5, 2.5)) == []
+    assert bars_of([[NAN, 0.5, 0.01], [0.5, NAN, 0.01], [0.01, 0.01, NAN]], (1.5, 2.0, 2.5)) == [[1.5, 2.0]]
+
+
+def test_a_figure_says_which_rows_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    three_rows(tmp_path)
+    add(tmp_path, "tiny_sam", "full", FOLDS[:1])
+    drawn = {}
+    monkeypatch.setattr(rank_diagram, "draw", lambda table, **options: drawn.update(options) or Figure())
+    show_comparison(tmp_path, output=tmp_path / "ranks.svg", console=Console(file=io.StringIO()))
+    assert drawn["notes"] == ("Left out: tiny_sam/full, without fold 2. Give its name to compare it.",)
