@@ -15,8 +15,10 @@ from bench.report.appearance import backbone_marker, strategy_colour, strategy_l
 from bench.report.axis import cost_axis
 from bench.report.baselines import baseline_frame
 from bench.report.canvas import report_style
+from bench.report.costs import COSTS
+from bench.report.figure_rows import check_one_section, random_notes, random_title
 from bench.report.figure_text import legible
-from bench.report.frame import SECTION_KEYS, leaderboard_frame, pooled
+from bench.report.frame import leaderboard_frame, pooled
 from bench.report.image_scores import interval_scores
 from bench.report.look_alikes import telling_texts
 from bench.report.point_labels import Label, write_labels
@@ -96,8 +98,7 @@ def draw(frame: pd.DataFrame, *, x: str, columns: int = 2, title: str = "", note
     Raises:
         BenchError: rows of several sections, or a setting that no row has or that has one value.
     """
-    if "dataset" in frame and len(frame[list(SECTION_KEYS)].drop_duplicates()) > 1:
-        raise BenchError("rows on different images or folds don't belong in one figure; choose one dataset and split.")
+    check_one_section(frame)
     rows = _scored(frame)
     lines = _lines(rows, x) if x in _settings(rows) else []
     if not lines:
@@ -106,10 +107,8 @@ def draw(frame: pd.DataFrame, *, x: str, columns: int = 2, title: str = "", note
         drawn = pd.concat(lines)
         classical = frame[(frame["backbone"] == CLASSICAL) & frame["complete"]]
         groups = [*method_groups(drawn, lines=True), Group("other", _references(drawn, len(classical) > 0))]
-        random = " · RANDOM WEIGHTS" if (drawn["weights"] == "random").any() else ""
-        figure, panels = score_panels(
-            groups, columns=columns, title=f"{title}{random}".strip(" ·"), notes=[*_captions(frame, drawn, x), *notes]
-        )
+        notes, title = [*_captions(frame, drawn, x), *notes], random_title(title, drawn["weights"])
+        figure, panels = score_panels(groups, columns=columns, title=title, notes=notes)
         for score, panel in panels.items():
             _draw_panel(panel, lines, score, x, classical)
     return figure
@@ -153,7 +152,7 @@ def _nothing_varies(frame: pd.DataFrame, x: str) -> BenchError:
     if x in ("seed", "fold"):
         return BenchError(f"{x} is no axis: scores are means over folds and seeds. {advice}")
     if x not in _settings(rows):
-        return BenchError(f"--x: {unknown('cost or setting', x, [*_costs(), *_settings(rows)])} {advice}")
+        return BenchError(f"--x: {unknown('cost or setting', x, [*COSTS, *_settings(rows)])} {advice}")
     values = sorted({setting(row, x) for _, row in rows.iterrows()} - {"–"})
     if len(values) > 1:
         return BenchError(
@@ -161,12 +160,6 @@ def _nothing_varies(frame: pd.DataFrame, x: str) -> BenchError:
             f"settings equal. {advice}"
         )
     return BenchError(f"{x} has {f'one value ({values[0]})' if values else 'no value'} in all rows. {advice}")
-
-
-def _costs() -> list[str]:
-    from bench.report.plot import COSTS
-
-    return list(COSTS)
 
 
 def _draw_panel(panel: Axes, lines: Sequence[pd.DataFrame], score: str, x: str, classical: pd.DataFrame) -> None:
@@ -264,6 +257,4 @@ def _captions(frame: pd.DataFrame, drawn: pd.DataFrame, x: str) -> list[str]:
     left_out = len(_scored(frame)) - len(drawn)
     if left_out:
         lines.append(f"Not drawn, because they have one value of {x} or none: {left_out} rows.")
-    if (drawn["weights"] == "random").any():
-        lines.append("Random weights: no pre-training. Such lines show that the harness works, nothing more.")
-    return lines
+    return [*lines, *random_notes(drawn["weights"])]

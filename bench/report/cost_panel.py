@@ -123,7 +123,7 @@ def _draw_points(
     panel: Axes, rows: pd.DataFrame, places: np.ndarray, mean: np.ndarray, low: np.ndarray, high: np.ndarray
 ) -> None:
     """Draw all rows that look alike at once: ten thousand single ones would take minutes."""
-    crowded = len(rows) > 60
+    crowded = len(rows) > CROWDED
     kinds = rows.assign(place=np.arange(len(rows))).groupby(
         ["strategy", "backbone", "complete", "busy"], sort=True, dropna=False
     )

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from bench.errors import BenchError
 from bench.report import figure_rows
-from bench.report.canvas import load_seaborn
 from bench.report.figure_rows import METHOD, Drawable
 from bench.report.figure_text import mark
 from bench.report.row_panels import row_panels
@@ -52,9 +50,7 @@ def draw(frame: pd.DataFrame, *, title: str = "", notes: Sequence[str] = (), col
     Raises:
         BenchError: there is no score.
     """
-    if frame.empty or frame["pq"].isna().all():
-        raise BenchError("no scores of folds to draw; finish at least one run with `bench run` first.")
-    load_seaborn()
+    figure_rows.check_scores(frame, "of folds")
     seeds = " and a seed" if frame["seed"].nunique() > 1 else ""
     return row_panels(frame, _draw_row, title=title, notes=[NOTE.format(seeds=seeds), *notes], columns=columns)
 

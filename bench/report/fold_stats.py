@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+BETWEEN = " + "
+"""Between the texts of the folds of one row."""
+
 
 @dataclass(frozen=True)
 class FoldStats:
@@ -79,7 +82,7 @@ class FoldStats:
         texts, names = values.tolist(), [""] * self.n_rows
         for rows, records in self.groups:
             for row, own in zip(rows.tolist(), records.tolist(), strict=True):
-                names[row] = " + ".join(sorted({texts[record] for record in own if not pd.isna(texts[record])}))
+                names[row] = BETWEEN.join(sorted({texts[record] for record in own if not pd.isna(texts[record])}))
         return names
 
     def _reduced(self, values: pd.Series, reduce: Callable[[np.ndarray], Any]) -> np.ndarray:

@@ -12,6 +12,7 @@ from bench.errors import BenchError
 from bench.report.baselines import baseline_frame
 from bench.report.canvas import figure_width
 from bench.report.figure_files import check_output, write_figures
+from bench.report.figure_rows import random_notes
 from bench.report.frame import SECTION_KEYS, leaderboard_frame
 from bench.report.gallery_choice import GalleryRow, methods_of, rows, seed_note
 from bench.report.gallery_page import draw_page
@@ -49,12 +50,13 @@ def figures(
     if repeated := [name for place, name in enumerate(names) if name in names[:place]]:
         raise BenchError(f"{repeated[0]!r} is given twice; a column of a gallery is of another method each.")
     records = read_records(results)
-    found = [find(records, name) for name in names]  # so that an unknown name is known as such, whatever the section
+    # Before the sections, so that an unknown name is known as such, whatever the section.
+    given = [find(records, name) for name in names]
     known = sections(leaderboard_frame(records), baseline_frame(None))
     drawn = []
     for section in known:
         keys = [getattr(section, key) for key in SECTION_KEYS]
-        if not all((method.ok[list(SECTION_KEYS)] == keys).all(axis=1).any() for method in found):
+        if not all((method.ok[list(SECTION_KEYS)] == keys).all(axis=1).any() for method in given):
             continue
         own = records[(records[list(SECTION_KEYS)] == keys).all(axis=1)]
         methods = methods_of(results, own, names)
@@ -63,7 +65,7 @@ def figures(
         notes = [*by_first, *_random(own, names), *seed_note(methods)]
         drawn.append((section.file_stem, draw(made, names, title=section.title, notes=notes, columns=columns)))
     if not drawn:
-        raise BenchError(_nowhere(found, known))
+        raise BenchError(_nowhere(given, known))
     return drawn
 
 
@@ -125,15 +127,13 @@ def _check(n_methods: int, n_images: int, columns: int) -> None:
 
 
 def _random(records: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    if not any((find(records, name).ok["weights"] == "random").any() for name in names):
-        return []
-    return ["Random weights: no pre-training. Such rows show that the harness works, nothing more."]
+    return random_notes(pd.concat([find(records, name).ok["weights"] for name in names]))
 
 
-def _nowhere(found: Sequence[Method], known: Sequence[Section]) -> str:
+def _nowhere(methods: Sequence[Method], known: Sequence[Section]) -> str:
     where = []
-    for method in found:
+    for method in methods:
         own = {tuple(keys) for keys in method.ok[list(SECTION_KEYS)].itertuples(index=False)}
-        titles = [one.title for one in known if tuple(getattr(one, key) for key in SECTION_KEYS) in own]
+        titles = [section.title for section in known if tuple(getattr(section, key) for key in SECTION_KEYS) in own]
         where.append(f"{method.name}: {'; '.join(titles) or 'no run that is ok'}")
     return f"these methods have no runs on the same images and folds. {'. '.join(where)}."

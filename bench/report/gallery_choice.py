@@ -83,11 +83,11 @@ def methods_of(results: Path, records: pd.DataFrame, names: Sequence[str]) -> li
         BenchError: a name that stands for several rows of the leaderboard, or for no run that is ok.
         RecordError: scores that are missing or damaged.
     """
-    found = [_row(find(records, name)) for name in names]
-    seeds = [sorted(map(int, runs["seed"].unique())) for runs in found]
+    runs_of = [_row(find(records, name)) for name in names]
+    seeds = [sorted(map(int, runs["seed"].unique())) for runs in runs_of]
     common = set(seeds[0]).intersection(*seeds)
     methods = []
-    for name, runs, own in zip(names, found, seeds, strict=True):
+    for name, runs, own in zip(names, runs_of, seeds, strict=True):
         seed = min(common) if common else own[0]
         images: dict[str, ScoredImage] = {}
         of_run: dict[str, tuple[str, int]] = {}
@@ -115,7 +115,7 @@ def rows(
         RecordError: a file that is damaged.
     """
     first = methods[0]
-    pq = {stem: one.scores["pq"] for stem, one in first.images.items() if not np.isnan(one.scores["pq"])}
+    pq = {stem: scored.scores["pq"] for stem, scored in first.images.items() if not np.isnan(scored.scores["pq"])}
     rank = {stem: place for place, stem in enumerate(sorted(pq, key=lambda stem: (-pq[stem], stem)), start=1)}
     chosen = _named(results, dataset_digest, methods, stems) if stems else {}
     if not stems:
@@ -128,7 +128,8 @@ def rows(
         about = f"{first.images[stem].organ}, fold {first.runs[stem][1]}"
         heading = tuple(text for text in (place, stem, about, of_rank) if text)
         predictions = tuple(
-            Prediction(read_prediction(results, one.runs[stem][0], image), one.images[stem].scores) for one in methods
+            Prediction(read_prediction(results, method.runs[stem][0], image), method.images[stem].scores)
+            for method in methods
         )
         made.append(GalleryRow(image, heading, predictions))
     return made
@@ -165,10 +166,10 @@ def _shared(results: Path, dataset_digest: str, methods: Sequence[MethodImages])
     Raises:
         BenchError: there are none; says how many each has.
     """
-    kept = [{stem for stem, one in method.images.items() if one.is_kept} for method in methods]
+    kept = [{stem for stem, scored in method.images.items() if scored.is_kept} for method in methods]
     shared = sorted(set.intersection(*kept))
     if not shared:
-        counts = ", ".join(f"{one.name} has {len(own)}" for one, own in zip(methods, kept, strict=True))
+        counts = ", ".join(f"{method.name} has {len(own)}" for method, own in zip(methods, kept, strict=True))
         raise BenchError(f"there is no test image whose prediction all of these kept: {counts}. {REMEDY}")
     with_image = [stem for stem in shared if has_image(results, dataset_digest, stem)]
     if not with_image:

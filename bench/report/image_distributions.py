@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bench.errors import BenchError
 from bench.report import figure_rows
 from bench.report.appearance import strategy_colour
-from bench.report.canvas import load_seaborn
 from bench.report.figure_rows import METHOD, Drawable
 from bench.report.row_panels import row_panels
 
@@ -65,9 +63,7 @@ def draw(frame: pd.DataFrame, *, title: str = "", notes: Sequence[str] = (), col
     Raises:
         BenchError: there is no score.
     """
-    if frame.empty or frame["pq"].isna().all():
-        raise BenchError("no scores of images to draw; finish at least one run with `bench run` first.")
-    load_seaborn()
+    figure_rows.check_scores(frame, "of images")
     sizes = frame.groupby("method")["pq"].count()
     own = [*[NOTE] * bool((sizes >= FEWEST).any()), *[FEW] * bool((sizes < FEWEST).any())]
     return row_panels(frame, _draw_row, title=title, notes=[*own, *notes], columns=columns)

@@ -143,8 +143,8 @@ class Resampled:
             for other in np.flatnonzero(~(has == has[row]).all(axis=1)).tolist():
                 common = has[row] & has[other]
                 if other > row and common.sum() > 1:
-                    one, two = self.means(score, rows[[row, other]], common)
-                    result[row, other] = _sign((one - two)[None])[0]
+                    first, second = self.means(score, rows[[row, other]], common)
+                    result[row, other] = _sign((first - second)[None])[0]
         return result - result.T
 
 

@@ -140,7 +140,7 @@ def _read(path: Path, *, is_rgb: bool) -> np.ndarray:
 
 
 def _file(path: Path) -> Path | None:
-    return next((one for one in kept_files.label_map_paths(path) if one.is_file()), None)
+    return next((existing for existing in kept_files.label_map_paths(path) if existing.is_file()), None)
 
 
 def _size(array: np.ndarray) -> str:

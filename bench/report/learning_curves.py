@@ -37,6 +37,7 @@ MARKS = 6
 NOTE = (
     "Line: mean over folds{seeds}; band: from the lowest to the highest of them. PQ is that of the validation images."
 )
+STOPPED = "The mean ends where the first run of a row has stopped or diverged; thin lines are the runs that went on."
 
 
 def frames(results: Path) -> list[Drawable]:
@@ -93,7 +94,8 @@ def draw(frame: pd.DataFrame, *, title: str = "", notes: Sequence[str] = (), col
     n_columns = 2 * columns
     n_legend = sum(math.ceil(len(group) / n_columns) for group in groups)
     seeds = " and seeds" if frame["seed"].nunique() > 1 else ""
-    notes = [NOTE.format(seeds=seeds), *notes]
+    alone = any(len(_alone(own, name)) for own in parts.values() for name in ("loss", "pq"))
+    notes = [NOTE.format(seeds=seeds), *[STOPPED] * alone, *notes]
     several = len(groups) > 1
     with report_style():
         height = 0.7 + 0.09 * n_lines(notes, columns=columns) + HEIGHT[several] * len(groups) + 0.12 * n_legend
@@ -104,8 +106,8 @@ def draw(frame: pd.DataFrame, *, title: str = "", notes: Sequence[str] = (), col
             losses, scores = block.subplots(1, 2)
             for _, row in group.iterrows():
                 own = parts[row["method"]]
-                _draw_line(losses, own.assign(value=own["loss"]), row)
-                _draw_line(scores, own.assign(value=100 * own["pq"]), row)
+                _draw_line(losses, own, "loss", 1, row)
+                _draw_line(scores, own, "pq", 100, row)
             _set_scale(losses)
             for axes, name in ((losses, "training loss"), (scores, "validation PQ, %")):
                 axes.set_ylabel(name)
@@ -132,17 +134,43 @@ def _groups(rows: pd.DataFrame) -> list[pd.DataFrame]:
     return [group for _, group in rows.groupby("backbone", sort=False)]
 
 
-def _draw_line(axes: Axes, own: pd.DataFrame, row: pd.Series) -> None:
-    """Draw mean, lowest and highest value of the runs at each epoch that has one."""
-    finite = own[np.isfinite(own["value"].to_numpy(float))]
-    if finite.empty:
-        return
-    table = finite.groupby("epoch")["value"].agg(["mean", "min", "max"]).sort_index()
-    epochs, colour = table.index.to_numpy(float), strategy_colour(row["strategy"])
+def _finite(own: pd.DataFrame, name: str) -> pd.DataFrame:
+    return own[np.isfinite(own[name].to_numpy(float))].sort_values("epoch")
+
+
+def _shared(own: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return mean, lowest and highest value of the epochs at which every run of a row has one.
+
+    A mean over the runs that are left was refused: it would jump where a run ends.
+    """
+    finite = _finite(own, name)
+    n_runs = len(own[["fold", "seed"]].drop_duplicates())
+    table = finite.groupby("epoch")[name].agg(["mean", "min", "max", "count"])
+    return table[table["count"] == n_runs]
+
+
+def _alone(own: pd.DataFrame, name: str) -> list[pd.DataFrame]:
+    """Return the part of each run that lies beyond the mean of its row, from the mean's last epoch on."""
+    shared = _shared(own, name)
+    end = shared.index.max() if len(shared) else -math.inf
+    runs = [run for _, run in _finite(own, name).groupby(["fold", "seed"], sort=True)]
+    return [run[run["epoch"] >= end] for run in runs if run["epoch"].max() > end]
+
+
+def _draw_line(axes: Axes, own: pd.DataFrame, name: str, factor: float, row: pd.Series) -> None:
+    """Draw mean, lowest and highest value of the runs of a row, and thin lines where some have stopped."""
+    table, style = factor * _shared(own, name), _line(row)
+    epochs, colour = table.index.to_numpy(float), style["color"]
     if (table["max"] > table["min"]).any():
         axes.fill_between(epochs, table["min"], table["max"], color=colour, alpha=0.15, linewidth=0, zorder=2)
-    every = max(1, math.ceil(len(epochs) / MARKS))
-    axes.plot(epochs, table["mean"], markevery=every, label=row["method"], zorder=3, **_line(row))
+    if len(table):
+        every = max(1, math.ceil(len(epochs) / MARKS))
+        axes.plot(epochs, table["mean"], markevery=every, label=row["method"], zorder=3, **style)
+    for run in _alone(own, name):
+        # A dot at the end, so that a run of one epoch is seen, too.
+        thin: dict[str, Any] = {"color": colour, "linestyle": style["linestyle"], "linewidth": 0.5, "alpha": 0.7}
+        dot: dict[str, Any] = {"marker": ".", "markersize": 2, "markevery": [-1]}
+        axes.plot(run["epoch"], factor * run[name], label="_run", zorder=2.5, **thin, **dot)
 
 
 def _line(row: pd.Series) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from bench.errors import BenchError
 from bench.report import figure_rows
 from bench.report.canvas import figure_width, load_seaborn, report_style
 from bench.report.figure_rows import METHOD, Drawable
@@ -71,8 +70,7 @@ def draw(frame: pd.DataFrame, *, title: str = "", notes: Sequence[str] = (), col
     Raises:
         BenchError: there is no score.
     """
-    if frame.empty or frame["pq"].isna().all():
-        raise BenchError("no scores per organ to draw; finish at least one run with `bench run` first.")
+    figure_rows.check_scores(frame, "per organ")
     load_seaborn()
     from matplotlib.figure import Figure
 

@@ -22,7 +22,9 @@ from bench.report.axis import cost_axis
 from bench.report.baselines import baseline_frame
 from bench.report.canvas import report_style
 from bench.report.cost_panel import BUSY, draw_panel, published_lines
-from bench.report.frame import SECTION_KEYS, leaderboard_frame, pooled
+from bench.report.costs import COSTS, cost_values, device_notes, unknown_load_notes
+from bench.report.figure_rows import check_one_section, random_notes, random_title
+from bench.report.frame import leaderboard_frame, pooled
 from bench.report.image_scores import interval_scores
 from bench.report.look_alikes import telling_texts
 from bench.report.reading import read_records
@@ -34,14 +36,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-COSTS = {
-    "parameters": ("parameters_trainable_encoder", 1.0, "trainable parameters of the encoder"),
-    "total": ("parameters_trainable", 1.0, "trainable parameters in all"),
-    "latency": ("latency_ms", 1.0, "latency, ms"),
-    "memory": ("peak_bytes", 2.0**-30, "peak memory, GiB"),
-    "gpu-hours": ("gpu_seconds", 1 / 3600, "GPU-hours"),
+MEANINGS = {
+    "latency": "Latency of one image: encoder, decoder and post-processing.",
+    "memory": "Memory: of training, where a row trains.",
+    "gpu-hours": "GPU-hours: training and evaluation, mean over the runs of a row; runs on a CPU have none.",
 }
-"""Column of the leaderboard, factor to the unit of the axis, and name of each cost."""
+"""Sentence on each cost that is measured."""
 MOST_LABELS = 40
 """With more points that look alike, their settings would fill the panel; an ablation shows them."""
 SANE = (1e-12, 1e15)
@@ -116,8 +116,7 @@ def draw(
         BenchError: an unknown cost, rows of several sections, or none with scores and this cost.
     """
     _check_cost(x)
-    if "dataset" in frame and len(frame[list(SECTION_KEYS)].drop_duplicates()) > 1:
-        raise BenchError("rows on different images or folds don't belong in one figure; choose one dataset and split.")
+    check_one_section(frame)
     known = _known_cost(frame, x)
     points = _points(frame, known)
     if points.empty:
@@ -128,17 +127,17 @@ def draw(
         settings = differing_settings(frame[frame["backbone"] != CLASSICAL])
         labels, more = _labels(points, settings)
         notes = [_bars(points), *_captions(frame, points, x, known, settings), *more, *notes]
-        random = " · RANDOM WEIGHTS" if (points["weights"] == "random").any() else ""
+        title = random_title(title, points["weights"])
         keys = [handle(f"{key}  {name}") for key, name in lines["text"].items()]
         groups = [
             *method_groups(points),
             Group("other", _references(points, len(classical) > 0)),
             Group("published", keys, key=0),
         ]
-        figure, panels = score_panels(groups, columns=columns, title=f"{title}{random}".strip(" ·"), notes=notes)
+        figure, panels = score_panels(groups, columns=columns, title=title, notes=notes)
         for score, panel in panels.items():
             axis = cost_axis(points["x"], panel_inches(panel))
-            axis.apply_to(panel, COSTS[known][2])
+            axis.apply_to(panel, COSTS[known].label)
             draw_panel(panel, points, score, axis, lines, classical, labels)
     return figure
 
@@ -157,8 +156,7 @@ def _known_cost(frame: pd.DataFrame, x: str) -> str:
 
 def _points(frame: pd.DataFrame, x: str) -> pd.DataFrame:
     """Return rows with scores and this cost; ``x`` is the cost in the axis's unit. The classical row is a line."""
-    column, factor, _ = COSTS[x]
-    cost = pd.to_numeric(frame[column], errors="coerce") * factor
+    cost = cost_values(frame, x)
     rows = frame.assign(x=cost, busy=_busy_column(frame, x))
     scored = rows[[f"{score}_mean" for score in SCORE_TITLES]].notna().any(axis=1) & (rows["n_ok"] > 0)
     drawable = (cost == 0) | cost.between(*SANE)
@@ -209,21 +207,12 @@ def _captions(frame: pd.DataFrame, points: pd.DataFrame, x: str, known: str, set
         lines.append(f"Not drawn, without scores or {x}: {', '.join(names)}{more}.")
     if x != known:
         lines.append("These records don't tell the trainable parameters of encoder and decoder apart.")
-    meaning = {
-        "latency": "Latency of one image: encoder, decoder and post-processing.",
-        "memory": "Memory: of training, where a row trains.",
-        "gpu-hours": "GPU-hours: training and evaluation, summed over the runs of a row; runs on a CPU have none.",
-    }
-    devices = sorted(set(points["device_name"]) - {""})
-    if known in meaning:
-        lines.append(meaning[known])
-        lines += [f"Measured on {', '.join(devices)}."] if devices else []
+    if known in MEANINGS:
+        lines += [MEANINGS[known], *device_notes(points, known)]
     if known == "memory" and "rss" in set(points["memory_kind"]):
         lines.append("Memory is the whole process's.")
-    if known == "gpu-hours" and points["n_ok"].nunique() > 1:
-        lines.append("Rows have different numbers of runs.")
+    if known == "latency":
+        lines += unknown_load_notes(points)
     if points["busy"].any():
         lines.append("Grey: measured on a busy machine, and no part of the front; `bench measure` takes it again.")
-    if (points["weights"] == "random").any():
-        lines.append("Random weights: no pre-training. Such points show that the harness works, nothing more.")
-    return lines
+    return [*lines, *random_notes(points["weights"])]

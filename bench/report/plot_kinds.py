@@ -46,5 +46,6 @@ def figures(kind: str) -> Figures:
 def against(x: str) -> Figures:
     """Return the function that draws scores against a cost, or against any other name as a swept setting."""
     from bench.report import ablation, plot
+    from bench.report.costs import COSTS
 
-    return plot.figures if x in plot.COSTS else ablation.figures
+    return plot.figures if x in COSTS else ablation.figures

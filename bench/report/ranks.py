@@ -9,6 +9,11 @@ from bench.report.image_scores import INTERVAL_SCORES, ImageScores
 from bench.report.intervals import MOST_ROWS, RESAMPLES, Resampled
 
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+OF_RANKS = (
+    "#: ranks that the paired differences allow; rows that can't be told apart (95 %, each pair on its own) share "
+    "them. Bold: decisively better than all others."
+)
+"""Sentences on the columns of a table; a figure has none of them."""
 
 
 def with_intervals(
@@ -49,7 +54,7 @@ def with_intervals(
         return rows, undecided, (*notes, f"More than {MOST_ROWS} rows: ranks are those of the means.")
     rows.loc[ranked.index, ["rank_low", "rank_high"]] = _rank_intervals(ranked, published, resampled)
     decided = {score: _decided(ranked, published, resampled, score) for score in INTERVAL_SCORES}
-    return rows, decided, (*notes, *decisive_order(rows.loc[ranked.index]))
+    return rows, decided, (*notes, OF_RANKS, *decisive_order(rows.loc[ranked.index]))
 
 
 def _rank_intervals(ranked: pd.DataFrame, published: pd.DataFrame, resampled: Resampled) -> np.ndarray:
@@ -94,10 +99,7 @@ def _method(resampled: Resampled) -> str:
         units = f"the {len(resampled.counts)} organs, each with all its images"
     else:
         units = "the images one by one, as there are few organs"
-    return (
-        f"95 % CI: bootstrap, {RESAMPLES:,} resamples of {units}. #: ranks that the paired differences allow; rows "
-        "that can't be told apart (95 %, each pair on its own) share them. Bold: decisively better than all others."
-    )
+    return f"95 % CI: bootstrap, {RESAMPLES:,} resamples of {units}."
 
 
 def _reason(rows: pd.DataFrame, images: ImageScores) -> str:

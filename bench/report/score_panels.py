@@ -117,8 +117,7 @@ def bounds(rows: pd.DataFrame, score: str) -> tuple[np.ndarray, np.ndarray, np.n
 
 def interval_notes(section: Section) -> list[str]:
     """Return the sentence on how the intervals of a section were made, or why there are none."""
-    # The table's sentence goes on with its ranks and bold values.
-    return [note.partition(" #: ")[0] for note in section.uncertainty[:1]]
+    return list(section.uncertainty[:1])
 
 
 def handle(label: str, **style: Any) -> Line2D:

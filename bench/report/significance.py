@@ -121,21 +121,21 @@ def matrices(frame: pd.DataFrame, score: str = "pq") -> tuple[list[str], np.ndar
 
 
 def _mark(axes: Axes, difference: np.ndarray, p: np.ndarray, numbers: bool, cell: float) -> None:
-    significant = np.argwhere(p < LEVEL)
     if not numbers:
+        dots = np.argwhere(p < LEVEL) + 0.5
         size = min(2.4, 22 * cell)
-        axes.plot(significant[:, 1] + 0.5, significant[:, 0] + 0.5, "o", color="black", markersize=size, mew=0)
+        axes.plot(dots[:, 1], dots[:, 0], "o", color="black", markersize=size, mew=0)
         return
     limit = float(np.nanmax(np.abs(difference))) or 1.0
     for (row, column), value in np.ndenumerate(difference):
         if np.isnan(value):
             continue
-        told = p[row, column] < LEVEL
+        significant = p[row, column] < LEVEL
         dark = abs(value) > 0.65 * limit
         style: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 4.8, "in_layout": False}
-        style |= {"fontweight": "bold" if told else "normal", "color": "white" if dark else "black"}
+        style |= {"fontweight": "bold" if significant else "normal", "color": "white" if dark else "black"}
         number = f"{value:+.1f}".replace("-", "−") if round(value, 1) else "0.0"
-        axes.text(column + 0.5, row + 0.5, number + ("*" if told else ""), **style)
+        axes.text(column + 0.5, row + 0.5, number + ("*" if significant else ""), **style)
 
 
 def _frame_axes(axes: Axes, n: int, cell: float) -> None:

@@ -11,19 +11,14 @@ import pandas as pd
 from bench.grid import CLASSICAL
 from bench.report.appearance import backbone_marker, strategy_colour
 from bench.report.cost_panel import front
+from bench.report.costs import COSTS, cost_values, device_notes, devices, unknown_load_notes
 from bench.report.frame import is_busy
 from bench.report.section import Section, row_name
 from bench.report.site.parts import Chart
 from bench.units import SCORE_TITLES, significant, tick
 
-COSTS = {
-    "trainable parameters of the encoder": ("parameters_trainable_encoder", 1.0),
-    "trainable parameters in all": ("parameters_trainable", 1.0),
-    "latency, ms": ("latency_ms", 1.0),
-    "peak memory, GiB": ("peak_bytes", 2.0**-30),
-    "GPU-hours": ("gpu_seconds", 1 / 3600),
-}
-"""Column of a section's rows behind each cost, and the factor that gives the unit."""
+COUNTED = ("parameters", "total")
+"""Costs with a logarithmic axis and rounded numbers."""
 SYMBOLS = {
     "o": "circle",
     "s": "square",
@@ -55,24 +50,35 @@ def trade_off(section: Section, name: str) -> Chart | None:
     """
     scored = section.rows[(section.rows["backbone"] != CLASSICAL) & (section.rows["n_ok"] > 0)]
     views: dict[str, Any] = {}
-    for cost, (column, factor) in COSTS.items():
-        busy = scored.apply(is_busy, axis=1) if column == "latency_ms" and len(scored) else False
-        points = scored.assign(x=scored[column] * factor, busy=busy).astype({"busy": bool})
+    of_costs = []
+    for cost in COSTS:
+        busy = scored.apply(is_busy, axis=1) if cost == "latency" and len(scored) else False
+        points = scored.assign(x=cost_values(scored, cost), busy=busy).astype({"busy": bool})
         points = points[points["x"].notna()]
+        of_costs += _cost_notes(points, cost)
         for score, title in SCORE_TITLES.items():
             shown = points[points[f"{score}_mean"].notna()].head(MOST_POINTS)
             if len(shown):
-                views[f"{title} against {cost}"] = _figure(section, shown, score, cost)
+                views[f"{title} against {COSTS[cost].label}"] = _figure(section, shown, score, cost)
     if not views:
         return None
     notes = [
         "Bars: 95 % confidence intervals where there are any, else sd over folds. Line: Pareto front. Hollow: folds "
-        "are missing, or the machine was busy; such a row is not on the front."
+        "are missing, or the machine was busy; such a row is not on the front.",
+        *of_costs,
     ]
     if len(scored) > MOST_POINTS:
         notes.append(f"The best {MOST_POINTS} of {len(scored):,} rows by PQ.")
     alt = f"Scatter plot of mean scores against costs of {len(scored)} rows; the leaderboard above has its numbers."
     return Chart(name, "Accuracy against cost", alt, views, notes=notes)
+
+
+def _cost_notes(points: pd.DataFrame, cost: str) -> list[str]:
+    """Return sentences on what makes costs no fair comparison: several devices, and machines of unknown load."""
+    sentences = device_notes(points, cost) if len(devices(points, cost)) > 1 else []
+    if cost == "latency" and len(points):
+        sentences += unknown_load_notes(points)
+    return [f"Against {COSTS[cost].title}: {sentence}" for sentence in sentences]
 
 
 def _figure(section: Section, points: pd.DataFrame, score: str, cost: str) -> dict[str, Any]:
@@ -102,7 +108,7 @@ def _figure(section: Section, points: pd.DataFrame, score: str, cost: str) -> di
         "height": 460,
         "margin": {"l": 50, "r": 10, "t": 10, "b": 50},
         "hovermode": "closest",
-        "xaxis": {"title": {"text": cost}, **axis},
+        "xaxis": {"title": {"text": COSTS[cost].label}, **axis},
         "yaxis": {"title": {"text": f"{SCORE_TITLES[score]}, %"}},
         "legend": {"itemsizing": "constant"},
     }
@@ -145,11 +151,11 @@ def _points(section: Section, group: pd.DataFrame, score: str, cost: str) -> dic
 def _hover(section: Section, row: pd.Series, score: str, cost: str) -> str:
     interval = row[f"{score}_low"], row[f"{score}_high"]
     known = "" if pd.isna(interval[0]) else f" (95 % CI {interval[0] * 100:.1f}–{interval[1] * 100:.1f})"
-    value = significant(row["x"]) if cost.startswith("trainable") else f"{row['x']:.3g}"
+    value = significant(row["x"]) if cost in COUNTED else f"{row['x']:.3g}"
     lines = [
         f"<b>{chart_text(row_name(row, section.settings))}</b>",
         f"{SCORE_TITLES[score]} {row[f'{score}_mean'] * 100:.1f} %{known}",
-        f"{cost}: {value}",
+        f"{COSTS[cost].label}: {value}",
         f"{row['n_ok']} of {row['n_expected']} runs" + (", on a busy machine" if row["busy"] else ""),
     ]
     return "<br>".join(lines)
@@ -158,7 +164,7 @@ def _hover(section: Section, row: pd.Series, score: str, cost: str) -> str:
 def _axis(values: list[float], cost: str) -> tuple[list[float], dict[str, Any]]:
     """Return the places of values on the axis, and the axis: logarithmic for parameters, where 0 stands at its left."""
     positive = [value for value in values if value > 0]
-    if not cost.startswith("trainable") or not positive:
+    if cost not in COUNTED or not positive:
         return values, {"rangemode": "tozero"}
     low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
     zero = 10.0 ** (low - 0.7)

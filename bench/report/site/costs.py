@@ -34,6 +34,7 @@ NOTE = (
     "Costs are measured, never estimated; – where a run recorded none (runs that shared their device record no times). "
     "Latencies are medians, in ms for one image; peaks are the largest over the runs of a row, times their sum."
 )
+AGAIN = "Latencies were measured again on another device than the one of the runs: compare them within one device only."
 
 
 def cost_block(section: Section) -> Block:
@@ -48,4 +49,7 @@ def cost_block(section: Section) -> Block:
         values = rows[name] * factor
         columns.append(Column(title, [NONE if pd.isna(value) else pattern.format(value) for value in values]))
     columns.append(Column("device", [str(name) or NONE for name in rows["device_name"]], right=False))
-    return Block("Costs", [c for c in columns if any(cell != NONE for cell in c.cells)], [NOTE])
+    again = bool((rows["latency_device"] != rows["device_name"]).any())
+    if again:  # otherwise it would say the same twice
+        columns.append(Column("latency on", [str(name) or NONE for name in rows["latency_device"]], right=False))
+    return Block("Costs", [c for c in columns if any(cell != NONE for cell in c.cells)], [NOTE, *[AGAIN] * again])

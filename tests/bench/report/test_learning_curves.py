@@ -43,7 +43,29 @@ def test_one_epoch_of_one_fold_is_a_point():
 
 def test_a_diverged_fold_does_not_reach_the_line():
     figure = learning_curves.draw(pd.concat([epochs(1, [2, np.inf], [0.1, 0.2]), epochs(2, [4, 2], [0.1, 0.2])]))
-    assert figure.axes[0].lines[0].get_xydata().tolist() == [[1, 3], [2, 2]]
+    mean, alone = figure.axes[0].lines
+    assert mean.get_xydata().tolist() == [[1, 3]]
+    assert alone.get_xydata().tolist() == [[1, 4], [2, 2]]
+    assert alone.get_linewidth() < mean.get_linewidth()
+
+
+def test_the_mean_ends_where_a_fold_has_stopped():
+    stopped, longer = epochs(1, [2, 1], [0.2, 0.2]), epochs(2, [4, 3, 2, 1], [0.6] * 4)
+    figure = learning_curves.draw(pd.concat([stopped, longer]))
+    mean, alone = figure.axes[1].lines
+    assert mean.get_xydata().tolist() == [[1, 40], [2, 40]]
+    assert alone.get_xydata().tolist() == [[2, 60], [3, 60], [4, 60]]
+    assert figure.axes[1].collections[0].get_datalim(figure.axes[1].transData).x1 == 2  # the band ends, too
+    notes = " ".join(figure.get_supxlabel().split())
+    assert learning_curves.STOPPED in notes
+    whole = learning_curves.draw(longer)
+    assert learning_curves.STOPPED not in " ".join(whole.get_supxlabel().split())
+
+
+def test_a_fold_without_any_finite_loss_leaves_no_mean():
+    figure = learning_curves.draw(pd.concat([epochs(1, [np.nan], [0.1]), epochs(2, [4], [0.1])]))
+    (alone,) = figure.axes[0].lines
+    assert (alone.get_label(), alone.get_xydata().tolist()) == ("_run", [[1, 4]])
 
 
 def test_a_loss_that_falls_far_has_a_logarithmic_axis():

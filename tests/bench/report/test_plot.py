@@ -24,11 +24,15 @@ from bench.report.appearance import backbone_marker, strategy_colour
 from bench.report.axis import cost_axis
 from bench.report.baselines import baseline_frame
 from bench.report.cost_panel import front, spread
+from bench.report.figure_rows import RANDOM_NOTE
 from bench.report.frame import leaderboard_frame, pooled, record_frame
 from bench.report.image_scores import ImageScores, interval_scores
 from bench.report.reading import read_records
 from bench.report.section import Section, sections
+from bench.report.site.charts import trade_off
+from bench.report.site.costs import AGAIN, cost_block
 from bench.results.record import SCORES_FILENAME, RunRecord, folder, write
+from bench.units import SCORE_TITLES
 
 PQ = {"zero_shot": 0.30, "decoder_only": 0.40, "lora_qv": 0.52, "adapter": 0.50, "full": 0.60}
 
@@ -78,7 +82,7 @@ def legend(figure: Figure) -> list[str]:
 
 
 def with_intervals(rows: pd.DataFrame, low: float, high: float) -> pd.DataFrame:
-    names = [f"{score}_{end}" for score in plot.SCORES for end in ("low", "high")]
+    names = [f"{score}_{end}" for score in SCORE_TITLES for end in ("low", "high")]
     return rows.assign(**{name: low if name.endswith("low") else high for name in names})
 
 
@@ -336,21 +340,86 @@ def test_rows_measured_on_a_busy_machine_are_grey_and_no_part_of_the_front() -> 
 
 def test_random_weights_are_in_the_title() -> None:
     (section,) = sections_of(records(weights="random"))
-    assert plot.draw(section.rows, title="images").get_suptitle() == "images · RANDOM WEIGHTS"
+    figure = plot.draw(section.rows, title="images")
+    assert figure.get_suptitle() == "images · RANDOM WEIGHTS"
+    assert RANDOM_NOTE in notes(figure)
+    assert plot.draw(section.rows).get_suptitle() == "RANDOM WEIGHTS"
     (section,) = sections_of(records())
     assert plot.draw(section.rows, title="images").get_suptitle() == "images"
 
 
 @pytest.mark.parametrize(
-    ("x", "label"), [("latency", "latency, ms"), ("memory", "peak memory, GiB"), ("gpu-hours", "GPU-hours")]
+    ("x", "label"), [("latency", "latency, ms"), ("memory", "peak memory, GiB"), ("gpu-hours", "GPU-hours per run")]
 )
 def test_other_costs(x: str, label: str) -> None:
     (section,) = sections_of(records())
     panel = plot.draw(section.rows, x=x).axes[0]
     assert panel.get_xlabel().startswith(label)
     row = section.rows.set_index("strategy").loc["full"]
-    expected = {"latency": row["latency_ms"], "memory": row["peak_bytes"] / 2**30, "gpu-hours": 2 * 3060 / 3600}[x]
+    expected = {"latency": row["latency_ms"], "memory": row["peak_bytes"] / 2**30, "gpu-hours": 3060 / 3600}[x]
     assert points(panel)["mobile_sam full"][0] == pytest.approx(expected)
+
+
+def test_a_repeated_row_has_the_gpu_hours_of_a_row_that_was_run_once() -> None:
+    repeats = [("lora_qv", 0, 0.5), ("lora_qv", 1, 0.5), ("full", 0, 0.6)]
+    rows = [
+        record(run(strategy=name, fold=fold, n_splits=2, seed=seed), pq=pq, official=False)
+        for name, seed, pq in repeats
+        for fold in (1, 2)
+    ]
+    (section,) = sections(leaderboard_frame(pooled(record_frame(rows))), baseline_frame())
+    assert {x for x, _ in points(plot.draw(section.rows, x="gpu-hours").axes[0]).values()} == {0.85}
+    chart = trade_off(section, "trade-off")
+    assert chart is not None
+    data = chart.views["PQ against GPU-hours per run"]["data"]
+    assert {x for trace in data if "hovertemplate" in trace for x in trace["x"]} == {0.85}
+
+
+def measured_on(device: str, one: RunRecord) -> RunRecord:
+    """Return the record of a run whose latencies were measured again."""
+    return replace(one, cost={**(one.cost or {}), "measurement": {"gpu": device, "device": "cuda"}})
+
+
+def test_the_figure_of_latencies_names_their_own_device_and_warns_of_several() -> None:
+    rows = [measured_on("NVIDIA H100", one) for one in records()]  # the runs were on an A100
+    (section,) = sections_of(rows)
+    assert "Measured on NVIDIA H100." in notes(plot.draw(section.rows, x="latency"))
+    assert "Measured on NVIDIA A100." in notes(plot.draw(section.rows, x="memory"))
+    assert "Measured on" not in notes(plot.draw(section.rows))
+    mixed = [measured_on("NVIDIA H100", one) if one.run["strategy"] == "full" else one for one in records()]
+    (section,) = sections_of(mixed)
+    warning = "Measured on NVIDIA A100 and NVIDIA H100: compare points of one device only; the front mixes them."
+    assert warning in notes(plot.draw(section.rows, x="latency"))
+    chart = trade_off(section, "trade-off")
+    assert chart is not None
+    assert f"Against latency: {warning}" in chart.notes
+    table = cost_block(section)
+    latency_on = {column.title: column.cells for column in table.columns}["latency on"]
+    assert "NVIDIA H100" in latency_on and "NVIDIA A100" in latency_on
+    assert AGAIN in table.notes
+    (section,) = sections_of(records())
+    table = cost_block(section)
+    assert "latency on" not in [column.title for column in table.columns]
+    assert AGAIN not in table.notes
+
+
+def test_folds_that_were_measured_on_two_devices_are_warned_of() -> None:
+    rows = [measured_on("NVIDIA H100", one) if one.run["fold"] == 1 else one for one in records()]
+    (section,) = sections_of(rows)
+    assert "NVIDIA A100 and NVIDIA H100: compare" in notes(plot.draw(section.rows, x="latency"))
+
+
+def test_rows_measured_on_a_machine_of_unknown_load_are_counted_below_the_figure() -> None:
+    (section,) = sections_of(records())
+    sentence = "Whether the machine was busy is unknown for {} of 5 rows"
+    rows = section.rows.assign(latency_busy=[None, None, False, True, False, False])
+    unknown = int(rows.loc[rows["backbone"] != CLASSICAL, "latency_busy"].isna().sum())
+    assert sentence.format(unknown) in notes(plot.draw(rows, x="latency"))
+    assert "is unknown for" not in notes(plot.draw(rows.assign(latency_busy=False), x="latency"))
+    assert "is unknown for" not in notes(plot.draw(rows, x="memory"))
+    chart = trade_off(section, "trade-off")
+    assert chart is not None
+    assert any(note.startswith(f"Against latency: {sentence.format(5)}") for note in chart.notes)
 
 
 def test_runs_on_a_cpu_have_no_gpu_hours(tmp_path: Path) -> None:
