@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from registry.names import shown
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "tensorboard"
 """Folder of the events, in that of the run: `tensorboard --logdir results/runs` shows all runs that have one."""
@@ -31,6 +36,7 @@ def writing(folder: Path, log: str | None) -> Iterator[Follow]:
     """Yield a function that adds what is new in a history to the events; it does nothing without a log.
 
     A training that continues writes its events anew from the saved history, so that none is missing or stands twice.
+    Events that can't be written, on a full disk say, are left out from there on with a warning.
 
     Args:
         folder: of the run.
@@ -46,21 +52,42 @@ def writing(folder: Path, log: str | None) -> Iterator[Follow]:
         raise ImportError(sentence)
     from torch.utils.tensorboard import SummaryWriter
 
-    for old in (folder / FOLDER).glob("events.out.tfevents.*"):
-        old.unlink(missing_ok=True)
-    written = 0
-    with SummaryWriter(folder / FOLDER) as writer:
+    target, writer, written = folder / FOLDER, None, 0
+    with _warning(target):
+        for old in target.glob("events.out.tfevents.*"):
+            old.unlink(missing_ok=True)
+        writer = SummaryWriter(target)
 
-        def follow(rows: Sequence[Mapping[str, Any]]) -> None:
-            nonlocal written
+    def follow(rows: Sequence[Mapping[str, Any]]) -> None:
+        nonlocal writer, written
+        if writer is None:
+            return
+        used, writer = writer, None  # stays so if this fails: the thread of a writer that failed has ended
+        with _warning(target):
             for row in rows[written:]:
                 for name, value in row.items():
                     if value is not None and name not in ("epoch", "step"):
-                        writer.add_scalar(tag(name), value, global_step=row["epoch"])
-            written = len(rows)
-            writer.flush()
+                        used.add_scalar(tag(name), value, global_step=row["epoch"])
+            used.flush()
+            writer, written = used, len(rows)
+        if writer is None:
+            with suppress(OSError):
+                used.close()
 
+    try:
         yield follow
+    finally:
+        if writer is not None:
+            with _warning(target):
+                writer.close()
+
+
+@contextmanager
+def _warning(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        logger.warning("Events can't be written to %s (%s); the training goes on without them.", shown(folder), error)
 
 
 def tag(column: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,10 +24,13 @@ from bench.training.optimizer import make_optimizer
 from bench.training.split import Split
 from bench.training.step import Loss, autocast
 from registry import heads
+from registry.names import shown
 
 if TYPE_CHECKING:
     from registry.contract import Head
     from registry.sam import Sam
+
+logger = logging.getLogger(__name__)
 
 Fitted = tuple[dict[str, Any], dict[str, Any]]
 """The record's block ``audit``, and what building and training add to its block ``cost``.
@@ -99,7 +103,7 @@ def fit(
             follow=partial(_follow, place, add_events),
             should_stop=should_stop,
         )
-    history.write(place, state.history)
+    _write_history(place, state.history)
     return result, cost | _training_cost(state, settings.batch_size)
 
 
@@ -138,8 +142,16 @@ def _batches(run: Run, parts: Split, context: RunContext, first_step: int) -> It
 
 def _follow(place: Path, add_events: events.Follow, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write the history so far; a machine that fails may lose the file, since the state holds all of it."""
-    history.write(place, rows, sync=False)
+    _write_history(place, rows, sync=False)
     add_events(rows)
+
+
+def _write_history(place: Path, rows: Sequence[Mapping[str, Any]], *, sync: bool = True) -> None:
+    """Write the history, or warn: a full disk must not end a training for the sake of its history."""
+    try:
+        history.write(place, rows, sync=sync)
+    except OSError as error:
+        logger.warning("The history can't be written to %s (%s); the training goes on.", shown(place), error)
 
 
 def _loss(sam: Sam, head: Head, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -99,7 +99,7 @@ def fit(
         state_path: file of the state; training continues from there if it exists.
         peak_bytes: peak memory since `reset_peak`, which is called when the micro-batch was halved.
         progress: called after every step with step, epoch, ``loss`` (of this step), speed and time left.
-        follow: called with the history so far, a row per epoch: at the start and after every epoch.
+        follow: called with the history so far, a row per epoch: at the start, and after each epoch unless stopped.
         should_stop: called after every step; True saves the state and raises `InterruptedRunError`.
 
     Raises:
@@ -110,7 +110,7 @@ def fit(
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     state, best = _start(state_path, trained, optimizer, settings)
     first_step, resumed = state.step, time.monotonic()
-    saver = _Saver(state_path, settings.save_every_s, started=resumed - state.seconds, saved=resumed)
+    saver = _Saver(state_path, settings, started=resumed - state.seconds, saved=resumed)
     follow(state.history)
     enter_training()
     begun = time.monotonic()
@@ -118,22 +118,13 @@ def fit(
         result = _step(optimizer, trained, batch, loss, state, settings, reset_peak)
         _count(state, result, settings, images=len(batch.images), seconds=time.monotonic() - begun)
         progress(_numbers(state, settings, result.loss, first_step, time.monotonic() - resumed))
-        scores: dict[str, float] = {}
-        if settings.validates_after(state.step):
-            scores = _validated(validate, trained, state.step)
-            if _judge(state, scores, settings):
-                best = _copy_to_cpu(trained)
+        if settings.ends_epoch(state.step):
+            best = _end_epoch(state, settings, trained, best, validate, peak_bytes)
             enter_training()
-        if ends_epoch := settings.ends_epoch(state.step):
-            _end_epoch(state, settings, scores, peak_bytes())
-        interrupted = should_stop()
-        ended = interrupted or state.stopped or state.step == settings.steps
-        if ended or saver.is_due(epoch_ended=ends_epoch):
-            saver.save(state, best, trained, optimizer, peak_bytes())
-        if ends_epoch:
+        # Before `follow`, which may fail: it is called with this epoch when an interrupted run continues.
+        saver.save_if_due(state, best, trained, optimizer, peak_bytes, is_interrupted=should_stop())
+        if settings.ends_epoch(state.step):
             follow(state.history)
-        if interrupted:
-            raise InterruptedRunError(f"asked to stop after step {state.step} of {settings.steps}; the state is saved.")
         if state.stopped:
             break
         begun = time.monotonic()
@@ -144,33 +135,40 @@ def fit(
 
 @dataclass
 class _Saver:
-    """Saves the state at the end of an epoch and every `every_s` seconds, less often where a save takes long."""
+    """Saves the state at the end of an epoch and every `save_every_s` seconds, less often where a save takes long."""
 
     path: Path
-    every_s: float
+    settings: LoopSettings
     started: float
     saved: float
     duration_s: float = 0.0
 
-    def is_due(self, *, epoch_ended: bool) -> bool:
-        since = time.monotonic() - self.saved
-        rested = self.duration_s < 1 or since > SAVING_SHARE * self.duration_s
-        return rested and (epoch_ended or since > self.every_s)
-
-    def save(
+    def save_if_due(
         self,
         state: State,
         best: Mapping[str, Tensor],
         trained: Mapping[str, Tensor],
         optimizer: torch.optim.Optimizer,
-        peak_bytes: int | None,
+        peak_bytes: Callable[[], int | None],
+        *,
+        is_interrupted: bool,
     ) -> None:
-        state.seconds = time.monotonic() - self.started
-        state.peak_bytes = _larger(state.peak_bytes, peak_bytes)
-        begun = time.monotonic()
-        save(self.path, state, best, trained, optimizer)
-        self.saved = time.monotonic()
-        self.duration_s = self.saved - begun
+        """Save the state where it is time or the training ends; after that, raise the error of an interruption."""
+        settings = self.settings
+        if is_interrupted or state.stopped or state.step == settings.steps or self._is_due(state.step):
+            begun = time.monotonic()
+            state.seconds = begun - self.started
+            state.peak_bytes = _larger(state.peak_bytes, peak_bytes())
+            save(self.path, state, best, trained, optimizer)
+            self.saved = time.monotonic()
+            self.duration_s = self.saved - begun
+        if is_interrupted:
+            raise InterruptedRunError(f"asked to stop after step {state.step} of {settings.steps}; the state is saved.")
+
+    def _is_due(self, step: int) -> bool:
+        since = time.monotonic() - self.saved
+        rested = self.duration_s < 1 or since > SAVING_SHARE * self.duration_s
+        return rested and (self.settings.ends_epoch(step) or since > self.settings.save_every_s)
 
 
 def _start(
@@ -210,10 +208,24 @@ def _count(state: State, result: StepResult, settings: LoopSettings, *, images: 
     state.step += 1
 
 
-def _end_epoch(state: State, settings: LoopSettings, scores: Mapping[str, float], peak_bytes: int | None) -> None:
-    state.peak_bytes = _larger(state.peak_bytes, peak_bytes)
+def _end_epoch(
+    state: State,
+    settings: LoopSettings,
+    trained: Mapping[str, Tensor],
+    best: dict[str, Tensor],
+    validate: Callable[[], Mapping[str, float]],
+    peak_bytes: Callable[[], int | None],
+) -> dict[str, Tensor]:
+    """Validate an epoch where it is due, and add its row to the history; return the best checkpoint so far."""
+    scores: dict[str, float] = {}
+    if settings.validates_after(state.step):
+        scores = _validated(validate, trained, state.step)
+        if _judge(state, scores, settings):
+            best = _copy_to_cpu(trained)
+    state.peak_bytes = _larger(state.peak_bytes, peak_bytes())
     epoch, lr = state.step // settings.steps_per_epoch, settings.learning_rate(state.step - 1)
     history.end_epoch(state, epoch=epoch, lr=lr, scores=scores)
+    return best
 
 
 def _larger(*peaks: int | None) -> int | None:

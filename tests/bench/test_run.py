@@ -103,6 +103,23 @@ def test_interrupted_run_ends_with_the_same_history_and_all_events_for_tensorboa
         assert scalars == [(1, pytest.approx(rows[0][name])), (2, pytest.approx(rows[1][name]))]
 
 
+def test_full_disk_ends_no_training_for_the_sake_of_its_history_and_events(images, tmp_path, monkeypatch, caplog):
+    pytest.importorskip("tensorboard")
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(history, "write", full)
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", full)
+    record = execute(RUN, images, RunContext(tmp_path, log="tensorboard"))
+    assert record.status == "ok" and history.read(folder(tmp_path, RUN.id)) == []
+    place = folder(tmp_path, RUN.id)
+    of_history = f"The history can't be written to {place} ([Errno 28] No space left on device); the training goes on."
+    of_events = f"Events can't be written to {place / 'tensorboard'} ([Errno 28] No space left on device); the training"
+    assert caplog.messages.count(of_history) == 4  # at the start, after two epochs, and at the end
+    assert [text for text in caplog.messages if "Events" in text] == [f"{of_events} goes on without them."]  # once
+
+
 def test_log_without_tensorboard_fails_with_the_name_of_the_extra(images, tmp_path, monkeypatch):
     monkeypatch.setattr(events, "find_spec", lambda _: None)
     with pytest.raises(ImportError, match=r"pip install 'nuclei-bench\[tensorboard\]'"):

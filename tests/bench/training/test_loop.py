@@ -248,6 +248,21 @@ def test_history_is_handed_out_at_the_start_and_after_every_epoch(tmp_path):
     assert lengths == [0, 1, 2, 2, 3, 4]
 
 
+def test_interruption_at_the_end_of_an_epoch_comes_before_the_history_which_follows_when_the_run_continues(tmp_path):
+    lengths: list[int] = []
+
+    def follow(rows: object) -> None:
+        lengths.append(len(rows))
+        if len(rows) == 2:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(InterruptedRunError):
+        fit(new_model(), tmp_path / "state.pt", should_stop=stop_after(2 * STEPS_PER_EPOCH), follow=follow)
+    assert lengths == [0, 1]
+    fit(new_model(), tmp_path / "state.pt", follow=lambda rows: lengths.append(len(rows)))
+    assert lengths == [0, 1, 2, 3, 4]
+
+
 def save_as_earlier(path: Path, *, version: str) -> None:
     """Rewrite a state as an earlier version wrote it: with other sums of the epoch, and a row per validation."""
     content = torch.load(path, weights_only=True)
