@@ -76,6 +76,9 @@ def save_predictions(
     ``<stem>.tif`` in 32 bits. ``<stem>.overlay.png`` has the true outlines in green and the predicted ones in yellow.
     Stems are shortened where a file name must be, see `bench.results.kept_files.file_stem`.
 
+    Files of an earlier attempt that kept other images are removed, and before anything is written: they would be taken
+    for predictions of this one.
+
     Args:
         folder: of the run.
         images: with their true label maps.
@@ -87,6 +90,7 @@ def save_predictions(
     target = kept_files.predictions_folder(folder)
     target.mkdir(parents=True, exist_ok=True)
     remove_unfinished(target)
+    _remove_others(target, images, overlaid)
     for image in images:
         name, predicted = kept_files.file_stem(image.stem), relabel_sequential(predictions[image.stem])[0]
         _save_label_map(target / name, predicted)
@@ -95,6 +99,18 @@ def save_predictions(
             overlay[find_boundaries(image.label_map, mode="inner")] = TRUE_COLOUR
             overlay[find_boundaries(predicted, mode="inner")] = PREDICTED_COLOUR
             _save_pixels(target / f"{name}.overlay.png", overlay)
+
+
+def _remove_others(target: Path, images: Sequence[Image], overlaid: Collection[str] | None) -> None:
+    """Remove label maps and overlays of a run but those that are about to be replaced."""
+    kept: set[Path] = set()
+    for image in images:
+        kept.update(kept_files.label_map_paths(target / kept_files.file_stem(image.stem)))
+        if overlaid is None or image.stem in overlaid:
+            kept.add(target / f"{kept_files.file_stem(image.stem)}.overlay.png")
+    for path in target.iterdir():
+        if path.suffix in (".png", ".tif") and path not in kept and path.is_file():
+            path.unlink(missing_ok=True)
 
 
 def save_images(results: Path, dataset_digest: str, images: Sequence[Image]) -> None:

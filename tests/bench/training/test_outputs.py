@@ -148,6 +148,19 @@ def test_all_predictions_are_kept_with_three_overlays(tmp_path):
     assert len(kept) == 10
 
 
+def test_predictions_that_an_earlier_attempt_kept_of_other_images_are_removed(tmp_path):
+    images = [image(stem) for stem in "abcdefg"]
+    predictions = {one.stem: one.label_map for one in images}
+    run_folder = tmp_path / "runs" / RUN.id
+    outputs.save_kept(tmp_path, RUN, images, predictions, dict(zip("abcdefg", range(7), strict=True)), n_first=None)
+    (run_folder / "predictions/notes.txt").write_text("of the user")
+    pq = dict(zip("abcdefg", (0.5, 0.6, 0.4, 0.9, 0.45, 0.1, 0.55), strict=True))
+    outputs.save_kept(tmp_path, RUN, images, predictions, pq, n_first=1)
+    assert names(run_folder) == ["a.overlay.png", "a.png", "d.png", "f.png", "notes.txt"]
+    shared = kept_files.images_folder(tmp_path, RUN.dataset_digest)
+    assert len(list(shared.glob("*.png"))) == 7  # other runs may have kept these
+
+
 def test_images_are_written_once_whatever_the_number_of_runs(tmp_path):
     outputs.save_images(tmp_path, "abc", [image("a")])
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.png")}
