@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,10 @@ class TiffRows:
         """Return a band of rows; raises `DataError` on damaged bytes."""
         try:
             stored = self._contiguous(top, bottom) if self._page.is_memmappable else self._decoded(top, bottom)
-        # Only the library's own code runs above: on damaged bytes its decoders raise whatever they like.
+            return np.ascontiguousarray(self._convert(stored))
+        # On damaged bytes the library's decoders raise whatever they like, or return another shape.
         except Exception as error:
-            raise DataError(damaged(self._path, error)) from error
-        return np.ascontiguousarray(self._convert(stored))
+            raise _as_data_error(self._path, error) from error
 
     def _contiguous(self, top: int, bottom: int) -> Shaped[np.ndarray, "h width *c"]:
         """Read rows of an uncompressed file, which often is one strip, so that decoding strips would read it whole."""
@@ -94,39 +94,49 @@ def opened(path: Path) -> Iterator[Source]:
     Raises:
         DataError: a damaged file, several pages of one size, or values that are no picture.
     """
+    with ExitStack() as stack:
+        try:
+            source = _source(path, stack)
+        except DataError:
+            raise
+        # On damaged bytes the library raises whatever it likes, also from attributes of a file that is open.
+        except Exception as error:
+            raise _as_data_error(path, error) from error
+        yield source
+
+
+def _source(path: Path, stack: ExitStack) -> Source:
+    """Open the file until the stack ends; raises `DataError`, and on damaged bytes any exception of the library."""
     import tifffile
 
-    try:
-        file = tifffile.TiffFile(path)
-    except Exception as error:
-        raise DataError(damaged(path, error)) from error
-    with file:
-        page = file.pages.first
-        notes = _require_one_picture(path, file, page)
-        rows = TiffRows(path, page)
-        rows.notes = (*notes, *rows.notes)
-        orientation = int(page.tags.valueof(274, 1))
-        if int(page.planarconfig) == 1 or page.samplesperpixel == 1:
-            if orientation in (0, 1):
-                yield rows
-                return
-            rgb = rows.rows(0, rows.height)
-        else:
-            rgb = rows._convert(np.moveaxis(_asarray(path, page), 0, -1))
-        turned = f"{shown(path)} has an orientation in its header; it is read upright, as viewers show it."
-        yield Whole(pixels.upright(rgb, orientation), (*rows.notes, *((turned,) if orientation not in (0, 1) else ())))
+    file = stack.enter_context(tifffile.TiffFile(path))
+    page = file.pages.first
+    notes = _require_one_picture(path, file, page)
+    rows = TiffRows(path, page)
+    rows.notes = (*notes, *rows.notes)
+    orientation = int(page.tags.valueof(274, 1))
+    if int(page.planarconfig) == 1 or page.samplesperpixel == 1:
+        if orientation in (0, 1):
+            return rows
+        rgb = rows.rows(0, rows.height)
+    else:
+        rgb = rows._convert(np.moveaxis(np.asarray(page.asarray(maxworkers=1)), 0, -1))
+    turned = f"{shown(path)} has an orientation in its header; it is read upright, as viewers show it."
+    return Whole(pixels.upright(rgb, orientation), (*rows.notes, *((turned,) if orientation not in (0, 1) else ())))
+
+
+def _as_data_error(path: Path, error: Exception) -> DataError:
+    if isinstance(error, MemoryError):
+        return DataError(
+            f"{shown(path)} declares more pixels than the memory holds: it is damaged, or stored in a way that needs it "
+            "whole; convert it to a tiled TIFF (`vips tiffsave IN OUT.tif --tile --bigtiff`)."
+        )
+    return DataError(damaged(path, str(error) or type(error).__name__))
 
 
 def damaged(path: Path, reason: BaseException | str) -> str:
     """Return the message about a TIFF file that can't be decoded."""
     return f"{shown(path)} is damaged ({reason}); copy the file anew from where it comes from."
-
-
-def _asarray(path: Path, page: Any) -> np.ndarray:
-    try:
-        return np.asarray(page.asarray(maxworkers=1))
-    except Exception as error:
-        raise DataError(damaged(path, error)) from error
 
 
 def _require_one_picture(path: Path, file: Any, page: Any) -> tuple[str, ...]:
