@@ -15,6 +15,7 @@ from bench.errors import BenchError
 from bench.grid import CLASSICAL
 from bench.report import ablation, draw_plots
 from bench.report.appearance import backbone_marker, strategy_colour, strategy_line
+from bench.report.figure_rows import RANDOM_NOTE
 from bench.report.frame import leaderboard_frame, pooled, record_frame
 from bench.results.record import RunRecord, write
 
@@ -52,6 +53,12 @@ def lines(panel: Axes) -> dict[str, tuple[list[float], list[float]]]:
 
 def notes(figure: Figure) -> str:
     return " ".join(figure.get_supxlabel().split())
+
+
+def test_random_weights_are_in_title_and_notes_in_the_words_of_all_figures() -> None:
+    figure = ablation.draw(rows_of(sweep(weights="random")), x="strategy.rank")
+    assert figure.get_suptitle() == "RANDOM WEIGHTS"
+    assert RANDOM_NOTE in notes(figure)
 
 
 def test_a_line_joins_the_values_of_a_method() -> None:

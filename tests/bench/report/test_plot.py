@@ -19,7 +19,7 @@ from PIL import Image
 
 from bench.errors import BenchError
 from bench.grid import CLASSICAL
-from bench.report import canvas, draw_plots, plot
+from bench.report import canvas, cost_panel, draw_plots, plot
 from bench.report.appearance import backbone_marker, strategy_colour
 from bench.report.axis import cost_axis
 from bench.report.baselines import baseline_frame
@@ -28,6 +28,7 @@ from bench.report.figure_rows import RANDOM_NOTE
 from bench.report.frame import leaderboard_frame, pooled, record_frame
 from bench.report.image_scores import ImageScores, interval_scores
 from bench.report.reading import read_records
+from bench.report.score_panels import interval_notes
 from bench.report.section import Section, sections
 from bench.report.site.charts import trade_off
 from bench.report.site.costs import AGAIN, cost_block
@@ -283,6 +284,25 @@ def test_intervals_come_from_the_scores_of_the_images(tmp_path: Path) -> None:
     assert "bars: 95 % confidence intervals." in notes(figure)
     assert "95 % CI: bootstrap" in notes(figure)
     assert "#:" not in notes(figure)  # of the table
+
+
+def test_a_path_with_the_sign_of_ranks_is_not_cut_in_the_sentence_on_intervals(tmp_path: Path) -> None:
+    results = stored(tmp_path / "a #: b", records())
+    (folder(results, records()[0].id) / SCORES_FILENAME).write_bytes(b"PAR1 torn")
+    (section,) = sections(*parts(results))
+    assert interval_notes(section) == list(section.uncertainty)
+    assert "a #: b" in notes(plot.draw(section.rows, notes=interval_notes(section)))
+
+
+def test_many_points_are_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    (section,) = sections_of(records())
+
+    def size() -> float:
+        return float(plot.draw(section.rows, columns=1).axes[0].containers[0].lines[0].get_markersize())
+
+    before = size()
+    monkeypatch.setattr(cost_panel, "CROWDED", 4)
+    assert size() < before
 
 
 def parts(results: Path) -> tuple[pd.DataFrame, pd.DataFrame, ImageScores]:
