@@ -31,6 +31,7 @@ class Column:
         bold: indices of the rows that are set in bold.
         note: a line below the table, if the column is shown.
         narrow: the same column in fewer characters, for terminals with too little room; None: there is none.
+        key: the column's name in the program, whatever its title says; empty: it has none.
     """
 
     title: str
@@ -42,6 +43,7 @@ class Column:
     bold: frozenset[int] = frozenset()
     note: str = ""
     narrow: Column | None = None
+    key: str = ""
 
     @cached_property
     def width(self) -> int:

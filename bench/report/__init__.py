@@ -22,7 +22,7 @@ from bench.report.reading import read_records
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
 from bench.report.web import html
-from bench.report.worst_images import image_blocks, image_frame
+from bench.report.worst_images import image_blocks, image_frame, worst_rows
 
 SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
 WORST = 20
@@ -50,7 +50,8 @@ def show_table(
         output: the file; ``-`` is standard output, to which nothing else is printed then; None takes
             ``tables/leaderboard`` (or ``tables/organs``, ``tables/images``) below `results`.
         by: ``seed``: a row for each seed; ``organ``: PQ per organ; ``image``: the worst images.
-        worst: number of images of `by` ``image``; None takes 20, and all in CSV.
+        worst: number of images of `by` ``image``; None takes 20, and all in CSV, which has each
+            row of the leaderboard on them.
         columns: the columns of the leaderboard, by title or by name in the CSV file; empty takes all.
         sort: the column that orders the rows.
         only: the records, as ``KEY=A,B``.
@@ -119,7 +120,7 @@ def _content(
         raise BenchError(f"no run below {results / 'runs'} is ok, so there are no scores per {by}.")
     if by == "organ":
         return leaderboard.organ_blocks(table, parts), table.to_csv(index=False)
-    shown = table if worst is None else table.head(worst)
+    shown = table if worst is None else worst_rows(table, parts, worst)
     return image_blocks(table, parts, worst or WORST), shown.to_csv(index=False)
 
 

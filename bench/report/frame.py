@@ -47,19 +47,9 @@ CONSTANT_COSTS = (
 MEAN_COSTS = (*LATENCIES, "latency_ms", "latency_q1", "latency_q3", "latency_spread", "throughput_images_per_s")
 PEAK_COSTS = ("train_peak_bytes", "inference_peak_bytes", "peak_bytes")
 LARGEST_COSTS = ("micro_batch_halvings",)
+COUNTS = ("n_images", "n_true", "n_pred", "n_both_empty")
 SUMMED_COSTS = ("train_seconds", "evaluate_seconds", "gpu_seconds")
-NUMBERS = (
-    *SCORES,
-    "n_images",
-    "n_true",
-    "n_pred",
-    "n_both_empty",
-    *CONSTANT_COSTS,
-    *MEAN_COSTS,
-    *PEAK_COSTS,
-    *LARGEST_COSTS,
-    *SUMMED_COSTS,
-)
+NUMBERS = (*SCORES, *COUNTS, *CONSTANT_COSTS, *MEAN_COSTS, *PEAK_COSTS, *LARGEST_COSTS, *SUMMED_COSTS)
 
 
 def record_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
@@ -158,7 +148,8 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
     Columns: the settings, without the fold; for each score ``<score>_mean`` and ``<score>_sd`` (over the
     folds that are ok, ddof 1; NaN where one of them lacks the score); n_ok, n_failed, n_skipped, n_expected,
-    complete; seeds, n_seeds, the seed where there is one; costs (parameters as recorded, mean latencies, largest
+    complete; seeds, n_seeds, the seed where there is one; counts of images and nuclei in all folds, the mean over seeds
+    of each fold; costs (parameters as recorded, mean latencies, largest
     peaks, summed seconds); ``latency_busy``: the latency of a fold is marked, missing where no fold's is and one's is
     unknown; devices;
     ``reasons``: one sentence for every fold that is not ok, those without a record included.
@@ -192,19 +183,16 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
     folds = FoldStats.of(places, ok, len(ids))
     for name in SCORES:
         columns[f"{name}_mean"], columns[f"{name}_sd"] = folds.mean(frame[name]), folds.sd(frame[name])
-    for name in ("n_images", "n_true", "n_pred", "n_both_empty"):
-        columns[name] = folds.sum(frame[name])
+    repeats = _repeats(frame, ok)
+    for name in COUNTS:
+        columns[name] = _whole(folds.sum(frame[name] / repeats), frame[name])
     for name in SUMMED_COSTS:  # runs that shared their device have no times; a partial sum would pass for a cheap row
         columns[name] = folds.sum(frame[name], partial=False)
     for name in (*CONSTANT_COSTS, *PEAK_COSTS, *LARGEST_COSTS):
         columns[name] = folds.max(frame[name])
     for name in MEAN_COSTS:
         columns[name] = folds.mean(frame[name])
-    marks = frame["latency_busy"].map({True: 1.0, False: 0.0}).astype(float)
-    some, all_known = folds.max(marks), folds.mean(marks)
-    columns["latency_busy"] = pd.array(
-        [True if a == 1 else False if b == 0 else None for a, b in zip(some, all_known, strict=True)], "boolean"
-    )
+    columns["latency_busy"] = _busy(frame, folds)
     for name in ("device_name", "latency_device", "memory_kind"):
         columns[name] = folds.names(frame[name]) if name in frame else ""
     for name in ("dataset_images", "dataset_folder", "verification"):
@@ -215,6 +203,26 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
     # One run on changed labels is enough to make its row another dataset's; runs without scores decide nothing.
     columns["official"] = np.where(count(ok) > 0, count(ok & official) == count(ok), count(official) > 0)
     return pd.DataFrame(columns)
+
+
+def _repeats(frame: pd.DataFrame, ok: np.ndarray) -> pd.Series:
+    """Return for each record the number of records of its row and fold that are ok, so the number of seeds."""
+    return frame["cell"].where(ok).groupby([frame["cell"], frame["fold"]]).transform("count").clip(lower=1)
+
+
+def _whole(sums: np.ndarray, values: pd.Series) -> np.ndarray:
+    """Return sums as whole numbers where the values and all sums are whole."""
+    rounded = np.round(sums, 6)
+    whole = values.dtype.kind in "iu" and bool(np.isfinite(rounded).all() and (rounded % 1 == 0).all())
+    return rounded.astype(np.int64) if whole else rounded
+
+
+def _busy(frame: pd.DataFrame, folds: FoldStats) -> pd.api.extensions.ExtensionArray:
+    """Return for each row whether the latency of a fold is marked; missing where none is and one's is unknown."""
+    marks = frame["latency_busy"].map({True: 1.0, False: 0.0}).astype(float)
+    some, all_known = folds.max(marks), folds.mean(marks)
+    known = [True if a == 1 else False if b == 0 else None for a, b in zip(some, all_known, strict=True)]
+    return pd.array(known, "boolean")
 
 
 def _reasons(frame: pd.DataFrame, seeds: Mapping[str, list[Any]]) -> list[tuple[str, ...]]:

@@ -41,20 +41,25 @@ def read_image_scores(path: Path, purpose: str = "there are no scores per organ"
         purpose: the consequence of a missing file, for the error.
 
     Raises:
-        RecordError: the file is missing or damaged, or lacks organ, pq or n_true.
+        RecordError: the file is missing or damaged, or lacks organ, stem, pq or n_true.
     """
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
     try:
-        table = pd.read_parquet(path)
+        with ParquetFile(path) as file:
+            # Metadata of pandas may be damaged in ways that it has no error of its own for.
+            table = file.read(use_threads=False).to_pandas(ignore_metadata=True)
     except FileNotFoundError as error:
         raise RecordError(
             f"{path} is missing, so {purpose}; copy it beside its record, or move the record away and run again."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ArrowException) as error:
         raise RecordError(
             f"{path} can't be read ({error}), so {purpose}; copy it again, or move the record beside it away and run "
             "again."
         ) from error
-    missing = [name for name in ("organ", "pq", "n_true") if name not in table]
+    missing = [name for name in ("organ", "stem", "pq", "n_true") if name not in table]
     if missing:
         raise RecordError(f"{path} lacks {', '.join(missing)}; move the record beside it away and run again.")
     return table

@@ -113,30 +113,29 @@ def _run_columns(section: Section) -> list[Column]:
     rows = [row for _, row in section.rows.iterrows()]
 
     def names(title: str, text: Callable[[pd.Series], str]) -> Column:
-        return Column(title, [text(row) for row in rows], right=False)
+        return Column(title, [text(row) for row in rows], right=False, key=title)
 
     def numbers(title: str, text: Callable[[pd.Series], str], drop: int) -> Column:
         return _with_narrow(Column(title, [text(row) for row in rows], drop))
 
-    ranks = Column("#", [_rank(row) for row in rows])
     columns = [
-        replace(ranks, narrow=replace(ranks, cells=[cell.split(NONE)[0] or NONE for cell in ranks.cells])),
+        Column("#", [_rank(row) for row in rows], key="rank"),
         names("backbone", lambda row: row["backbone"]),
         names("strategy", lambda row: _unless_classical(row, row["strategy"])),
     ]
     for name in section.settings:
-        settings = Column(name, [setting(row, name) for row in rows], right=numeric(section.rows[name]))
+        settings = Column(name, [setting(row, name) for row in rows], right=numeric(section.rows[name]), key=name)
         columns.append(replace(settings, narrow=replace(settings, title=name.replace(".", ".\n"))))
     if {"random"} < set(_weights(section)):
         columns.append(names("weights", lambda row: _unless_classical(row, row["weights"])))
     if section.rows["n_seeds"].nunique() > 1:
-        columns.append(Column("seeds", [_unless_classical(row, str(row["n_seeds"])) for row in rows]))
+        columns.append(Column("seeds", [_unless_classical(row, str(row["n_seeds"])) for row in rows], key="seeds"))
     for drop, (name, title) in enumerate(SCORE_TITLES.items()):
         best = _best(section, name)
         columns.append(_with_narrow(Column(title, [_mean_sd(row, name) for row in rows], drop, bold=best)))
         columns.append(numbers(f"{title} 95 % CI", partial(_interval, name=name), 5 if name == "pq" else 11))
     if not section.rows["complete"].all():
-        columns.append(Column("folds", [_folds(row) for row in rows]))
+        columns.append(Column("folds", [_folds(row) for row in rows], key="folds"))
     apart = section.encoder_apart
     total = 5 if apart else 3
     others = [
@@ -162,9 +161,9 @@ def _compact(section: Section, columns: Sequence[Column]) -> list[Column]:
         weights = " random" if apart and row["weights"] == "random" and row["backbone"] != CLASSICAL else ""
         methods.append(row_name(row, section.settings) + weights + ("" if row["complete"] else " †"))
     named = {"backbone", "strategy", *section.settings, *apart}
-    others = [column for column in columns[1:] if column.title not in named]
-    others = [replace(c, drop=MERELY_COUNTS) if c.title in ("seeds", "folds") else c for c in others]
-    return [columns[0], Column("method", methods, right=False), *others]
+    ranks, *others = [column for column in columns if column.key not in named]
+    others = [replace(c, drop=MERELY_COUNTS) if c.key in ("seeds", "folds") else c for c in others]
+    return [ranks, Column("method", methods, right=False), *others]
 
 
 def _latency(section: Section, rows: Sequence[pd.Series]) -> Column:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from bench.grid import CLASSICAL
 from bench.report.section import Section, row_name
 
@@ -35,9 +37,9 @@ def section_notes(section: Section) -> list[str]:
     elif below:
         notes.append(
             f"Below the classical row on PQ: {', '.join(below)}. A trained row there is a fault to explain: "
-            "see audit, history and validation scores in the record.json of its runs."
+            "`bench status RUN` shows the epochs of a run, its record.json the audit and the validation scores."
         )
-    if empty := int(rows["n_both_empty"].fillna(0).max() if len(rows) else 0):
+    if empty := math.ceil(rows["n_both_empty"].fillna(0).max() if len(rows) else 0):
         notes.append(f"Up to {empty} images a row are empty in truth and prediction; each counts as 100.")
     return [*notes, *_costs(section)]
 
@@ -51,9 +53,13 @@ def _costs(section: Section) -> list[str]:
     elif devices:
         kind = "GPU memory" if "cuda" in set(rows["memory_kind"]) else "resident memory of the process"
         notes.append(f"Costs measured on {devices[0]}; the peak is {kind}.")
-    again = sorted(set(rows.loc[rows["backbone"] != CLASSICAL, "latency_device"]) - {"", *devices})
-    if again:
-        notes.append(f"Latencies were measured again on {', '.join(again)}.")
+    # Row by row: a device of the runs of another row may be the one on which these were measured again.
+    known = rows[(rows["backbone"] != CLASSICAL) & (rows["latency_device"] != "")]
+    again = known[known["latency_device"] != known["device_name"]]
+    for device, own in again.groupby("latency_device", sort=True):
+        own_names = ", ".join(row_name(row, section.settings) for _, row in own.iterrows())
+        of_rows = f" of {own_names}" if len(own) < len(known) else ""
+        notes.append(f"Latencies{of_rows} were measured again on {device}.")
     halved = rows[rows["micro_batch_halvings"].fillna(0) > 0]
     if len(halved):
         batches = zip(halved["train.batch_size"], halved["micro_batch_halvings"], strict=True)

@@ -15,14 +15,15 @@ def organ_frame(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
     """Return the scores of each row of the leaderboard on each organ, over the test images of all folds that are ok.
 
     Columns: cell, backbone, strategy, the section's keys, organ, n_images, n_true, one unweighted mean per score.
-    Images are pooled over folds, because an organ has too few in one fold for a mean of means.
+    Images are pooled over folds, because an organ has too few in one fold for a mean of means. Means are over the
+    seeds of a row too; an image and its nuclei count once, however many seeds there are.
 
     Raises:
         RecordError: the per-image scores of a run that is ok are missing or damaged.
     """
     parts = []
     for _, run in frame[frame["status"] == "ok"].iterrows() if len(frame) else ():
-        names = ("cell", "backbone", "strategy", *SECTION_KEYS)
+        names = ("cell", "backbone", "strategy", *SECTION_KEYS, "fold")
         images = read_image_scores(folder(results, run["id"]) / SCORES_FILENAME)
         parts.append(images.assign(**{name: run[name] for name in names}))
     if not parts:
@@ -31,6 +32,7 @@ def organ_frame(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
     keys = ["cell", "backbone", "strategy", *SECTION_KEYS, "organ"]
     grouped = images.groupby(keys, sort=False)
     table = grouped[[name for name in IMAGE_SCORES if name in images]].mean()
-    table.insert(0, "n_images", grouped.size())
-    table.insert(1, "n_true", grouped["n_true"].sum())
+    once = images.drop_duplicates([*keys, "stem", "fold"]).groupby(keys, sort=False)
+    table.insert(0, "n_images", once.size())
+    table.insert(1, "n_true", once["n_true"].sum())
     return table.reset_index()

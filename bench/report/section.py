@@ -57,7 +57,7 @@ class Section:
 
     @property
     def folder_differs(self) -> bool:
-        """Whether the images are in a folder of the user's, under a name that is not the dataset's."""
+        """The images are in a folder of the user's, under a name that is not the dataset's."""
         return bool(self.folder) and self.folder != self.dataset and not self.official
 
     @property
@@ -89,7 +89,7 @@ class Section:
 
     @property
     def encoder_apart(self) -> bool:
-        """Whether a trained row knows how many of its trainable parameters are the encoder's."""
+        """A trained row knows how many of its trainable parameters are the encoder's."""
         return bool(self.rows.loc[self.rows["trains"], "parameters_trainable_encoder"].notna().any())
 
     @property
@@ -165,10 +165,7 @@ def _section(group: pd.DataFrame, baselines: pd.DataFrame, scores: ImageScores |
     is_release = scored["official"].all() if len(scored) else group["official"].any()
     official = bool(is_release) and release.has_folds(n_splits, fold_seed)
     comparable = baselines["comparable"].astype(bool) & (baselines["dataset"] == dataset) & official
-    rows = group.drop(columns="verification").sort_values(
-        ["complete", "pq_mean", "backbone", "strategy", "cell"], ascending=[False, False, True, True, True]
-    )
-    rows = rows.reset_index(drop=True)
+    rows = _ordered(group.drop(columns="verification"))
     published = baselines.assign(shares=comparable).sort_values(["comparable", "pq"], ascending=False)
     published = published.reset_index(drop=True)
     rows["rank"], published["rank"] = _ranks(rows, published)
@@ -192,6 +189,19 @@ def _section(group: pd.DataFrame, baselines: pd.DataFrame, scores: ImageScores |
     )
 
 
+def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows, complete ones and the best PQ first; those that tie by their names, then by settings as numbers."""
+    settings = {
+        name: pd.to_numeric(rows[name]) if numeric(rows[name]) else [_text(name, value) for value in rows[name]]
+        for name in _setting_names(rows)
+    }
+    names = ["complete", "pq_mean", "backbone", "strategy"]
+    keys = pd.concat([rows[names], pd.DataFrame(settings, rows.index), rows["cell"]], axis=1)
+    by = [*names, *settings, "cell"]
+    order = keys.sort_values(by, ascending=[name not in names[:2] for name in by]).index
+    return rows.loc[order].reset_index(drop=True)
+
+
 def _ranks(rows: pd.DataFrame, published: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Return the ranks by PQ of a section's rows and of the published rows that share them; NaN for the others."""
     ranked = rows["complete"] & ~_classical(rows) & rows["pq_mean"].notna()
@@ -213,9 +223,12 @@ def differing_settings(rows: pd.DataFrame) -> tuple[str, ...]:
     A strategy's own options and learning rate, and the head of one that brings its own, differ by design:
     they count only within one strategy.
     """
+    return tuple(name for name in _setting_names(rows) if _differs(rows, name))
+
+
+def _setting_names(rows: pd.DataFrame) -> list[str]:
     names = ["head", "image_size", "scale", "seed", "validation_fraction"]
-    names += [str(name) for name in rows if str(name).startswith(("train.", "strategy."))]
-    return tuple(name for name in names if _differs(rows, name))
+    return names + [str(name) for name in rows if str(name).startswith(("train.", "strategy."))]
 
 
 def _differs(rows: pd.DataFrame, name: str) -> bool:

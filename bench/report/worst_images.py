@@ -12,10 +12,12 @@ from bench.report.image_scores import read_image_scores
 from bench.report.section import Section
 from bench.report.table import Block
 from bench.results.record import SCORES_FILENAME, folder
+from bench.units import SCORE_TITLES
 
 ERRORS = ("missed", "spurious", "merged", "split")
 COLUMNS = ("organ", "stem", "pq", "aji", "dice", "n_true", "n_pred", *(f"n_{name}" for name in ERRORS))
-KEYS = ["cell", "backbone", "strategy", "path", "organ", "stem", "fold"]
+IMAGE = ["organ", "stem", "fold"]
+KEYS = ["cell", "backbone", "strategy", "path", *IMAGE]
 
 
 def image_frame(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
@@ -49,6 +51,28 @@ def _means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return grouped.mean().where(grouped.count().eq(grouped.size(), axis=0)).reset_index()
 
 
+def worst_rows(images: pd.DataFrame, sections: Sequence[Section], worst: int) -> pd.DataFrame:
+    """Return all rows on the images that `image_blocks` shows: the worst image first, its worst row first.
+
+    Args:
+        images: see `image_frame`.
+        sections: as they are shown.
+        worst: number of images of each section.
+    """
+    parts = []
+    for section in sections:
+        own = images[images["cell"].isin(section.rows["cell"])]
+        if len(own):
+            parts.append(_means_of_images(own).head(worst)[IMAGE].merge(own, on=IMAGE)[list(images)])
+    return pd.concat(parts, ignore_index=True) if parts else images[:0]
+
+
+def _means_of_images(own: pd.DataFrame) -> pd.DataFrame:
+    """Return the means over the rows of a section for each image, the worst PQ first."""
+    every = _means(own.drop(columns=["cell", "backbone", "strategy", "path"]), IMAGE)
+    return every.sort_values(["pq", "stem"], kind="stable")
+
+
 def image_blocks(images: pd.DataFrame, sections: Sequence[Section], worst: int) -> list[Block]:
     """Return a block for each section: its worst images, by mean PQ over the rows shown."""
     parts = []
@@ -56,13 +80,13 @@ def image_blocks(images: pd.DataFrame, sections: Sequence[Section], worst: int) 
         own = images[images["cell"].isin(section.rows["cell"])]
         if own.empty:
             continue
-        every = _means(own.drop(columns=["cell", "backbone", "strategy", "path"]), ["organ", "stem", "fold"])
-        table = every.sort_values(["pq", "stem"], kind="stable").head(worst)
+        every = _means_of_images(own)
+        table = every.head(worst)
         columns = [Column("stem", [str(value) for value in table["stem"]], right=False)]
         columns.append(Column("organ", [str(value) for value in table["organ"]], 5, right=False))
         columns.append(Column("fold", [str(value) for value in table["fold"]], 6))
-        for name, title, drop in (("pq", "PQ", 0), ("aji", "AJI", 3), ("dice", "Dice", 4)):
-            columns.append(Column(title, _texts(100 * table[name], 1), drop))
+        for name, drop in (("pq", 0), ("aji", 3), ("dice", 4)):
+            columns.append(Column(SCORE_TITLES[name], _texts(100 * table[name], 1), drop))
         for name in ("n_true", *ERRORS):
             whole = not (table[name] % 1).any()
             title, drop = ("nuclei", 2) if name == "n_true" else (name, 1)

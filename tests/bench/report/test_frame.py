@@ -10,7 +10,7 @@ import pytest
 from fabricated import record, run
 
 from bench.grid import CLASSICAL, row_id
-from bench.report.frame import SCORES, leaderboard_frame, record_frame
+from bench.report.frame import SCORES, leaderboard_frame, pooled, record_frame
 
 
 def test_scores_are_those_that_evaluation_writes():
@@ -171,6 +171,14 @@ def test_counts_of_complete_rows_are_whole_numbers() -> None:
     board = leaderboard_frame(record_frame(records))
     kinds = {name: board[name].dtype.kind for name in ("n_images", "n_true", "parameters_total", "n_ok", "pq_mean")}
     assert kinds == {"n_images": "i", "n_true": "i", "parameters_total": "i", "n_ok": "i", "pq_mean": "f"}
+
+
+def test_counts_of_a_row_are_of_its_images_however_many_seeds_there_are() -> None:
+    records = [record(run(fold=fold, n_splits=2, seed=seed)) for seed, fold in ((0, 1), (0, 2), (1, 1), (1, 2), (2, 1))]
+    empty = [replace(one, scores={**(one.scores or {}), "n_both_empty": n}) for n, one in enumerate(records)]
+    row = leaderboard_frame(pooled(record_frame(empty))).iloc[0]
+    assert (row["n_ok"], row["n_images"], row["n_true"]) == (5, 2 * 133, 2 * 6000)
+    assert row["n_both_empty"] == (0 + 2 + 4) / 3 + (1 + 3) / 2
 
 
 def test_a_row_without_any_score_stays_in_the_leaderboard() -> None:

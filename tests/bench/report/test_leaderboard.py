@@ -14,7 +14,7 @@ from bench.columns import Column
 from bench.grid import CLASSICAL
 from bench.report import leaderboard
 from bench.report.baselines import baseline_frame
-from bench.report.frame import is_busy, leaderboard_frame, record_frame
+from bench.report.frame import is_busy, leaderboard_frame, pooled, record_frame
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
 from bench.results.record import RunRecord
@@ -153,6 +153,11 @@ def test_latencies_of_another_device_are_said() -> None:
     assert "Costs measured on NVIDIA A100; the peak is GPU memory." in notes
     assert "Latencies were measured again on NVIDIA H100." in notes
     assert not any("measured again" in note for note in leaderboard.blocks(sections_of(small()))[0].notes)
+    # another row ran on the device on which these latencies were measured again
+    other = [record(run(strategy="adapter", fold=fold, n_splits=2), official=False) for fold in (1, 2)]
+    records += [replace(one, provenance={**(one.provenance or {}), "gpu": "NVIDIA H100"}) for one in other]
+    notes = leaderboard.blocks(sections_of(records))[0].notes
+    assert "Latencies of mobile_sam lora_qv were measured again on NVIDIA H100." in notes
 
 
 def test_folds_keep_their_column_where_some_are_missing() -> None:
@@ -213,6 +218,21 @@ def test_80_columns_hold_latency_and_trainable_parameters_of_a_sweep_too() -> No
     assert max(map(len, lines)) <= 80
 
 
+def test_rows_that_tie_stand_in_the_order_of_their_settings_as_numbers() -> None:
+    records = [record(run(n_splits=1, options={"rank": rank}), official=False) for rank in (16, 4, 128, 1, 32)]
+    assert columns(leaderboard.blocks(sections_of(records))[0])["strategy.rank"].cells == ["1", "4", "16", "32", "128"]
+
+
+def test_the_compact_table_knows_columns_by_their_keys() -> None:
+    records = small()[:2] + small(seed=1)[:1] + [record(run("tiny_sam", n_splits=2), official=False)]
+    (section,) = sections(leaderboard_frame(pooled(record_frame(records))), baseline_frame())
+    block = leaderboard.blocks([section])[0]
+    assert [column.key for column in block.columns][:5] == ["rank", "backbone", "strategy", "seeds", ""]
+    assert [column.title for column in block.compact][:3] == ["#", "method", "seeds"]
+    drops = {column.key: column.drop for column in block.compact}
+    assert drops["seeds"] == drops["folds"] == leaderboard.MERELY_COUNTS
+
+
 def test_names_of_settings_take_two_lines_where_there_is_no_room() -> None:
     records = [
         record(run(fold=f, n_splits=2, options={"rank": rank}), official=False) for rank in (4, 8) for f in (1, 2)
@@ -237,6 +257,7 @@ def test_a_trained_row_below_the_classical_one_is_reported_as_a_fault() -> None:
     assert [note.split(". ")[0] for note in notes if "Below" in note] == [
         "Below the classical row on PQ: mobile_sam adapter"
     ]
+    assert any("`bench status RUN` shows the epochs of a run" in note for note in notes)
 
 
 def test_records_without_the_parts_show_the_total_and_say_so() -> None:

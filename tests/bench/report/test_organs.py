@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from fabricated import record, run
+from pyarrow import parquet
 
 from bench.errors import RecordError
-from bench.report.frame import record_frame
+from bench.report.frame import pooled, record_frame
+from bench.report.image_scores import read_image_scores
 from bench.report.organs import organ_frame
 
 
@@ -45,3 +48,21 @@ def test_damaged_image_scores_are_named(tmp_path: Path) -> None:
     pd.DataFrame({"stem": ["a"]}).to_parquet(path)
     with pytest.raises(RecordError, match=r"scores\.parquet lacks organ, pq, n_true; move the record beside it away"):
         organ_frame(tmp_path, record_frame([one]))
+
+
+def test_images_and_nuclei_count_once_however_many_seeds_there_are(tmp_path: Path) -> None:
+    records = [record(run(fold=fold, n_splits=2, seed=seed)) for seed, fold in ((0, 1), (0, 2), (1, 1))]
+    for one, pq in zip(records, (0.2, 0.5, 0.8), strict=True):
+        target = tmp_path / "runs" / one.id
+        target.mkdir(parents=True)
+        table = pd.DataFrame({"stem": ["a", "b"], "organ": "liver", "pq": pq, "n_true": [10, 20], "dice": 0.8})
+        table.to_parquet(target / "scores.parquet")
+    (liver,) = organ_frame(tmp_path, pooled(record_frame(records))).to_dict("records")
+    assert (liver["n_images"], liver["n_true"]) == (4, 60)  # the same names in two folds are two images
+    assert liver["pq"] == pytest.approx(0.5)
+
+
+def test_metadata_that_only_pandas_reads_do_no_harm(tmp_path: Path) -> None:
+    table = pa.table({"stem": ["a"], "organ": ["liver"], "pq": [0.5], "n_true": [3]})
+    parquet.write_table(table.replace_schema_metadata({b"pandas": b'{"columns": 1}'}), tmp_path / "scores.parquet")
+    assert read_image_scores(tmp_path / "scores.parquet").to_dict("records") == table.to_pylist()
