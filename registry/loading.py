@@ -6,6 +6,7 @@ It reads the JSON files as plain values, because `registry` imports nothing from
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping
 from contextlib import suppress
@@ -196,9 +197,19 @@ def _recipe(values: Mapping[str, Any], path: Path) -> Recipe:
             f"{shown(path)} lacks {', '.join(wrong)}, or holds values of another type there; restore the file, or "
             "export the run again."
         )
+    unfit = sorted(name for name, value in values["post_processing"].items() if not _is_number(value))
+    if unfit:
+        raise WeightsError(
+            f"{shown(path)}: post_processing must hold finite numbers; {', '.join(map(shown, unfit))} is none. Restore "
+            "the file, or train again."
+        )
     known: dict[str, Any] = {key: values.get(key) for key in _KINDS}
     trained = None if known["trained"] is None else path.parent / known["trained"]
     return Recipe(**{**known, "tokens": tuple(known["tokens"]), "trained": trained})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _image_side(folder: Path) -> int | None:

@@ -9,7 +9,7 @@ from bench.architecture.graph import Graph, Layer, Node
 
 @dataclass(frozen=True)
 class Equation:
-    """What a branch that was added computes.
+    """Equation of a branch that was added.
 
     Attributes:
         place: where it is: ``beside q, v`` or ``after proj``.
@@ -38,14 +38,14 @@ def equations(block: Graph) -> tuple[Equation, ...]:
             titles = _between(block, key, base.key) if is_parallel else [base.title]
             formula = _formula(node, scale, is_parallel=is_parallel)
             places.setdefault((relation, formula), []).append(("–".join(titles), node, scale))
-    found = []
+    result = []
     for (relation, formula), branches in places.items():
         names = ", ".join(dict.fromkeys(title for title, _, _ in branches))
         dimensions = dict.fromkeys(_dimensions(node, scale) for _, node, scale in branches)
         if len(dimensions) > 1:
             dimensions = dict.fromkeys(_variable_dimensions(node, scale) for _, node, scale in branches)
-        found.append(Equation(f"{relation} {names}", formula, "; ".join(dimensions)))
-    return tuple(found)
+        result.append(Equation(f"{relation} {names}", formula, "; ".join(dimensions)))
+    return tuple(result)
 
 
 def _between(block: Graph, branch: str, last: str) -> list[str]:

@@ -71,7 +71,7 @@ def plain(recipe: Recipe, *, checkpoint: str | None, has_adapter: bool) -> str:
     Args:
         recipe: of the model.
         checkpoint: name of the official file; None with random weights.
-        has_adapter: whether PEFT is to load an adapter.
+        has_adapter: PEFT is to load an adapter.
     """
     from_seed = checkpoint is None
     imports = ("import torch\n" if from_seed else "") + ("from peft import PeftModel\n" if has_adapter else "")

@@ -26,13 +26,13 @@ _SPDX = re.compile(r"[A-Za-z0-9.+-]{1,40}")
 
 @dataclass(frozen=True)
 class Contents:
-    """What an exported folder holds.
+    """Files of an exported folder, and how they are loaded.
 
     Attributes:
         files: name and meaning of each file but the card.
         merged: name of the merged checkpoint; None where there is none.
-        has_adapter: whether PEFT loads an adapter of it.
-        is_plain: whether the plain backbone takes all its tensors, so that it loads without the strategy's code.
+        has_adapter: PEFT loads an adapter of it.
+        is_plain: the plain backbone takes all its tensors, so that it loads without the strategy's code.
     """
 
     files: Mapping[str, str]
