@@ -128,7 +128,7 @@ def _source(path: Path, stack: ExitStack) -> Source:
 def _as_data_error(path: Path, error: Exception) -> DataError:
     if isinstance(error, MemoryError):
         return DataError(
-            f"{shown(path)} declares more pixels than the memory holds: it is damaged, or stored in a way that needs it "
+            f"{shown(path)} declares more pixels than the memory holds: it is damaged, or stored so that it is decoded "
             "whole; convert it to a tiled TIFF (`vips tiffsave IN OUT.tif --tile --bigtiff`)."
         )
     return DataError(damaged(path, str(error) or type(error).__name__))

@@ -2,35 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-import random
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from image_files import ALPHA, GREY, RGB, read, tiff
 from PIL import Image
 
 from bench.predict import colours, sources
 from registry.errors import DataError
-
-RGB = np.random.default_rng(3).integers(0, 256, (70, 90, 3), dtype=np.uint8)
-GREY = RGB[..., 0]
-ALPHA = np.dstack([RGB, np.full(GREY.shape, 7, np.uint8)])
-
-
-def read(path: Path, *, bands: int = 1) -> tuple[np.ndarray, tuple[str, ...]]:
-    with sources.opened(path) as source:
-        edges = np.linspace(0, source.height, bands + 1).astype(int)
-        parts = [source.rows(top, bottom) for top, bottom in pairwise(edges)]
-        return np.concatenate(parts), source.notes
-
-
-def tiff(path: Path, values: np.ndarray, **options: Any) -> Path:
-    tifffile.imwrite(path, values, **options)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -238,42 +220,3 @@ def test_the_limit_of_pillow_is_as_before(tmp_path: Path) -> None:
     before = Image.MAX_IMAGE_PIXELS
     read(tmp_path / "a.png")
     assert before == Image.MAX_IMAGE_PIXELS
-
-
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_tiff_without_its_directory_is_refused(share: float, tmp_path: Path) -> None:
-    """Pillow's library writes the directory at the end, so that a copy that broke off has none."""
-    Image.fromarray(RGB).save(tmp_path / "a.tif", compression="tiff_lzw")
-    content = (tmp_path / "a.tif").read_bytes()
-    assert int.from_bytes(content[4:8], "little") > 0.9 * len(content)
-    (tmp_path / "a.tif").write_bytes(content[: int(share * len(content))])
-    with pytest.raises(DataError, match=r"a\.tif is damaged \(.+\); copy the file anew from where it comes from\."):
-        read(tmp_path / "a.tif")
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_damaged_bytes_of_a_tiff_are_read_or_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL)
-    rng = random.Random(4)
-    colormap = np.arange(768, dtype=np.uint16).reshape(3, 256) * 85
-    originals = [
-        tiff(tmp_path / "tiles.tif", RGB, photometric="rgb", tile=(32, 32)).read_bytes(),
-        tiff(tmp_path / "strips.tif", RGB, photometric="rgb", compression="zlib", rowsperstrip=16).read_bytes(),
-        tiff(tmp_path / "map.tif", GREY, photometric="palette", colormap=colormap).read_bytes(),
-        tiff(tmp_path / "planes.tif", np.moveaxis(RGB, -1, 0), photometric="rgb", planarconfig="separate").read_bytes(),
-    ]
-    refused = 0
-    for turn in range(400):
-        content = bytearray(originals[turn % 4])
-        for _ in range(rng.randint(1, 3)):
-            content[rng.choice([rng.randrange(16), 8 + rng.randrange(200)])] = rng.choice(
-                [0, 1, 255, rng.randrange(256)]
-            )
-        (tmp_path / "a.tif").write_bytes(content)
-        try:
-            with sources.opened(tmp_path / "a.tif") as source:
-                source.rows(0, min(50, source.height))
-        except DataError as error:
-            refused += 1
-            assert str(error).startswith(f"{tmp_path / 'a.tif'} ")
-    assert 100 < refused < 400
