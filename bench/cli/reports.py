@@ -189,14 +189,20 @@ def report(
     typer.echo(names.shown(write_report(results, output=output)))
 
 
-def verify(pack: Annotated[Path, typer.Argument(metavar="PACK", help="Zip file of `bench report --pack`.")]) -> None:
+def verify(
+    pack: Annotated[Path, typer.Argument(metavar="PACK", help="Zip file of `bench report --pack`.")],
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", metavar="DIGEST", help="SHA-256 of the pack that its author published.")
+    ] = None,
+) -> None:
     """Check a pack: its files have the digests of its manifest, and its tables follow from its records.
 
-    Exit code: 0 if all of that holds, 1 if something differs, 2 if the file is no pack.
+    Who changes a record can write tables and manifest anew: only the digest that the author published tells such a
+    pack from the original. Exit code: 0 if all of that holds, 1 if something differs, 2 if the file is no pack.
     """
     from bench.report import verify as packs
 
-    verdict = packs.verify(pack)
+    verdict = packs.verify(pack, sha256=sha256)
     for line in packs.report(verdict):
         typer.echo(names.shown(line))
     raise typer.Exit(0 if verdict.ok else 1)

@@ -34,12 +34,13 @@ What is in this file
   baselines.csv        the published scores beside them, with their sources
   manifest.json        SHA-256 digest and size of every file
 
-`bench verify FILE` checks the digests and computes the tables again. This proves that the file was not changed
-since it was packed and that its tables follow from its scores. It does not prove that the scores were measured as the
-records say.
+`bench verify FILE` checks the digests and computes the tables again. A file that passes agrees with its own manifest,
+and its tables follow from its records; whoever changes a record can write tables and manifest anew. Compare the
+SHA-256 digest of the whole file with the one that its author published: `bench verify FILE --sha256 DIGEST`. Neither
+proves that the scores were measured as the records say.
 
 Taken out: images, label maps, predictions, weights and logs; all but the last part of absolute paths; names of hosts,
-which are numbered.
+which are numbered. NaN and infinity are null.
 Left in: the settings of every run as they were given; names of data folders, organs and images; models of GPUs,
 versions of packages, commits, times, and numbers of SLURM jobs; errors, with the paths in them shortened.
 """
@@ -88,20 +89,19 @@ def entry(content: bytes) -> dict[str, Any]:
 
 def _copy(results: Path, stage: Path) -> list[str]:
     """Copy what a pack holds of a results folder, without paths and hosts; return sentences on what can't be read."""
-    redaction, left_out, n_records = Redaction(), [], 0
-    for run_id in sorted(folders(results)):
+    redaction, left_out = Redaction(), []
+    records = _records(results, left_out)
+    for values in records.values():
+        redaction.collect(values)
+    n_records = 0
+    for run_id, values in records.items():
         source, target = folder(results, run_id), folder(stage / "results", run_id)
         try:
-            values = json.loads((source / FILENAME).read_bytes())
-            if not isinstance(values, dict):
-                raise ValueError("not a record")
-        except FileNotFoundError:  # unfinished
-            continue
-        except (OSError, ValueError, RecursionError) as error:
-            left_out.append(redaction.text(f"runs/{run_id}: the record can't be read ({error})."))
+            _write_json(target / FILENAME, redaction.record(values), indent=1)
+        except (ValueError, RecursionError) as error:  # NaN among the settings, which are the run's identity
+            left_out.append(f"runs/{run_id}: the record can't be written ({error}).")
             continue
         n_records += 1
-        _write_json(target / FILENAME, redaction.record(values), indent=1)
         for name in (SCORES_FILENAME, HISTORY_FILENAME):
             if (source / name).is_file():
                 _write(target / name, (source / name).read_bytes())
@@ -113,9 +113,26 @@ def _copy(results: Path, stage: Path) -> list[str]:
         try:
             _write_json(stage / "results" / "plans" / path.name, _plan(json.loads(path.read_bytes()), redaction))
         except (OSError, ValueError, RecursionError) as error:
-            left_out.append(redaction.text(f"plans/{path.name}: can't be read ({error})."))
+            left_out.append(f"plans/{path.name}: can't be read ({error}).")
     _write(stage / BASELINES, baseline_frame().to_csv(index=False).encode())
-    return left_out
+    return [redaction.text(sentence) for sentence in left_out]
+
+
+def _records(results: Path, left_out: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the values of all records by the run's id; append a sentence for each that can't be read."""
+    records = {}
+    for run_id in sorted(folders(results)):
+        try:
+            values = json.loads((folder(results, run_id) / FILENAME).read_bytes())
+            if not isinstance(values, dict):
+                raise ValueError("not a record")
+        except FileNotFoundError:  # unfinished
+            continue
+        except (OSError, ValueError, RecursionError) as error:
+            left_out.append(f"runs/{run_id}: the record can't be read ({error}).")
+            continue
+        records[run_id] = values
+    return records
 
 
 def _plan(values: Any, redaction: Redaction) -> Any:

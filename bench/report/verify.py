@@ -1,9 +1,10 @@
-"""`bench verify`: whether a pack is as it was written, and its tables follow from its records."""
+"""Check of a pack (`bench verify`): it agrees with its own manifest, and its tables follow from its records."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -22,10 +23,11 @@ MOST_SHOWN = 10
 
 @dataclass(frozen=True)
 class Verdict:
-    """Outcome for a pack.
+    """Result of the check of a pack.
 
     Attributes:
         sha256: of the whole file.
+        expected: the digest that the author of the pack published; None if none was given.
         n_files: number of files in the manifest.
         altered: sentences on files that are not as the manifest says.
         tables: for each table what differs; empty where it is equal.
@@ -34,6 +36,7 @@ class Verdict:
     """
 
     sha256: str
+    expected: str | None
     n_files: int
     altered: list[str]
     tables: dict[str, list[str]]
@@ -42,18 +45,32 @@ class Verdict:
 
     @property
     def ok(self) -> bool:
-        """Whether all files are as they were packed, and all tables equal."""
-        return not self.altered and not any(self.tables.values())
+        """True if all files are as the manifest says, all tables are equal, and the pack is the one that was meant."""
+        return not self.altered and not any(self.tables.values()) and not self.is_another
+
+    @property
+    def is_another(self) -> bool:
+        """True if the file has not the digest that its author published."""
+        return self.expected is not None and self.expected != self.sha256
 
 
-def verify(path: Path) -> Verdict:
+def verify(path: Path, *, sha256: str | None = None) -> Verdict:
     """Check a pack: digests of its files, then its tables, computed again from its records.
 
     It is unpacked into a temporary folder only, and nothing in it is executed.
 
+    Args:
+        path: the zip file.
+        sha256: digest of the whole file that its author published, 64 hexadecimal digits.
+
     Raises:
-        BenchError: the file is no pack, or one that is refused.
+        BenchError: the file is no pack, or one that is refused; or the digest is none.
     """
+    expected = None if sha256 is None else sha256.strip().lower()
+    if expected is not None and not re.fullmatch("[0-9a-f]{64}", expected):
+        raise BenchError(
+            f"{sha256!r:.100} is no SHA-256 digest; give the 64 hexadecimal digits that `bench report --pack` printed."
+        )
     with opened(path) as archive, tempfile.TemporaryDirectory(prefix="nuclei-bench-") as folder:
         manifest = _manifest(archive, path)
         stage = Path(folder) / "pack"
@@ -62,6 +79,7 @@ def verify(path: Path) -> Verdict:
         tables = _tables(manifest, stage)
     return Verdict(
         sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        expected=expected,
         n_files=len(manifest["files"]),
         altered=altered,
         tables=tables,
@@ -71,8 +89,10 @@ def verify(path: Path) -> Verdict:
 
 
 def report(verdict: Verdict) -> list[str]:
-    """Return the outcome as lines of text."""
+    """Return the result as lines of text."""
     lines = [f"SHA-256 of the pack: {verdict.sha256}"]
+    if verdict.is_another:
+        lines.append(f"It is another file than the one that was published: {verdict.expected} was given.")
     if verdict.altered:
         lines.append(f"Digests: {plural(len(verdict.altered), 'problem')}.")
         lines += [f"  {sentence}" for sentence in _first(verdict.altered)]
@@ -83,9 +103,17 @@ def report(verdict: Verdict) -> list[str]:
         lines += [f"  {sentence}" for sentence in _first(differences)]
     lines += [f"{name}: not in the pack. {reason}" for name, reason in verdict.not_made.items()]
     lines += [f"Left out when it was packed: {sentence}" for sentence in _first(verdict.left_out)]
-    holds = "The pack is as it was written, and its tables follow from its records."
-    lines.append(holds if verdict.ok else "The pack does not hold: see above.")
+    lines.append(_last_line(verdict))
     return lines
+
+
+def _last_line(verdict: Verdict) -> str:
+    if not verdict.ok:
+        return "The pack does not hold: see above."
+    holds = "The pack agrees with its own manifest, and its tables follow from its records."
+    if verdict.expected:
+        return f"{holds} It is the file whose SHA-256 was given."
+    return f"{holds} Compare the SHA-256 with the one that its author published (--sha256)."
 
 
 def _first(sentences: list[str]) -> list[str]:
@@ -135,21 +163,21 @@ def _tables(manifest: Mapping[str, Any], stage: Path) -> dict[str, list[str]]:
     names = [name for name in pack_tables.TABLES if f"tables/{name}" in manifest["files"]]
     try:
         computed, reasons = pack_tables.compute(stage / "results", stage / BASELINES)
-    except Exception as error:  # a changed record can break a computation anywhere, and that is an outcome, not a bug
+    except Exception as error:  # a changed record can break a computation anywhere, and that is a result, not a bug
         return {name: [f"it can't be computed ({type(error).__name__}: {error})"] for name in names}
-    outcome = {}
+    results = {}
     for name in names:
         path = stage / "tables" / name
         if name not in computed:
-            outcome[name] = [f"it can't be computed: {reasons[name]}"]
+            results[name] = [f"it can't be computed: {reasons[name]}"]
         elif not path.is_file():
-            outcome[name] = ["it is missing in the pack"]
+            results[name] = ["it is missing in the pack"]
         else:
             try:
-                outcome[name] = pack_tables.differences(path.read_text(encoding="utf-8"), computed[name])
+                results[name] = pack_tables.differences(path.read_text(encoding="utf-8"), computed[name])
             except ValueError as error:  # of the encoding, or of the CSV
-                outcome[name] = [f"it can't be read ({error})"]
+                results[name] = [f"it can't be read ({error})"]
     for name in computed:
-        if name not in outcome:
-            outcome[name] = ["it is missing in the pack"]
-    return outcome
+        if name not in results:
+            results[name] = ["it is missing in the pack"]
+    return results

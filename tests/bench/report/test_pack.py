@@ -87,12 +87,67 @@ def test_paths_and_hosts_are_taken_out(packed: Path) -> None:
         ("path=/scratch/x/y, D:\\data\\z.tif", "path=…/y, …/z.tif"),
         ("on node-1 and node-10, not xnode-1", "on host-1 and node-10, not xnode-1"),
         ("liver/a", "liver/a"),
+        ("see file:///home/alice/data/x.png", "see file:…/x.png"),
+        ("</home/alice/a/b>", "<…/b>"),
+        ("alice@lab-7:/home/alice/x", "…:…/x"),
+        ("ssh://bob:secret@lab-7/x", "ssh://…@lab-7/x"),
+        ("/home/alice", ""),
+        ("cwd is /home/alice", "cwd is …/"),
+        ("C:\\Users\\alice", ""),
     ],
 )
 def test_texts_without_paths_and_hosts(text: str, expected: str) -> None:
     redaction = Redaction()
     redaction.record({"provenance": {"host": "node-1"}})
     assert redaction.text(text) == expected
+
+
+def test_hosts_in_records_that_are_read_earlier_and_in_sentences_alone_are_taken_out(tmp_path: Path) -> None:
+    lost = "node failed: job 12_3 on gpu-07 ended with it"
+    write(tmp_path, record(run(fold=1), status="failed", reason=f"{lost}, then job 4 on gpu-09."))
+    write(tmp_path, record(run(fold=2), status="failed", reason="failed like job 9 on gpu-07"))
+    for number, path in enumerate(sorted(tmp_path.glob("runs/*/record.json"))):
+        values = json.loads(path.read_bytes())
+        host = {} if number == 0 else {"host": "gpu-11.cluster.example", "node": "gpu-11"}
+        attempt = {"status": "failed", "reason": "slow on gpu-11", "failure": {"kind": "error", "text": "on gpu-11"}}
+        path.write_text(json.dumps({**values, "provenance": host, "attempts": [attempt]}))
+    path, _ = pack.write_pack(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        content = b"".join(archive.read(name) for name in archive.namelist())
+    assert b"gpu-" not in content
+    assert b"job 12_3 on host-" in content
+
+
+def test_hosts_that_are_called_like_words_of_the_schema_change_nothing_else() -> None:
+    values = {
+        "run": {},
+        "status": "ok",
+        "provenance": {"host": "ok", "node": "gpu", "gpu": "gpu"},
+        "cost": {"gpu_seconds": 3, "device": "gpu"},
+        "attempts": [{"status": "failed", "failure": {"kind": "error", "text": "on gpu"}}],
+    }
+    assert Redaction().record(values) == {
+        **values,
+        "provenance": {"host": "host-1", "node": "host-2", "gpu": "gpu"},
+        "attempts": [{"status": "failed", "failure": {"kind": "error", "text": "on host-2"}}],
+    }
+
+
+def test_numbers_that_are_not_finite_are_null_and_never_end_a_pack(tmp_path: Path) -> None:
+    for fold in (1, 2):
+        write(tmp_path, record(run(fold=fold, n_splits=2), pq=0.5, official=False))
+    first_path, second_path = sorted(tmp_path.glob("runs/*/record.json"))
+    values = json.loads(first_path.read_bytes())
+    values["cost"] = {**(values["cost"] or {}), "x": [float("nan"), float("inf")]}
+    first_path.write_text(json.dumps(values))
+    values = json.loads(second_path.read_bytes())
+    second_path.write_text(json.dumps({**values, "run": {**values["run"], "scale": float("nan")}}))
+    path, _ = pack.write_pack(tmp_path)
+    with zipfile.ZipFile(path) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("record.json")]
+        assert json.loads(archive.read(name))["cost"]["x"] == [None, None]
+    (sentence,) = verify.verify(path).left_out
+    assert sentence.startswith(f"runs/{second_path.parent.name}: the record can't be written (")
 
 
 def test_settings_stay_as_they_are_because_their_digest_is_the_id() -> None:
@@ -115,7 +170,35 @@ def test_a_pack_as_it_was_written_holds(packed: Path) -> None:
     assert "Digests: all 30 files are as the manifest says." in done.output
     for name in pack_tables.TABLES:
         assert f"{name}: equal" in done.output
-    assert done.output.endswith("The pack is as it was written, and its tables follow from its records.\n")
+    assert "The pack agrees with its own manifest, and its tables follow from its records. Compare the" in done.output
+
+
+def test_a_forged_pack_agrees_with_itself_and_only_the_published_digest_tells_it(packed: Path, tmp_path: Path) -> None:
+    def change(files: dict[str, bytes]) -> None:
+        _better_record(files)
+        for name, content in files.items():
+            path = tmp_path / "forged" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        tables, _ = pack_tables.compute(tmp_path / "forged" / "results", tmp_path / "forged" / pack.BASELINES)
+        files.update({f"tables/{name}": text.encode() for name, text in tables.items()})
+
+    published = verify.verify(packed).sha256
+    forged = altered(packed, tmp_path / "p.zip", change, sign=True)
+    assert verify.verify(forged).ok
+    for path, exit_code, sentence in (
+        (forged, 1, f"It is another file than the one that was published: {published} was given."),
+        (packed, 0, "It is the file whose SHA-256 was given."),
+    ):
+        done = CliRunner().invoke(app, ["verify", str(path), "--sha256", published.upper()])
+        assert done.exit_code == exit_code
+        assert sentence in done.output
+    with pytest.raises(BenchError, match="'abc' is no SHA-256 digest; give the 64 hexadecimal digits"):
+        verify.verify(packed, sha256="abc")
+    with zipfile.ZipFile(packed) as archive:
+        readme = archive.read("README.txt").decode()
+    assert "proves that the file was not changed" not in readme
+    assert "bench verify FILE --sha256 DIGEST" in readme
 
 
 def _better_scores(files: dict[str, bytes]) -> None:
