@@ -88,14 +88,30 @@ def test_the_command_prints_the_page_and_the_same_records_give_the_same_bytes(
 ) -> None:
     (tmp_path / "files").mkdir()
     (tmp_path / "files" / "s9-ranks.svg").write_text("of an earlier report")
-    (tmp_path / "mine.txt").write_text("kept")
+    (tmp_path / "files" / "manifest.json").write_text('{"files": ["s9-ranks.svg", "../own.txt", 1]}')
+    (tmp_path / "files" / "chapter.docx").write_text("kept")
+    (tmp_path / "own.txt").write_text("kept")
     done = CliRunner().invoke(app, ["report", "--results", str(study_report.parents[1]), "-o", str(tmp_path)])
     assert (done.exit_code, done.output.strip()) == (0, str(tmp_path / "index.html"))
     names = sorted(path.relative_to(study_report.parent) for path in study_report.parent.rglob("*") if path.is_file())
     assert {str(name) for name in names} >= {"index.html", "files/plotly.js", "files/s1-ranks.svg"}
     assert all((study_report.parent / name).read_bytes() == (tmp_path / name).read_bytes() for name in names)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "index.html", "mine.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["files", "index.html", "own.txt"]
     assert not (tmp_path / "files" / "s9-ranks.svg").exists()
+    assert (tmp_path / "files" / "chapter.docx").read_text() == "kept"
+
+
+def test_files_that_no_report_wrote_are_never_replaced(tmp_path: Path) -> None:
+    write(tmp_path / "results", record(run(), status="failed", reason="x"))
+    thesis = tmp_path / "thesis"
+    (thesis / "files").mkdir(parents=True)
+    (thesis / "files" / "page.css").write_text("own")
+    with pytest.raises(BenchError, match=r"page.css was not written by a report and is kept; give another folder"):
+        write_report(tmp_path / "results", output=thesis)
+    (thesis / "index.html").write_text("own")
+    with pytest.raises(BenchError, match=r"index.html is no report of this program and is kept; give another folder"):
+        write_report(tmp_path / "results", output=thesis)
+    assert {path.name: path.read_text() for path in thesis.rglob("*.*")} == {"index.html": "own", "page.css": "own"}
 
 
 def test_a_study_of_one_row_says_what_it_cannot_show(tmp_path: Path) -> None:
