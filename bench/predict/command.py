@@ -141,21 +141,10 @@ def _one(path: Path, out: Path, predictor: Predictor, sides: Geometry, progress:
         for note in source.notes:
             log.warning("%s", note)
         overlay = files.Overlay(source.height, source.width)
-        rows = blocks.plan(
-            source.height,
-            source.width,
-            side=_multiple(sides.core, overlay.factor),
-            halo=sides.halo,
-            same_size=sides.same_size,
-        )
+        rows = blocks.plan(source.height, source.width, side=sides.core, halo=sides.halo, same_size=sides.same_size)
         progress.update(task, total=sum(len(row) for row in rows))
         bands = blocks.stitched(source, rows, predictor, progress=lambda: progress.advance(task), seen=overlay.see)
         return files.write(out, path.stem, bands, overlay, height=source.height, width=source.width)
-
-
-def _multiple(side: int, factor: int) -> int:
-    """Return the largest multiple of a factor up to `side`: an overlay is shrunk block by block."""
-    return max(factor, side - side % factor)
 
 
 def _images(inputs: Sequence[Path], out: Path, *, overwrite: bool) -> list[Path]:

@@ -42,6 +42,7 @@ class Overlay:
     """
 
     def __init__(self, height: int, width: int) -> None:
+        self._height, self._width = height, width
         self.factor = math.ceil(max(height, width) / OVERLAY_SIDE)
         size = math.ceil(height / self.factor), math.ceil(width / self.factor)
         self._pixels = np.zeros((*size, 3), np.uint8)
@@ -49,14 +50,16 @@ class Overlay:
         self._lines = np.zeros(size, np.uint16)
 
     def see(self, top: int, left: int, pixels: UInt8[np.ndarray, "h w 3"]) -> None:
-        """Take the pixels of a part whose corner is a multiple of `factor`; each pixel of the image once."""
-        k = self.factor
-        rows = np.arange(0, pixels.shape[0], k)
-        columns = np.arange(0, pixels.shape[1], k)
+        """Take the pixels of a part of the image, anywhere in it; each pixel of the image once.
+
+        A pixel of the picture that several parts share is rounded once for each of them.
+        """
+        rows, down, tall = _shrunk(top, pixels.shape[0], self.factor, self._height)
+        columns, across, wide = _shrunk(left, pixels.shape[1], self.factor, self._width)
         sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.uint32), rows, axis=0), columns, axis=1)
-        counts = np.diff(rows, append=pixels.shape[0])[:, None] * np.diff(columns, append=pixels.shape[1])
-        means = (sums / counts[..., None]).round().astype(np.uint8)
-        self._pixels[top // k : top // k + len(rows), left // k : left // k + len(columns)] = means
+        shares = (sums / (tall[:, None] * wide)[..., None]).round().astype(np.uint16)
+        picture = self._pixels[down : down + len(rows), across : across + len(columns)]
+        picture[:] = np.minimum(255, picture + shares)
 
     def draw(self, nucleus: Nucleus) -> None:
         """Draw the pixels of a nucleus that touch its outside."""
@@ -71,6 +74,19 @@ class Overlay:
         picture = self._pixels.copy()
         picture[y, x] = (picture[y, x] * (1 - cover) + np.array(OUTLINE_COLOUR) * cover).round().astype(np.uint8)
         return picture
+
+
+def _shrunk(
+    first: int, length: int, factor: int, whole: int
+) -> tuple[Int[np.ndarray, " n"], int, Int[np.ndarray, " n"]]:
+    """Return how a part of an axis is shrunk.
+
+    Returns:
+        Where the pixels of the picture begin in the part, the first of them, and how many pixels of the image each is.
+    """
+    begin = first // factor
+    edges = np.arange(begin, math.ceil((first + length) / factor)) * factor
+    return np.maximum(edges - first, 0), begin, np.minimum(edges + factor, whole) - edges
 
 
 def write(folder: Path, stem: str, bands: Iterable[Band], overlay: Overlay, *, height: int, width: int) -> int:

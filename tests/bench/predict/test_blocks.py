@@ -91,6 +91,46 @@ def test_an_instance_that_two_blocks_see_differently_is_taken_once(image: np.nda
     assert stitch(sparse, side=64, halo=30, model=wavering).max() == stitch(sparse, side=400, halo=0).max()
 
 
+@pytest.mark.parametrize("centre", [(100, 200), (100, 225), (190, 190)])
+def test_an_instance_that_is_larger_than_the_halo_is_whole(centre: tuple[int, int]) -> None:
+    y, x = np.mgrid[:300, :400]
+    disc = ((y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= 40**2).astype(np.uint8)
+    label_map = stitch(np.repeat(disc[..., None], 3, axis=-1), side=190, halo=16)
+    assert np.array_equal(label_map, disc)
+
+
+@pytest.mark.parametrize("merging", [0, 1], ids=["first block", "second block"])
+def test_two_instances_that_one_block_merges_are_two_in_the_core_of_the_other(merging: int) -> None:
+    y, x = np.mgrid[:200, :400]
+    truth = np.zeros((200, 400), np.uint8)
+    truth[(x - (195, 205)[merging]) ** 2 + (y - 100) ** 2 <= 10**2] = 1  # across the seam at column 200
+    truth[(x - (212, 188)[merging]) ** 2 + (y - 100) ** 2 <= 8**2] = 2  # beside it, in the other block's core
+    calls = iter(range(2))
+
+    def merges_in_one_window(pixels: np.ndarray) -> LabelMap:
+        label_map = pixels[..., 0].astype(np.int32)
+        return np.minimum(label_map, 1) if next(calls) == merging else label_map
+
+    label_map = stitch(np.repeat(truth[..., None], 3, axis=-1), side=200, halo=32, model=merges_in_one_window)
+    assert label_map.max() == 2
+    ids = [np.bincount(label_map[truth == number]).argmax() for number in (1, 2)]
+    assert ids[0] != ids[1] and 0 not in ids
+    assert np.array_equal(label_map > 0, truth > 0)
+
+
+def test_an_image_that_is_all_nucleus_is_cut_into_parts_of_a_window_and_not_held_whole() -> None:
+    bands = list(
+        blocks.stitched(
+            Whole(np.ones((900, 230, 3), np.uint8)),
+            blocks.plan(900, 230, side=50, halo=20),
+            lambda pixels: np.ones(pixels.shape[:2], np.int32),
+        )
+    )
+    assert max(len(band.label_map) for band in bands) <= 140
+    assert max(max(nucleus.mask.shape) for band in bands for nucleus in band.nuclei) <= 90
+    assert sum(nucleus.values[0] for band in bands for nucleus in band.nuclei) == 900 * 230
+
+
 def test_every_pixel_lies_in_one_core_and_each_core_in_its_window() -> None:
     for same_size in (False, True):
         seen = np.zeros((230, 310), int)

@@ -139,6 +139,27 @@ def test_an_image_of_many_blocks_is_stitched_to_the_map_of_the_whole(
         assert whole == cut
 
 
+def test_windows_of_a_prompting_head_are_one_field_however_the_overlay_is_shrunk(
+    predict: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bench.predict import files
+    from bench.predict.predictor import Predictor
+
+    shapes: set[tuple[int, ...]] = set()
+
+    def empty(_: Predictor, pixels: np.ndarray) -> np.ndarray:
+        shapes.add(pixels.shape)
+        return np.zeros(pixels.shape[:2], np.int32)
+
+    monkeypatch.setattr(files, "OVERLAY_SIDE", 60)
+    monkeypatch.setattr(Predictor, "__call__", empty)
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "a.tif", np.full((140, 150, 3), 9, np.uint8), photometric="rgb")
+    assert predict("sam_nano/zero_shot", tmp_path / "in")[0] == 0
+    assert shapes == {(64, 64, 3)}
+    assert (np.array(Image.open(tmp_path / "out" / "a.overlay.png")) == 9).all()
+
+
 def test_one_bad_image_does_not_lose_the_others(predict: Any, picture: Path, tmp_path: Path) -> None:
     (picture.parent / "a_broken.png").write_bytes(picture.read_bytes()[:-40])
     (picture.parent / "z_page.tif").write_text("<html>404")

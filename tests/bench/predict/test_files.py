@@ -145,3 +145,20 @@ def test_names_of_any_length_and_alphabet_are_written(tmp_path: Path) -> None:
     for stem in ("Zellkern ü <b>&|_%", "x" * 250):
         write(tmp_path, stem=stem)
         assert all(path.is_file() for path in files.paths(tmp_path, stem))
+
+
+def test_an_overlay_is_the_same_whatever_parts_it_is_made_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "OVERLAY_SIDE", 60)  # shrunk by three, and 100 is no multiple of it
+    pixels = np.random.default_rng(1).integers(0, 256, (130, 160, 3), dtype=np.uint8)
+    pictures = []
+    for side in (160, 50, 31):
+        overlay = files.Overlay(130, 160)
+        assert overlay.factor == 3
+        for top in range(0, 130, side):
+            for left in range(0, 160, side):
+                overlay.see(top, left, pixels[top : top + side, left : left + side])
+        pictures.append(overlay.picture().astype(int))
+    means = pixels[:129, :159].reshape(43, 3, 53, 3, 3).mean((1, 3))
+    assert np.abs(pictures[0][:43, :53] - means).max() <= 0.5
+    for picture in pictures[1:]:
+        assert np.abs(picture - pictures[0]).max() <= 2  # rounded for each part
