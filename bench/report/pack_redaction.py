@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from bench.results.measurement import EARLIER, MEASUREMENT
@@ -29,9 +29,14 @@ class Redaction:
     """Replaces paths, logins and host names in the records of one results folder; a host has one number in all of them.
 
     Call `collect` with each record before the first one is redacted: a record may name the host of another.
+
+    Args:
+        root: a folder, usually the results folder, whose files keep their path below it in sentences.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, root: Path | None = None) -> None:
+        whole = {str(path) for path in (root, root.absolute(), root.resolve())} if root else ()
+        self._roots = {f"{path}/": f"{Path(path).name}/" for path in whole if Path(path).is_absolute() and path != "/"}
         self._hosts: dict[str, str] = {}
         self._pattern: re.Pattern[str] | None = None
 
@@ -65,6 +70,8 @@ class Redaction:
 
     def text(self, text: str) -> str:
         """Return a sentence without paths, logins and known hosts."""
+        for path in sorted(self._roots, key=len, reverse=True):
+            text = text.replace(path, self._roots[path])
         text = without_paths(text)
         if self._pattern is None and self._hosts:
             names = "|".join(re.escape(host) for host in sorted(self._hosts, key=len, reverse=True))

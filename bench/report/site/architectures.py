@@ -2,96 +2,117 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from bench.errors import BenchError
 from bench.grid import CLASSICAL
 from bench.report.canvas import save
-from bench.report.site.parts import Part, Picture
-from bench.results.record import read_all
+from bench.report.pack_redaction import without_paths
+from bench.report.site.parts import MOST_BYTES, Part, Picture
+from bench.results.record import RunRecord, read_all
 from bench.units import plural
 from registry.errors import RegistryError
+from registry.figure_order import BACKBONES, STRATEGIES
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES = 4_000_000
-"""Of all figures, so that the report stays small enough to be sent."""
 HOW = "`bench report --architecture` draws what is missing; it builds each model, some seconds each."
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A backbone with a strategy."""
+class Model:
+    """A backbone with a strategy and its options, as the code of some version built it.
+
+    Attributes:
+        backbone: its name.
+        strategy: its name.
+        options: of the strategy.
+        plugins: digests of the plug-ins that were loaded.
+    """
 
     backbone: str
     strategy: str
+    options: Mapping[str, Any]
+    plugins: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Digest of all that the figure follows from, this program's version included."""
+        version = metadata.version("nuclei-bench")
+        values = [self.backbone, self.strategy, self.options, self.plugins, version]
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def title(self) -> str:
+        """Name of the pair with the options, without paths."""
+        options = ", ".join(f"{name}={_shown(value)}" for name, value in sorted(self.options.items()))
+        return f"{self.backbone}/{self.strategy}" + (f" ({options})" if options else "")
 
     def path(self, results: Path) -> Path:
-        """Return the place of its figure: ``figures/architecture_BACKBONE_STRATEGY.svg``."""
-        name = re.sub(r"[^\w.-]+", "_", f"architecture_{self.backbone}_{self.strategy}")[:120]
-        return results / "figures" / f"{name}.svg"
+        """Return the place of its figure: ``figures/architecture_BACKBONE_STRATEGY_DIGEST.svg``."""
+        name = re.sub(r"[^\w.-]+", "_", f"architecture_{self.backbone}_{self.strategy}")[:80]
+        return results / "figures" / f"{name}_{self.key}.svg"
 
 
 def draw_missing(results: Path) -> list[Path]:
-    """Draw the figure of each pair that has none yet, and return the files; needs torch, but no weights.
+    """Draw the figure of each model that has none yet, and return the files; needs torch, but no weights.
 
-    A pair that can't be built here, e.g. of a plug-in that is not installed, is left out with a warning.
+    A model that can't be built here, e.g. of a plug-in that is not installed, is left out with a warning.
 
     Raises:
         BenchError: there are no records, or nothing can be written.
     """
     from bench import architecture
 
-    options: dict[Pair, Mapping[str, Any]] = {}  # of the first run; in a frame, whole numbers would be floats
-    for record in read_all(results, [], history=False):
-        pair = Pair(str(record.run.get("backbone")), str(record.run.get("strategy")))
-        options.setdefault(pair, record.run.get("options") or {})
-    if not options:
+    records = list(read_all(results, [], history=False))
+    if not records:
         raise BenchError(f"no records below {results / 'runs'}; run `bench run --grid quick` first.")
     paths = []
-    for pair in sorted(options, key=lambda pair: (pair.backbone, pair.strategy)):
-        path = pair.path(results)
-        if path.is_file() or pair.backbone == CLASSICAL:
+    for model in _models(records):
+        path = model.path(results)
+        if path.is_file():
             continue
         try:
-            figure = architecture.figure(pair.backbone, pair.strategy, options[pair])
+            figure = architecture.figure(model.backbone, model.strategy, model.options)
         except RegistryError as error:
-            logger.warning("no architecture figure of %s with %s: %s", pair.backbone, pair.strategy, error)
+            logger.warning("no architecture figure of %s with %s: %s", model.backbone, model.strategy, error)
             continue
         paths.append(save(figure, path))
     return paths
 
 
-def part(results: Path, records: pd.DataFrame, files: dict[str, bytes]) -> Part:
+def part(results: Path, records: Sequence[RunRecord], files: dict[str, bytes]) -> Part:
     """Return the figures that are there, which are added to the files, and a sentence on the others."""
-    pairs, n_bytes, large = _pairs(records), 0, 0
+    models, large = _models(records), 0
+    n_bytes = sum(map(len, files.values()))
     pictures: list[Picture] = []
-    for pair in pairs:
-        path = pair.path(results)
+    for model in models:
+        path = model.path(results)
         content = path.read_bytes() if path.is_file() else b""
         if not content:
             continue
-        n_bytes += len(content)
-        if n_bytes > MOST_BYTES:
+        if n_bytes + len(content) > MOST_BYTES:
             large += 1
             continue
+        n_bytes += len(content)
         file = f"architecture-{len(pictures) + 1}.svg"
         files[file] = content
-        alt = f"Architecture of {pair.backbone} with {pair.strategy}: its parts, coloured by what is trained or added."
+        alt = f"Architecture of {model.title}: its parts, coloured by what is trained or added."
         width, height = _size(content)
-        pictures.append(Picture(file, f"{pair.backbone}/{pair.strategy}", alt, width, height))
+        pictures.append(Picture(file, model.title, alt, width, height))
     text = []
-    n_missing = len(pairs) - len(pictures) - large
+    n_missing = len(models) - len(pictures) - large
     if n_missing:
         none = "" if pictures else "No figure was drawn yet. "
-        text.append(f"{none}Not drawn: {plural(n_missing, 'pair')} of backbone and strategy. {HOW}")
+        text.append(f"{none}Not drawn: {plural(n_missing, 'model')} (backbone, strategy and its options). {HOW}")
     if large:
         text.append(
             f"Left out, because together they are large: {plural(large, 'figure')}, see {results.name}/figures."
@@ -99,10 +120,25 @@ def part(results: Path, records: pd.DataFrame, files: dict[str, bytes]) -> Part:
     return Part("architectures", "Architectures", text, [], pictures)
 
 
-def _pairs(records: pd.DataFrame) -> list[Pair]:
-    """Return each backbone with each strategy that it was run with, in the order of their names."""
-    own = records[records["backbone"] != CLASSICAL]
-    return [Pair(*names) for names in sorted(set(zip(own["backbone"], own["strategy"], strict=True)))]
+def _models(records: Iterable[RunRecord]) -> list[Model]:
+    """Return each model that was run, in the order of the names; options come from records, whose integers are such."""
+    models: dict[str, Model] = {}
+    for record in records:
+        backbone, strategy = str(record.run.get("backbone")), str(record.run.get("strategy"))
+        options, loaded = record.run.get("options"), (record.provenance or {}).get("plugins")
+        if backbone == CLASSICAL:
+            continue
+        plugins: tuple[str, ...] = ()
+        if isinstance(loaded, Mapping) and not (backbone in BACKBONES and strategy in STRATEGIES):
+            plugins = tuple(sorted(str(value) for value in loaded.values()))
+        model = Model(backbone, strategy, options if isinstance(options, Mapping) else {}, plugins)
+        models.setdefault(model.key, model)
+    return sorted(models.values(), key=lambda model: (model.backbone, model.strategy, model.title, model.plugins))
+
+
+def _shown(value: Any) -> str:
+    text = without_paths(value if isinstance(value, str) else json.dumps(value))
+    return text if len(text) <= 60 else f"{text[:59]}…"
 
 
 def _size(svg: bytes) -> tuple[int, int]:

@@ -15,9 +15,10 @@ from bench.report.baselines import baseline_frame
 from bench.report.frame import SECTION_KEYS, leaderboard_frame, pooled, record_frame
 from bench.report.image_scores import interval_scores
 from bench.report.methods import rows as methods_of
+from bench.report.pack_redaction import Redaction
 from bench.report.paired import ScoreFiles
-from bench.report.section import sections
-from bench.report.site import architectures, citation, headline, protocol, runs
+from bench.report.section import Section, sections
+from bench.report.site import architectures, citation, headline, protocol, redacted, runs
 from bench.report.site.parts import Part
 from bench.results.record import RunRecord, read_all
 
@@ -81,24 +82,32 @@ def gather(results: Path, *, baselines: Path | None = None) -> Page:
         raise BenchError(f"no records below {results / 'runs'}; run `bench run --grid quick` first.{reason}")
     for sentence in unreadable:
         logger.warning(sentence)
+    records, redaction = redacted.records(results, records)
     frame = pooled(record_frame(records))
     images = interval_scores(results, frame)
     curves = {drawable.stem: drawable for drawable in learning_curves.frames(results)}
     study = protocol.Study(results, frame, images, _compared(results, frame), curves)
     parts = sections(leaderboard_frame(frame), baseline_frame(baselines), images)
     study.files["leaderboard.csv"] = leaderboard.csv(parts).encode("utf-8", "replace")
-    protocols = [
-        Protocol(anchor, section.name, headline.headline(section, anchor), protocol.parts(study, section, anchor))
-        for anchor, section in ((f"s{number}", section) for number, section in enumerate(parts, 1))
-    ]
+    protocols = [_protocol(study, section, f"s{number}", redaction) for number, section in enumerate(parts, 1)]
+    general = [architectures.part(results, records, study.files), _audit(records), _failures(records)]
     return Page(
         name=results.resolve().name,
         facts=headline.facts(frame, parts),
-        warnings=unreadable,
+        warnings=[redaction.text(sentence) for sentence in unreadable],
         protocols=protocols,
-        general=[architectures.part(results, frame, study.files), _audit(records), _failures(records)],
+        general=[redacted.part(part, redaction) for part in general],
         citations=citation.citations(parts),
         files=study.files,
+    )
+
+
+def _protocol(study: protocol.Study, section: Section, anchor: str, redaction: Redaction) -> Protocol:
+    return Protocol(
+        anchor,
+        section.name,
+        redacted.headline(headline.headline(section, anchor), redaction),
+        [redacted.part(part, redaction) for part in protocol.parts(study, section, anchor)],
     )
 
 
@@ -122,10 +131,10 @@ def _failures(records: Sequence[RunRecord]) -> Part:
 def _compared(results: Path, frame: pd.DataFrame) -> dict[protocol.Keys, tuple[list[overall.Overall], list[str]] | str]:
     """Return the comparison of all rows of each section, with notes, or the reason why there is none."""
     files = ScoreFiles(results)
-    outcomes: dict[protocol.Keys, tuple[list[overall.Overall], list[str]] | str] = {}
+    compared: dict[protocol.Keys, tuple[list[overall.Overall], list[str]] | str] = {}
     for keys, part in frame.groupby(list(SECTION_KEYS), sort=True):
         try:
-            outcomes[keys] = overall.compare_all(methods_of(part), files)
+            compared[keys] = overall.compare_all(methods_of(part), files)
         except BenchError as error:
-            outcomes[keys] = str(error)
-    return outcomes
+            compared[keys] = str(error)
+    return compared

@@ -12,7 +12,7 @@ from bench.report import gallery, gallery_choice
 from bench.report.methods import rows as methods_of
 from bench.report.section import Section
 from bench.report.site.figures import webp
-from bench.report.site.parts import Part, Picture
+from bench.report.site.parts import MOST_BYTES, Part, Picture
 from bench.results import kept_files
 from bench.results.record import folder
 from bench.units import plural
@@ -22,12 +22,14 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 30
 """Rows that have a picture, from the best: each takes a second and 100 kB."""
-MOST_BYTES = 5_000_000
-"""Of all pictures of a section, so that a report stays small enough to be sent."""
+SHARE = 0.7
+"""Of `parts.MOST_BYTES`: the rest is left to the other figures."""
 _DPI = 200
 
 
-def part(results: Path, records: pd.DataFrame, section: Section, anchor: str, files: dict[str, bytes]) -> Part:
+def part(
+    results: Path, records: pd.DataFrame, section: Section, anchor: str, files: dict[str, bytes], n_sections: int = 1
+) -> Part:
     """Return the gallery of a section; its pictures are added to the files.
 
     Args:
@@ -36,16 +38,19 @@ def part(results: Path, records: pd.DataFrame, section: Section, anchor: str, fi
         section: its rows, best first.
         anchor: of the section.
         files: bytes of the files beside the page.
+        n_sections: sections of the page, which have equal parts of its bytes.
     """
     name, title = f"{anchor}-gallery", "Gallery"
     if not kept_files.images_folder(results, section.dataset_digest).is_dir():
         return Part(name, title, ["No test images were kept with these runs, so there is nothing to look at."])
-    n_bytes, places = 0, {cell: place for place, cell in enumerate(section.rows["cell"])}
+    places = {cell: place for place, cell in enumerate(section.rows["cell"])}
+    most = SHARE * MOST_BYTES
+    n_page, n_bytes = sum(map(len, files.values())), 0
     methods = sorted(methods_of(records), key=lambda method: places[method.runs["cell"].iloc[0]])
     pictures: list[Picture] = []
     reasons: dict[str, str] = {}
     for method in methods:
-        if len(pictures) == MOST_ROWS or n_bytes > MOST_BYTES:
+        if len(pictures) == MOST_ROWS or n_bytes > most / n_sections or n_page + n_bytes > most:
             break
         if not any(kept_files.predictions_folder(folder(results, run)).is_dir() for run in method.ok["id"]):
             reasons[method.name] = "no predictions were kept"
@@ -79,7 +84,8 @@ def _sentences(reasons: dict[str, str], n_pictures: int, n_rows: int) -> list[st
             "Open a picture to read it."
         )
     if n_pictures + len(reasons) < n_rows:
-        sentences.append(f"The best {n_pictures} rows that have any; more would make the page large.")
+        shown = f"The best {n_pictures} rows that have any" if n_pictures else "No pictures"
+        sentences.append(f"{shown}; more would make the page large. `bench plot --gallery` draws each.")
     for reason in dict.fromkeys(reasons.values()):
         names = [name for name, own in reasons.items() if own == reason]
         others = f" and {plural(len(names) - 1, 'other row')}" if len(names) > 1 else ""

@@ -11,6 +11,9 @@ from bench.report.table import Block, block_notes
 
 MOST_ROWS = 2_000
 """Rows of a table that the page holds; a browser takes seconds for more."""
+MOST_BYTES = 7_500_000
+"""Of all files of a page but its scripts, which take 5.5 MB, so that it stays small enough to be sent: pictures that
+would make it larger are left out, and the page says so."""
 _NUMBER = re.compile(r"[-−]?\d[\d,]*\.?\d*(?:e[-+]?\d+)?")
 _UNITS = {" k": 1e3, " M": 1e6, " G": 1e9}
 

@@ -24,7 +24,7 @@ Keys = tuple[object, ...]
 
 @dataclass(frozen=True)
 class Study:
-    """What was read of a results folder, once for all parts.
+    """Content of a results folder, read once for all parts.
 
     Attributes:
         results: the folder.
@@ -51,7 +51,9 @@ def parts(study: Study, section: Section, anchor: str) -> list[Part]:
         _trade_off(section, anchor),
         _organs(study, section, anchor),
         _significance(study, section, anchor),
-        galleries.part(study.results, _records(study, section), section, anchor, study.files),
+        galleries.part(
+            study.results, _records(study, section), section, anchor, study.files, n_sections=len(study.compared)
+        ),
         _curves(study, section, anchor),
         Part(f"{anchor}-costs", "Costs", [], [table_of(cost_block(section), f"{anchor}-cost-table")]),
     ]

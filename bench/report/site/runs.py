@@ -23,7 +23,7 @@ _TRACEBACK = 4_000
 def audit_table(records: Sequence[RunRecord], environments: Mapping[str, int]) -> Table:
     """Return a row for each run: what was trained, as the audit counted it, and where its numbers come from."""
     rows = [_audit_row(record, environments) for record in records]
-    return _table("audit", rows, ("backbone", "strategy", "status"))
+    return _table("audit-table", rows, ("backbone", "strategy", "status"))
 
 
 def _audit_row(record: RunRecord, environments: Mapping[str, int]) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def failures(records: Sequence[RunRecord]) -> tuple[Table | None, list[Entry]]:
         for record in bad
         if isinstance(record.traceback, str) and record.traceback
     ]
-    return _table("failures", rows, ("backbone", "strategy", "kind")), entries[:MOST_TRACEBACKS]
+    return _table("failures-table", rows, ("backbone", "strategy", "kind")), entries[:MOST_TRACEBACKS]
 
 
 def _kind(record: RunRecord) -> str:

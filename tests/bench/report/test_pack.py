@@ -150,6 +150,13 @@ def test_numbers_that_are_not_finite_are_null_and_never_end_a_pack(tmp_path: Pat
     assert sentence.startswith(f"runs/{second_path.parent.name}: the record can't be written (")
 
 
+def test_files_below_the_root_keep_their_path_there() -> None:
+    redaction = Redaction(Path("/home/jdoe/results"))
+    assert redaction.text("/home/jdoe/results/runs/a is damaged, /home/jdoe/b too") == (
+        "results/runs/a is damaged, …/b too"
+    )
+
+
 def test_settings_stay_as_they_are_because_their_digest_is_the_id() -> None:
     values = {"run": {"options": {"file": "/a/b"}}, "provenance": {"plugins": {"/a/b.py": "12"}, "host": None}}
     assert Redaction().record(values) == {

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pandas as pd
 import pytest
 from compared import add
 from fabricated import ENCODERS, record, run
-from hostile_study import EXPECTED
+from hostile_study import EXPECTED, HOME, HOST
 from plotly import graph_objects
 from typer.testing import CliRunner
 
@@ -21,6 +23,7 @@ from bench.cli import app
 from bench.errors import BenchError
 from bench.grid import CLASSICAL
 from bench.report.site import architectures, citation, parts, write_report
+from bench.report.site import galleries as site_galleries
 from bench.results.record import write
 from registry.errors import RegistryError
 
@@ -48,7 +51,31 @@ def test_failures_have_their_kind_reason_and_traceback(page: str) -> None:
     failures = unescape(page[page.index('id="failures"') : page.index('id="cite"')])
     assert "out_of_memory" in failures
     assert f"</script>{EXPECTED}" in failures
-    assert "OutOfMemoryError on gpu-12.cluster.example.org</pre>" in failures
+    assert 'File "…/run.py", line 1\nOutOfMemoryError on host-1</pre>' in failures
+
+
+def test_ids_are_unique(page: str) -> None:
+    ids = re.findall(r'\sid="([^"]*)"', page)
+    assert {"audit", "audit-table", "failures", "failures-table"} <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_a_report_that_is_sent_has_no_paths_and_hosts_in_it(study_results: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    shutil.copytree(study_results / "runs", results / "runs")
+    damaged = results / "runs" / "abc" / "record.json"
+    damaged.parent.mkdir()
+    damaged.write_text("{")
+    next(path for path in sorted(results.glob("runs/*/scores.parquet"))).write_text("damaged")
+    lost = "node failed: job 7 on gpu-07 ended with it"
+    write(results, record(run("sam_vit_l", "full"), status="failed", reason=lost, official=False))
+    folder = write_report(results).parent
+    texts = {path.name: path.read_text() for path in folder.rglob("*") if path.suffix in (".html", ".csv", ".svg")}
+    for name in texts:
+        for secret in (HOST, HOME, "jdoe", "gpu-07", str(tmp_path)):
+            assert secret not in texts[name], name
+    assert "results/runs/abc/record.json can&#39;t be read as a record" in texts["index.html"]
+    assert "job 7 on host-" in texts["leaderboard.csv"]
 
 
 def test_names_are_text_and_never_markup(page: str) -> None:
@@ -186,15 +213,27 @@ def test_architecture_figures_that_stand_in_the_folder_are_shown(tmp_path: Path)
     for strategy in ("lora_qv", "full"):
         write(tmp_path, record(run("mobile_sam", strategy), status="failed", reason="x"))
     text = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "No figure was drawn yet. Not drawn: 2 pairs of backbone and strategy. `bench report --architecture`" in text
-    drawing = tmp_path / "figures" / "architecture_mobile_sam_lora_qv.svg"
+    assert "No figure was drawn yet. Not drawn: 2 models (backbone, strategy and its options). `bench report" in text
+    model = architectures.Model("mobile_sam", "lora_qv", {"rank": 4})
+    drawing = model.path(tmp_path)
     drawing.parent.mkdir()
     drawing.write_text('<svg height="72pt" version="1.1" width="144pt"></svg>')
     text = write_report(tmp_path).read_text(encoding="utf-8")
-    assert 'alt="Architecture of mobile_sam with lora_qv' in text
+    assert 'alt="Architecture of mobile_sam/lora_qv (rank=4): ' in text
     assert 'width="192" height="96"' in text
-    assert "Not drawn: 1 pair of backbone and strategy." in text
+    assert "Not drawn: 1 model (" in text
     assert (tmp_path / "report" / "files" / "architecture-1.svg").read_bytes() == drawing.read_bytes()
+
+
+def test_a_figure_follows_from_options_plug_ins_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = architectures.Model("mobile_sam", "of_a_plug_in", {"rank": 4, "file": "/home/jdoe/a.txt"}, ("12",))
+    paths = {model.path(tmp_path)}
+    paths.add(replace(model, options={"rank": 8}).path(tmp_path))
+    paths.add(replace(model, plugins=("34",)).path(tmp_path))
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "9.9")
+    paths.add(model.path(tmp_path))
+    assert len(paths) == 4
+    assert model.title == "mobile_sam/of_a_plug_in (file=a.txt, rank=4)"
 
 
 def test_missing_architecture_figures_are_drawn_with_the_options_of_the_runs(
@@ -212,12 +251,39 @@ def test_missing_architecture_figures_are_drawn_with_the_options_of_the_runs(
     monkeypatch.setattr("bench.architecture.figure", figure)
     for backbone, strategy in (("mobile_sam", "lora_qv"), ("mobile_sam", "full"), ("of_a_plug_in", "full")):
         write(tmp_path, record(run(backbone, strategy), status="failed", reason="x"))
+    write(tmp_path, record(run("mobile_sam", "lora_qv", options={"rank": 16}), status="failed", reason="x"))
     done = CliRunner().invoke(app, ["report", "--architecture", "--results", str(tmp_path)])
     assert done.exit_code == 0
-    assert drawn == [("mobile_sam", "full", {}), ("mobile_sam", "lora_qv", {"rank": 4})]
+    assert drawn == [
+        ("mobile_sam", "full", {}),
+        ("mobile_sam", "lora_qv", {"rank": 16}),
+        ("mobile_sam", "lora_qv", {"rank": 4}),
+    ]
     assert "no architecture figure of of_a_plug_in with full: unknown backbone" in caplog.text
     assert architectures.draw_missing(tmp_path) == []
-    assert len(drawn) == 2
+    assert len(drawn) == 3
+
+
+def test_sections_and_figures_share_the_bytes_of_a_page(
+    study_results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path in study_results.glob("runs/*/record.json"):
+        settings = json.loads(path.read_bytes())["run"]
+        if settings["backbone"] == "tiny_sam":  # whose predictions were kept
+            shutil.copytree(path.parent, tmp_path / "results" / "runs" / path.parent.name)
+            model = architectures.Model("tiny_sam", "full", settings["options"])
+    shutil.copytree(study_results / "images", tmp_path / "results" / "images")
+    path = model.path(tmp_path / "results")
+    path.parent.mkdir()
+    path.write_text("<svg></svg>")
+    for module in (architectures, site_galleries):
+        monkeypatch.setattr(module, "MOST_BYTES", 10_000)
+    page = write_report(tmp_path / "results")
+    assert not list(page.parent.glob("files/*-gallery-*.webp"))
+    assert not list(page.parent.glob("files/architecture-*.svg"))
+    text = page.read_text(encoding="utf-8")
+    assert "No pictures; more would make the page large. `bench plot --gallery` draws each." in text
+    assert "Left out, because together they are large: 1 figure, see results/figures." in text
 
 
 @pytest.mark.release
