@@ -1,4 +1,4 @@
-"""The README's examples work: its two complete files, and the commands it names."""
+"""Examples of README, CONTRIBUTING and slurm/README work: complete files, a grid, a figure, commands, links."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-FILES = dict(re.findall(r"```python\n# (registry/\S+\.py)\n(.*?)```", README, re.DOTALL))
+README, CONTRIBUTING, CLUSTERS = (
+    (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "slurm/README.md")
+)
+FILES = dict(re.findall(r"```python\n# (registry/\S+\.py)\n(.*?)```", README + CONTRIBUTING, re.DOTALL))
 
 USE = """
 import sys
@@ -55,7 +57,7 @@ for strategy in named:
 
 
 @pytest.mark.parametrize("name", ["registry/backbones/sam_micro.py", "registry/strategies/bitfit.py"])
-def test_the_complete_files_of_the_readme_work(tmp_path, name):
+def test_the_complete_files_work(tmp_path, name):
     module = Path(name).stem
     (tmp_path / f"{module}.py").write_text(FILES[name])
     script = USE.format(folder=str(tmp_path), module=module)
@@ -74,7 +76,7 @@ def help_of(command: str) -> subprocess.CompletedProcess[str]:
 def test_every_command_of_the_readme_exists():
     commands = set(re.findall(r"^\s*(?:\$ )?bench (\w+)", README, re.MULTILINE))
     shown = {"run", "plan", "status", "logs", "cancel", "retry", "table", "plot", "list", "show", "data", "weights"}
-    assert shown <= commands
+    assert shown | {"compare", "report", "verify", "predict", "export", "measure"} <= commands
     for command in commands:
         assert help_of(command).returncode == 0, command
 
@@ -103,28 +105,62 @@ def test_every_option_of_the_readme_exists():
         done = help_of(command)
         assert done.returncode == 0, done.stderr
         help_text += done.stdout
-    for option in set(re.findall(r"^\s+bench .*", README, re.MULTILINE)):
+    for option in set(re.findall(r"^\s+bench .*", README + CLUSTERS, re.MULTILINE)):
         for flag in re.findall(r"(--[a-z-]+)", option):
             assert flag in help_text, option
 
 
-def test_every_local_link_of_the_readme_resolves():
-    links = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
-    assert "docs/quick.png" in links
-    assert [link for link in links if not (ROOT / link).exists()] == []
+def anchors(text: str) -> set[str]:
+    """The names under which GitHub links to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_grid_of_the_readme_is_a_grid(tmp_path):
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "slurm/README.md"])
+def test_every_local_link_resolves(page):
+    folder = (ROOT / page).parent
+    links = re.findall(r"\]\(((?!http)[^)#]+)(?:#([^)]+))?\)", (ROOT / page).read_text(encoding="utf-8"))
+    if page == "README.md":
+        assert ("docs/quick.png", "") in links
+        assert ("slurm/README.md", "try-it-on-a-slurm-of-your-own") in links
+    assert [link for link, _ in links if not (folder / link).exists()] == []
+    targets = [(link, anchor) for link, anchor in links if anchor]
+    assert [(link, a) for link, a in targets if a not in anchors((folder / link).read_text(encoding="utf-8"))] == []
+
+
+def test_uses_come_before_extension_and_the_readme_stays_short():
+    headings = re.findall(r"^### \d\. (.*)$", README, re.MULTILINE)
+    assert [heading.split()[0] for heading in headings] == ["Run", "Regenerate", "Compare", "Plot", "Use", "Look"]
+    assert len(README.splitlines()) < 320
+
+
+def test_the_figure_of_the_readme_is_drawn_from_results_of_two_protocols(tmp_path, monkeypatch):
+    import fabricated
+
+    from bench.results import record
+
+    for n_splits in (2, 5):
+        for fold in range(1, n_splits + 1):
+            values = fabricated.record(fabricated.run(fold=fold, n_splits=n_splits), pq=0.5 + fold / 100)
+            record.write(tmp_path / "results", values)
+    (code,) = re.findall(r"In a notebook:\n\n```python\n(.*?)```", README, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(code.replace("plot.draw(", "figure = plot.draw("), names)
+    assert len(names["parts"]) == 2
+    assert names["figure"].axes[0].get_xlabel() == "latency, ms"
+
+
+def test_the_grid_of_contributing_is_a_grid(tmp_path):
     from bench.planning import plan
 
-    (block,) = re.findall(r"```python\n(from bench\.grid .*?)```", README, re.DOTALL)
+    (block,) = re.findall(r"```python\n(from bench\.grid .*?)```", CONTRIBUTING, re.DOTALL)
     (tmp_path / "mine.py").write_text(block)
     assert plan.load_grid(str(tmp_path / "mine.py")).strategies == ("bitfit", "lora_qv")
 
 
 def test_every_module_of_the_harness_is_in_the_tree_of_contributing():
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    tree = text[text.index("## Where things are") : text.index("## Add a backbone")]
+    tree = CONTRIBUTING[CONTRIBUTING.index("## Where things are") : CONTRIBUTING.index("## Add a backbone")]
     words = set(re.findall(r"\w+", tree))
     paths = [path for path in (ROOT / "bench").rglob("*.py") if not path.stem.startswith("__")]
     assert sorted(str(path.relative_to(ROOT)) for path in paths if path.stem not in words | {"default", "quick"}) == []

@@ -1,4 +1,4 @@
-"""Plug-ins from the command line: README's two files beside a grid, and in a folder given with --plugins."""
+"""Plug-ins from the command line: the documentation's two files beside a grid, and in a folder of --plugins."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-README = Path(__file__).parents[3] / "README.md"
+ROOT = Path(__file__).parents[3]
 GRID = '''"""A backbone and a strategy of my own."""
 {imports}
 from bench.grid import FoldSettings, Grid, Settings, TrainSettings
@@ -42,8 +42,9 @@ def bench(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def methods(tmp_path: Path) -> Path:
-    """The two complete files that README shows, in a folder of their own."""
-    files = dict(re.findall(r"```python\n# (registry/\S+\.py)\n(.*?)```", README.read_text(), re.DOTALL))
+    """The complete files that README and CONTRIBUTING show, in a folder of their own."""
+    text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+    files = dict(re.findall(r"```python\n# (registry/\S+\.py)\n(.*?)```", text, re.DOTALL))
     folder = tmp_path / "methods"
     folder.mkdir()
     for name in ("registry/backbones/sam_micro.py", "registry/strategies/bitfit.py"):
