@@ -1,4 +1,4 @@
-"""Commands that report on records: the leaderboard and the figures."""
+"""Commands that report on records: leaderboard, figures, comparisons, the report's page and pack, and its check."""
 
 from __future__ import annotations
 
@@ -11,6 +11,46 @@ from bench.cli.options import By, Format, Kind, Results, Score
 from bench.console import RESULTS
 from bench.errors import BenchError
 from registry import names
+
+Figures = Annotated[
+    Kind,
+    typer.Option(
+        help="cost: scores against a cost or a setting; organs: PQ of each row on each organ; folds, images: "
+        "distributions; curves: loss and validation PQ per epoch; ranks: mean ranks (critical difference); "
+        "significance: every two rows."
+    ),
+]
+Axis = Annotated[
+    str | None,
+    typer.Option(
+        metavar="COST|SETTING",
+        help="parameters (the encoder's trainable ones; by default), total (all trainable ones), latency, memory, "
+        "gpu-hours; or a setting with several values: strategy.rank, train.lr.",
+    ),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="BACKBONE/STRATEGY",
+        help="Show test images with the predictions of this method, perhaps with ,KEY=VALUE; repeat for others.",
+    ),
+]
+Stems = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="STEM",
+        help="A test image of --gallery; repeat for others. By default the best, median and worst of the first method.",
+    ),
+]
+FigureOutput = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="STEM|FILE",
+        help="FILE.png, FILE.svg or FILE.pdf; else the start of the names of PNG, SVG and PDF files.",
+    ),
+]
 
 
 def table(
@@ -60,50 +100,15 @@ def table(
 
 def plot(
     results: Results = RESULTS,
-    kind: Annotated[
-        Kind,
-        typer.Option(
-            help="cost: scores against a cost or a setting; organs: PQ of each row on each organ; folds, images: "
-            "distributions; curves: loss and validation PQ per epoch; ranks: mean ranks (critical difference); "
-            "significance: every two rows."
-        ),
-    ] = Kind.cost,
-    x: Annotated[
-        str | None,
-        typer.Option(
-            metavar="COST|SETTING",
-            help="parameters (the encoder's trainable ones; by default), total (all trainable ones), latency, memory, "
-            "gpu-hours; or a setting with several values: strategy.rank, train.lr.",
-        ),
-    ] = None,
+    kind: Figures = Kind.cost,
+    x: Axis = None,
     published: Annotated[
         bool, typer.Option("--published", help="Draw published scores, even beside other images than theirs.")
     ] = False,
-    gallery: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="BACKBONE/STRATEGY",
-            help="Show test images with the predictions of this method, perhaps with ,KEY=VALUE; repeat for others.",
-        ),
-    ] = None,
-    image: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="STEM",
-            help="A test image of --gallery; repeat for others. By default the best, median and worst of the first "
-            "method.",
-        ),
-    ] = None,
+    gallery: Methods = None,
+    image: Stems = None,
     columns: Annotated[int, typer.Option(metavar="1|2", help="Width: one or two columns of a paper.")] = 2,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="STEM|FILE",
-            help="FILE.png, FILE.svg or FILE.pdf; else the start of the names of PNG, SVG and PDF files.",
-        ),
-    ] = None,
+    output: FigureOutput = None,
 ) -> None:
     """Draw accuracy (PQ, AJI, Dice) against a cost or a swept setting, as PNG, SVG and PDF.
 

@@ -103,25 +103,16 @@ def prepare(
         log: ``tensorboard``, or None; refused where it can't be written.
 
     Raises:
-        PlanError: every problem at once: settings, names, missing data, missing checkpoints, names that workers
-            would not find, jobs that no node can serve.
+        PlanError: every problem at once: of settings, names, data, checkpoints, plug-ins, jobs that no node serves.
     """
     grid, problems = _grid(grid_name, assignments, only, plugins)
     dataset = images.find(grid.settings.dataset, data, ahead=ahead)
     planned = _plan(grid, dataset, problems)
     unusable = checkpoints.problems(planned.runs, weights_folder)
-    executor, executor_problems = _executor(cluster, profile, device)
+    executor, executor_problems = _executor(cluster, profile, device, log)
     problems += [*unusable.wrong, *executor_problems, *(() if ahead else unusable.absent)]
-    problems += [sentence for sentence in (events.problem(log),) if sentence]
     if executor == "slurm":
-        problems += servable.problems(
-            planned.runs,
-            lambda: dataset.samples,
-            profile_name=profile,
-            device=device,
-            results=results,
-            warn=not ahead,  # `preview` prints the warnings of plans made ahead
-        )
+        problems += _unservable(planned, dataset, profile, device, results, is_ahead=ahead)
     if problems:
         raise PlanError(problems)
     index = Index(results)
@@ -206,8 +197,10 @@ def _write_folds(prepared: Prepared, results: Path) -> None:
         folds.write_assignment(results / "folds" / name, assigned, samples)
 
 
-def _executor(cluster: str | None, profile_name: str, device: str) -> tuple[Executor | None, list[str]]:
-    """Choose the executor, and find what is wrong with the profile, and with the device where runs are done here."""
+def _executor(
+    cluster: str | None, profile_name: str, device: str, log: str | None
+) -> tuple[Executor | None, list[str]]:
+    """Choose the executor, and find what is wrong with the profile, the log, and the device of runs done here."""
     problems: list[str] = []
     executor = None
     try:
@@ -220,7 +213,23 @@ def _executor(cluster: str | None, profile_name: str, device: str) -> tuple[Exec
         problems.append(str(error))
     if device == "cuda" and executor in ("inline", "local") and not _has_gpu():
         problems.append("--device cuda: no GPU is usable here; use --device auto, or --device cpu.")
+    if sentence := events.problem(log):
+        problems.append(sentence)
     return executor, problems
+
+
+def _unservable(
+    planned: Plan, dataset: DatasetImages, profile_name: str, device: str, results: Path, *, is_ahead: bool
+) -> list[str]:
+    """Return the problems of jobs that no node of the cluster can serve."""
+    return servable.problems(
+        planned.runs,
+        lambda: dataset.samples,
+        profile_name=profile_name,
+        device=device,
+        results=results,
+        warn=not is_ahead,  # `preview` prints the warnings of plans made ahead
+    )
 
 
 def _plan(grid: Grid, dataset: DatasetImages, problems: list[str]) -> Plan:
