@@ -89,7 +89,7 @@ def entry(content: bytes) -> dict[str, Any]:
 
 def _copy(results: Path, stage: Path) -> list[str]:
     """Copy what a pack holds of a results folder, without paths and hosts; return sentences on what can't be read."""
-    redaction, left_out = Redaction(), []
+    redaction, left_out = Redaction(), list[str]()
     records = _records(results, left_out)
     for values in records.values():
         redaction.collect(values)

@@ -277,7 +277,7 @@ def test_sections_and_figures_share_the_bytes_of_a_page(
     path.parent.mkdir()
     path.write_text("<svg></svg>")
     for module in (architectures, site_galleries):
-        monkeypatch.setattr(module, "MOST_BYTES", 10_000)
+        monkeypatch.setattr(module, "MOST_BYTES", 100)
     page = write_report(tmp_path / "results")
     assert not list(page.parent.glob("files/*-gallery-*.webp"))
     assert not list(page.parent.glob("files/architecture-*.svg"))
