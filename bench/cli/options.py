@@ -142,4 +142,4 @@ KeepPredictions = Annotated[
     ),
 ]
 Backbones = Annotated[list[str] | None, typer.Argument(metavar="[BACKBONE]...", help="Backbones; all by default.")]
-RUN_HELP = "A run: its id or the beginning of it, or BACKBONE/STRATEGY/FOLD."
+RUN_HELP = "A run: its id or the beginning of it, or BACKBONE/STRATEGY[,KEY=VALUE...]/FOLD."

@@ -14,7 +14,7 @@ from bench.export.model_card import Contents, write_card
 from bench.grid import CLASSICAL
 from bench.results import record
 from bench.results.record import RunRecord
-from bench.status import logs
+from bench.status import run_names
 from registry import atomic, backbones, loading, strategies, whole_folder
 from registry import weights as checkpoints
 from registry.loading import Recipe
@@ -61,7 +61,7 @@ def export(
     """Write the model of a run into a new folder, whole or not at all.
 
     Args:
-        text: the run's folder, its id or the beginning of it, or BACKBONE/STRATEGY/FOLD.
+        text: the run's folder, its id or the beginning of it, or as `run_names.find` takes it.
         target: a folder that does not exist yet, or is empty.
         results: the results folder.
         merged: also write a checkpoint in the format of the backbone's authors.
@@ -93,7 +93,7 @@ def _run(text: str, results: Path) -> tuple[Path, RunRecord]:
     if (path / record.FILENAME).is_file() and path.parent.name == record.folder(results, "").name:
         results, run_id = path.parents[1], path.name
     else:
-        run_id = logs.find(results, text)
+        run_id = run_names.find(results, text)
     values = record.read(results, run_id)
     if values is None:
         raise BenchError(

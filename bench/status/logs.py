@@ -1,54 +1,22 @@
-"""`bench logs`: a run's own log, and what its last job left on stderr; also which run a person means."""
+"""`bench logs`: a run's own log, and what its last job left on stderr."""
 
 from __future__ import annotations
 
-import difflib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import BenchError
-from bench.grid import Run
 from bench.results import plans, record, run_lock, run_log, submissions
 from bench.results.index import Index
 from bench.results.plans import SavedPlan
-from bench.status import summary
+from bench.status import run_names, summary
 from bench.status.run_state import run_states
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-MOST_NAMED = 10
 STDERR_LINES = 20
-
-
-def find(results: Path, text: str) -> str:
-    """The id of the run that a person means.
-
-    Args:
-        results: the results folder.
-        text: an id, the beginning of one, or ``BACKBONE/STRATEGY/FOLD``.
-
-    Raises:
-        BenchError: no such run, with the nearest ones; or several, which are listed.
-    """
-    known = record.folders(results)
-    if text in known:  # by far the most frequent, and no plan needs to be read
-        return text
-    runs = {run.id: run for plan in plans.read_all(results) for run in plan.runs}
-    if "/" in text:
-        return _by_name(results, text, runs)
-    ids = sorted(run_id for run_id in known | runs.keys() if text and run_id.startswith(text))
-    if len(ids) == 1:
-        return ids[0]
-    if ids:
-        raise BenchError(f"{text!r} is the beginning of several runs:{_listed(ids, runs)}")
-    near = difflib.get_close_matches(text, known | runs.keys(), n=3, cutoff=0.5)
-    raise BenchError(
-        f"no run {text!r} in {results}; give an id, its beginning, or BACKBONE/STRATEGY/FOLD."
-        + (f" The nearest:{_listed(near, runs)}" if near else "")
-    )
 
 
 def show(
@@ -66,7 +34,7 @@ def show(
 
     Args:
         results: the results folder.
-        text: see `find`.
+        text: see `run_names.find`.
         console: where to print.
         follow: go on until the run is over; None does so on a terminal.
         poll_s: seconds between two looks at the files.
@@ -78,7 +46,7 @@ def show(
     Raises:
         BenchError: no such run, or several.
     """
-    run_id = find(results, text)
+    run_id = run_names.find(results, text)
     path = record.folder(results, run_id) / run_log.FILENAME
     offset = _print_from(path, 0, console)
     going_on = console.is_terminal if follow is None else follow
@@ -103,35 +71,6 @@ def show(
     if last is None or last.status != "ok":  # of a job that did it, the rest is about its other runs
         _print_stderr(results, run_id, console)
     return 0
-
-
-def _by_name(results: Path, text: str, runs: dict[str, Run]) -> str:
-    names = {run_id: f"{run.backbone}/{run.strategy}/{run.fold}" for run_id, run in runs.items()}
-    if text not in names.values():  # results of an older version, or of a plan that is gone
-        index = Index(results)
-        index.refresh()
-        names |= {entry.id: f"{entry.backbone}/{entry.strategy}/{entry.fold}" for entry in index.entries.values()}
-    ids = [run_id for run_id, name in names.items() if name == text]
-    if len(ids) == 1:
-        return ids[0]
-    if ids:
-        raise BenchError(f"{text} was planned with several settings; give the id of one:{_listed(ids, runs)}")
-    near = difflib.get_close_matches(text, sorted(set(names.values())), n=3, cutoff=0.5)
-    raise BenchError(
-        f"no run {text!r} in {results}; write BACKBONE/STRATEGY/FOLD."
-        + (f" Did you mean {' or '.join(near)}?" if near else "")
-    )
-
-
-def _listed(ids: Sequence[str], runs: dict[str, Run]) -> str:
-    lines = []
-    for run_id in ids[:MOST_NAMED]:
-        run = runs.get(run_id)
-        settings = f"  {run.backbone}/{run.strategy}/{run.fold}, seed {run.seed}" if run else ""
-        lines.append(f"\n  {run_id}{settings}")
-    if len(ids) > MOST_NAMED:
-        lines.append(f"\n  … and {len(ids) - MOST_NAMED} more")
-    return "".join(lines)
 
 
 def _is_over(index: Index, run_id: str, planned: SavedPlan | None) -> bool:

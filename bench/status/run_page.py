@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.console import command
 from bench.errors import BenchError, RecordError
 from bench.results import history, record
-from bench.status import logs, summary
+from bench.status import run_names, summary
 from bench.status.page import PLAIN, as_values
 from bench.status.run_state import RunState
 from bench.status.sparkline import sparkline
@@ -66,12 +66,12 @@ def read(results: Path, text: str) -> RunPage:
 
     Args:
         results: the results folder.
-        text: an id, the beginning of one, or BACKBONE/STRATEGY/FOLD.
+        text: see `run_names.find`.
 
     Raises:
         BenchError: no such run, or several; a damaged plan.
     """
-    run_id = logs.find(results, text)
+    run_id = run_names.find(results, text)
     problem, rows, stored = "", [], None
     try:
         stored = record.read(results, run_id)

@@ -11,7 +11,7 @@ from bench.errors import BenchError
 from bench.results import plans, record, run_lock, submissions
 from bench.results.index import Index
 from bench.slurm import client
-from bench.status import logs
+from bench.status import run_names
 from bench.submission.results_folder import check_writable
 from bench.units import plural
 
@@ -26,7 +26,7 @@ def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Co
 
     Args:
         results: the results folder.
-        names: as `logs.find` takes them.
+        names: as `run_names.find` takes them.
         everything: all planned runs that are not done.
         console: to print on.
 
@@ -45,7 +45,7 @@ def cancel(results: Path, names: Sequence[str], *, everything: bool, console: Co
     if everything:
         named = {run.id for plan in saved_plans for run in plan.runs}
     else:
-        named = {logs.find(results, name) for name in names}
+        named = {run_names.find(results, name) for name in names}
     wanted = named - done
     with submissions.locked(results):
         ledger = submissions.read(results)

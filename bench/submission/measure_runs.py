@@ -16,7 +16,7 @@ from bench.results import plans, record
 from bench.results.measurement import LATENCIES
 from bench.results.plans import SavedPlan
 from bench.results.record import RunRecord
-from bench.status import logs
+from bench.status import run_names
 from bench.submission.results_folder import check_writable
 from bench.units import plural
 from bench.worker.settings import WorkerSettings
@@ -48,7 +48,7 @@ def measure_runs(
 
     Args:
         results: the results folder.
-        names: as `bench.status.logs.find` takes them.
+        names: as `bench.status.run_names.find` takes them.
         everything: all runs that are done.
         places: of images, checkpoints and plug-ins.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -82,7 +82,7 @@ def measure_runs(
 
 def _done(results: Path, names: Sequence[str]) -> tuple[list[RunRecord], list[str], list[str]]:
     """Return the records of runs that are done, and sentences: for each run that is not, for each damaged record."""
-    ids = [logs.find(results, name) for name in names] or sorted(record.folders(results))
+    ids = [run_names.find(results, name) for name in names] or sorted(record.folders(results))
     done, left_out, damaged = [], [], []
     for run_id in dict.fromkeys(ids):
         try:

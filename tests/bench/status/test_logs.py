@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from io import StringIO
 
 import pytest
 from every_state import planned
 from rich.console import Console
 
-from bench.errors import BenchError
-from bench.results import plans, submissions
+from bench.results import submissions
 from bench.results.run_log import RunLog
 from bench.status import logs
 
@@ -29,47 +27,6 @@ def shown(place, text=ONE, **values) -> tuple[str, int]:
 def log(place, text, name=ONE):
     with (place.folder(name) / "log.txt").open("a") as file:
         file.write(text)
-
-
-def test_a_run_is_found_by_its_id_its_beginning_and_its_name(place):
-    run_id = place.id(ONE)
-    assert logs.find(place.results, run_id[:8]) == run_id  # planned, never started
-    place.folder(ONE)
-    for text in (run_id, run_id[:8], ONE):
-        assert logs.find(place.results, text) == run_id
-
-
-def test_an_unknown_run_is_refused_with_the_nearest(place):
-    with pytest.raises(BenchError, match=r"no run 'mobile_sam/lora_qv/9' in .*Did you mean mobile_sam/lora_qv/\d or"):
-        logs.find(place.results, "mobile_sam/lora_qv/9")
-    wrong = place.id(ONE)[:-1] + "x"
-    with pytest.raises(BenchError) as refused:
-        logs.find(place.results, wrong)
-    assert f"no run '{wrong}'" in str(refused.value)
-    assert f"\n  {place.id(ONE)}  mobile_sam/lora_qv/1, seed 0" in str(refused.value)
-    with pytest.raises(BenchError, match="give an id, its beginning, or BACKBONE/STRATEGY/FOLD"):
-        logs.find(place.results, "")
-
-
-def test_several_runs_are_listed(place):
-    for name in ("aaa111", "aaa222"):
-        (place.results / "runs" / name).mkdir(parents=True)
-    with pytest.raises(BenchError, match="'aaa' is the beginning of several runs:\n  aaa111\n  aaa222"):
-        logs.find(place.results, "aaa")
-    other = replace(place.runs[ONE], seed=3)
-    plan = plans.read_all(place.results)[0]
-    plans.write(place.results, replace(plan, grid="second", runs=(other,)))
-    with pytest.raises(BenchError) as refused:
-        logs.find(place.results, ONE)
-    assert f"{ONE} was planned with several settings" in str(refused.value)
-    assert f"{other.id}  {ONE}, seed 3" in str(refused.value)
-
-
-def test_records_without_a_plan_are_found_by_name_too(place):
-    place.finish(ONE)
-    for path in (place.results / "plans").iterdir():
-        path.unlink()
-    assert logs.find(place.results, ONE) == place.id(ONE)
 
 
 def test_the_log_is_printed_as_it_stands(place):

@@ -67,9 +67,9 @@ def measure(results: Path, *names: str, **changes: Any) -> tuple[int, str]:
 
 
 def path_of(results: Path, name: str) -> Path:
-    from bench.status import logs
+    from bench.status import run_names
 
-    return record.folder(results, logs.find(results, name)) / record.FILENAME
+    return record.folder(results, run_names.find(results, name)) / record.FILENAME
 
 
 def values(results: Path, name: str) -> dict[str, Any]:
