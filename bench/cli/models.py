@@ -51,8 +51,8 @@ def predict(
     `bench predict mobile_sam/lora_qv slides/ --out nuclei/`
 
     For each image: NAME.labels.tif (label map, 32 bits), NAME.geojson (outlines; QuPath reads them), NAME.csv (area,
-    centroid, axes, … in pixels) and NAME.overlay.png. Images should have the magnification of those that the model was
-    trained on; --scale tells of another one.
+    centroid, axes, … in pixels), NAME.overlay.png and NAME.json (model and settings). Images should have the
+    magnification of those that the model was trained on; --scale tells of another one.
 
     Large images are cut into overlapping blocks; TIFF files are read block by block, other kinds whole.
 

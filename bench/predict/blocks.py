@@ -189,8 +189,8 @@ class _Canvas:
         view = _View(first, start, provisional[label_map])
         self.label_map[top - self.top : bottom - self.top, left:right] = provisional[core]
         for earlier in (*self._above, *self._before):
-            for one, other in _same(earlier, view):
-                self._join(one, other)
+            for pair in _same(earlier, view):
+                self._join(*pair)
         self._before = [view]
         self._below.append(_View(max(first, seam), start, view.ids[max(0, seam - first) :].copy()))
 
@@ -228,17 +228,17 @@ class _Canvas:
             number = self._joined_to[number]
         return number
 
-    def _join(self, one: int, other: int) -> None:
+    def _join(self, first: int, second: int) -> None:
         """Make two instances one, unless that would be larger than a window."""
-        one, other = sorted((self._root(one), self._root(other)))
-        if one == other:
+        first, second = sorted((self._root(first), self._root(second)))
+        if first == second:
             return
-        (top, left, bottom, right), box = self._boxes[one], self._boxes[other]
+        (top, left, bottom, right), box = self._boxes[first], self._boxes[second]
         union = min(top, box[0]), min(left, box[1]), max(bottom, box[2]), max(right, box[3])
         if union[2] - union[0] <= self._limit[0] and union[3] - union[1] <= self._limit[1]:
-            self._joined_to[other] = one
-            self._boxes[one] = union
-            del self._boxes[other]
+            self._joined_to[second] = first
+            self._boxes[first] = union
+            del self._boxes[second]
 
 
 def _same(earlier: _View, later: _View) -> list[tuple[int, int]]:
@@ -261,8 +261,8 @@ def _same(earlier: _View, later: _View) -> list[tuple[int, int]]:
         for side in (0, 1):
             largest[side][pairs[index][side]] = index
     return [
-        (one, other)
-        for index, (one, other) in enumerate(pairs)
-        if largest[0][one] == largest[1][other] == index
-        and n_shared[index] >= COVERED * min(areas[0][one], areas[1][other])
+        (first, second)
+        for index, (first, second) in enumerate(pairs)
+        if largest[0][first] == largest[1][second] == index
+        and n_shared[index] >= COVERED * min(areas[0][first], areas[1][second])
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ class Chosen:
 
     Attributes:
         recipes: one, or those of an ensemble.
-        origins: where each is from: the id of its run, or its folder.
+        origins: the id of each model's run, or the name of its exported folder.
         sentence: which were chosen, and by what rule.
     """
 
@@ -51,7 +52,7 @@ def choose(text: str, results: Path, *, fold: int | None = None, ensemble: bool 
     if text and Path(text).is_dir():
         _require_no_row_options(text, fold, ensemble)
         recipe = loading.read(text)
-        return Chosen((recipe,), (names.shown(text),), f"the model in {names.shown(text)}: {_title(recipe)}")
+        return Chosen((recipe,), (_origin(Path(text)),), f"the model in {names.shown(text)}: {_title(recipe)}")
     unreadable: list[str] = []
     done = [r for r in record.read_all(results, unreadable, history=False) if r.status == "ok" and _is_model(r)]
     if not done:
@@ -82,6 +83,18 @@ def _title(recipe: Recipe) -> str:
     return f"{recipe.backbone}/{recipe.strategy}, {recipe.weights} weights"
 
 
+def _origin(folder: Path) -> str:
+    """Return the id of the run of a model's folder, or the name of the folder: its path tells of its owner."""
+    folder = folder.resolve()
+    run = folder.parent if folder.name == loading.TRAINED_FOLDER else folder
+    for candidate in (folder, run):
+        if (candidate / loading.MODEL_FILE).is_file():
+            return names.shown(candidate.name)
+        if (candidate / loading.RECORD_FILE).is_file():
+            return str(json.loads((candidate / loading.RECORD_FILE).read_text(encoding="utf-8")).get("id"))
+    return names.shown(folder.name)
+
+
 def _of(runs: Sequence[RunRecord], results: Path, rule: str) -> Chosen:
     recipes = tuple(loading.read(record.folder(results, run.id)) for run in runs)
     folds = ", ".join(f"{run.id} (fold {run.run['fold']}, seed {run.run['seed']})" for run in runs)
@@ -99,11 +112,11 @@ def _validation(run: RunRecord) -> float:
 
 
 def _by_id(done: Sequence[RunRecord], text: str) -> RunRecord:
-    found = [run for run in done if run.id.startswith(text)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise BenchError(f"{text!r} is the beginning of several runs: {', '.join(run.id for run in found)}.")
+    matching = [run for run in done if run.id.startswith(text)]
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise BenchError(f"{text!r} is the beginning of several runs: {', '.join(run.id for run in matching)}.")
     rows = sorted({_name(run) for run in done})
     raise BenchError(
         f"no finished run {text!r}; give the id of a run, its beginning, its folder, or BACKBONE/STRATEGY: "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ from bench.predict import blocks, files, sources
 from bench.predict.choice import Chosen, choose
 from bench.predict.predictor import Geometry, Predictor, geometry, merged
 from bench.results.kept_files import file_stem
-from registry import atomic
 from registry.errors import DataError
 from registry.names import shown
 
@@ -22,12 +21,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 log = logging.getLogger(__name__)
-SUMMARY = "prediction.json"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of the images.
+class Predictions:
+    """Images that were predicted, and those that could not be.
 
     Attributes:
         nuclei: number of nuclei by image.
@@ -88,15 +86,14 @@ def predict(
     )
     _make(out)
     predictor = Predictor(chosen.recipes, sides, device=_device(device), weights=weights)
-    outcome = _all(images, out, predictor, sides, console)
-    _write_summary(out, chosen, sides, predictor, outcome)
-    for name, n in outcome.nuclei.items():
+    predictions = _all(images, out, predictor, sides, _origin(chosen, sides, predictor), console)
+    for name, n in predictions.nuclei.items():
         console.print(f"{name}: {n:,} nuclei", markup=False, highlight=False, soft_wrap=True)
-    done = f"{len(outcome.nuclei)} of {len(images)} images in {shown(out)}"
+    done = f"{len(predictions.nuclei)} of {len(images)} images in {shown(out)}"
     console.print(f"Wrote {done}: {', '.join('*' + suffix for suffix in files.SUFFIXES)}", markup=False, soft_wrap=True)
-    for problem in outcome.problems:
+    for problem in predictions.problems:
         console.print(f"not done: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
-    return 1 if outcome.problems else 0
+    return 1 if predictions.problems else 0
 
 
 def _make(out: Path) -> None:
@@ -109,7 +106,14 @@ def _make(out: Path) -> None:
         ) from error
 
 
-def _all(images: Sequence[Path], out: Path, predictor: Predictor, sides: Geometry, console: Console) -> Outcome:
+def _all(
+    images: Sequence[Path],
+    out: Path,
+    predictor: Predictor,
+    sides: Geometry,
+    origin: Mapping[str, Any],
+    console: Console,
+) -> Predictions:
     import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -122,7 +126,7 @@ def _all(images: Sequence[Path], out: Path, predictor: Predictor, sides: Geometr
         for path in images:
             progress.reset(task, description=shown(path.name), total=None)
             try:
-                nuclei[shown(path)] = _one(path, out, predictor, sides, progress, task)
+                nuclei[shown(path)] = _predict_image(path, out, predictor, sides, origin, progress, task)
             except DataError as error:
                 problems.append(str(error))
             except (DivergedError, MemoryError) as error:
@@ -132,10 +136,12 @@ def _all(images: Sequence[Path], out: Path, predictor: Predictor, sides: Geometr
                     f"{shown(path)}: the GPU's memory is not enough; give --device cpu, or a smaller --tile."
                 )
             progress.advance(whole)
-    return Outcome(nuclei, tuple(problems))
+    return Predictions(nuclei, tuple(problems))
 
 
-def _one(path: Path, out: Path, predictor: Predictor, sides: Geometry, progress: Any, task: Any) -> int:
+def _predict_image(
+    path: Path, out: Path, predictor: Predictor, sides: Geometry, origin: Mapping[str, Any], progress: Any, task: Any
+) -> int:
     """Predict one image and write its files; returns the number of its nuclei."""
     with sources.opened(path) as source:
         for note in source.notes:
@@ -144,7 +150,9 @@ def _one(path: Path, out: Path, predictor: Predictor, sides: Geometry, progress:
         rows = blocks.plan(source.height, source.width, side=sides.core, halo=sides.halo, same_size=sides.same_size)
         progress.update(task, total=sum(len(row) for row in rows))
         bands = blocks.stitched(source, rows, predictor, progress=lambda: progress.advance(task), seen=overlay.see)
-        return files.write(out, path.stem, bands, overlay, height=source.height, width=source.width)
+        # The name alone: these files are given away, and folders tell of their owner.
+        origin = {"image": shown(path.name), **origin}
+        return files.write(out, path.stem, bands, overlay, height=source.height, width=source.width, origin=origin)
 
 
 def _images(inputs: Sequence[Path], out: Path, *, overwrite: bool) -> list[Path]:
@@ -153,30 +161,30 @@ def _images(inputs: Sequence[Path], out: Path, *, overwrite: bool) -> list[Path]
     Raises:
         BenchError: every problem at once.
     """
-    found: list[Path] = []
+    images: list[Path] = []
     problems: list[str] = []
-    for given in inputs:
-        if given.is_dir():
-            inside = sorted(path for path in given.iterdir() if _is_image(path))
+    for path in inputs:
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if _is_image(file))
             if not inside:
-                problems.append(f"{shown(given)} holds no image; its files must end in {', '.join(sources.SUFFIXES)}.")
-            found += inside
-        elif given.exists():
-            found.append(given)
+                problems.append(f"{shown(path)} holds no image; its files must end in {', '.join(sources.SUFFIXES)}.")
+            images += inside
+        elif path.exists():
+            images.append(path)
         else:
-            problems.append(f"{shown(given)} does not exist; give images, or folders of images.")
-    found = list(dict.fromkeys(found))
-    problems += _clashes(found)
-    if any(path.parent.resolve() == out.resolve() for path in found):
+            problems.append(f"{shown(path)} does not exist; give images, or folders of images.")
+    images = list(dict.fromkeys(images))
+    problems += _clashes(images)
+    if any(path.parent.resolve() == out.resolve() for path in images):
         problems.append(f"--out {shown(out)} is the folder of the images; name another one, so that none is mistaken.")
     elif not overwrite:
-        problems += _existing(found, out)
+        problems += _existing(images, out)
     if out.exists() and not out.is_dir():
         problems.append(f"--out {shown(out)} is a file; name a folder.")
     if problems:
         listed = "".join(f"\n- {problem}" for problem in problems)
         raise BenchError(problems[0] if len(problems) == 1 else f"{len(problems)} things are wrong:{listed}")
-    return found
+    return images
 
 
 def _is_image(path: Path) -> bool:
@@ -196,11 +204,11 @@ def _clashes(images: Iterable[Path]) -> list[str]:
 
 
 def _existing(images: Iterable[Path], out: Path) -> list[str]:
-    there = [path for image in images for path in files.paths(out, image.stem) if path.exists()]
-    if not there:
+    existing = [path for image in images for path in files.paths(out, image.stem) if path.exists()]
+    if not existing:
         return []
-    more = f" and {len(there) - 1} more files" if len(there) > 1 else ""
-    return [f"{shown(there[0])}{more} exist already; name another folder, or replace them with --overwrite."]
+    more = f" and {len(existing) - 1} more files" if len(existing) > 1 else ""
+    return [f"{shown(existing[0])}{more} exist already; name another folder, or replace them with --overwrite."]
 
 
 def _device(device: str) -> str:
@@ -211,22 +219,28 @@ def _device(device: str) -> str:
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 
-def _write_summary(out: Path, chosen: Chosen, sides: Geometry, predictor: Predictor, outcome: Outcome) -> None:
-    """Write what the predictions were made with, for whoever meets them later."""
+def _origin(chosen: Chosen, sides: Geometry, predictor: Predictor) -> dict[str, Any]:
+    """Return what predictions are made with, for whoever meets their files later."""
     recipe = chosen.recipes[0]
-    values = {
+    return {
+        "nuclei_bench_version": _version(),
         "models": list(chosen.origins),
         "backbone": recipe.backbone,
         "strategy": recipe.strategy,
         "options": dict(recipe.options),
         "weights": recipe.weights,
+        "checkpoint_sha256": recipe.checkpoint_digest,
         "head": recipe.head,
         "image_size": recipe.image_size,
         "post_processing": dict(predictor.parameters),
         "scale": sides.scale,
         "core_px": sides.core,
         "halo_px": sides.halo,
-        "nuclei": outcome.nuclei,
-        "not_done": list(outcome.problems),
     }
-    atomic.write_text(out / SUMMARY, json.dumps(values, indent=1, ensure_ascii=False) + "\n")
+
+
+def _version() -> str | None:
+    try:
+        return version("nuclei-bench")
+    except PackageNotFoundError:  # run from its source, without being installed
+        return None

@@ -1,11 +1,11 @@
-"""Files of one image's prediction, written as its rows become final: label map, outlines, table and overlay."""
+"""Files of one image's prediction, written as its rows become final: label map, outlines, table, overlay, origin."""
 
 from __future__ import annotations
 
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -19,8 +19,7 @@ from bench.predict.nuclei import COLUMNS, Nucleus, outline
 from bench.results.kept_files import file_stem
 from registry.atomic import replacing
 
-LABELS, OUTLINES, TABLE, OVERLAY = ".labels.tif", ".geojson", ".csv", ".overlay.png"
-SUFFIXES = (LABELS, OUTLINES, TABLE, OVERLAY)
+SUFFIXES = (".labels.tif", ".geojson", ".csv", ".overlay.png", ".json")
 TILE = 512
 BIG_TIFF_BYTES = 2**32 - 2**25
 """From this size before compression on, a label map is a BigTIFF: offsets of TIFF have 32 bits."""
@@ -89,8 +88,17 @@ def _shrunk(
     return np.maximum(edges - first, 0), begin, np.minimum(edges + factor, whole) - edges
 
 
-def write(folder: Path, stem: str, bands: Iterable[Band], overlay: Overlay, *, height: int, width: int) -> int:
-    """Write the four files of an image while its bands are made; all of them, or none.
+def write(
+    folder: Path,
+    stem: str,
+    bands: Iterable[Band],
+    overlay: Overlay,
+    *,
+    height: int,
+    width: int,
+    origin: Mapping[str, Any],
+) -> int:
+    """Write the files of an image while its bands are made; all of them, or none.
 
     Args:
         folder: made if it isn't there.
@@ -98,6 +106,7 @@ def write(folder: Path, stem: str, bands: Iterable[Band], overlay: Overlay, *, h
         bands: what `bench.predict.blocks.stitched` yields.
         overlay: sees the pixels while the bands are made.
         height, width: of the image in pixels.
+        origin: what the prediction was made from and with, as JSON values.
 
     Returns:
         The number of nuclei.
@@ -110,7 +119,7 @@ def write(folder: Path, stem: str, bands: Iterable[Band], overlay: Overlay, *, h
 
     with ExitStack() as stack:
         temporary = [stack.enter_context(replacing(path)) for path in paths(folder, stem)]
-        labels, outlines, table, picture = temporary
+        labels, outlines, table, picture, summary = temporary
         lines = _Lines(
             stack.enter_context(table.open("w", encoding="utf-8", newline="")),
             stack.enter_context(outlines.open("w", encoding="utf-8", newline="")),
@@ -129,6 +138,8 @@ def write(folder: Path, stem: str, bands: Iterable[Band], overlay: Overlay, *, h
             )
         lines.end()
         Image.fromarray(overlay.picture()).save(picture, format="png")
+        values = {**origin, "nuclei": lines.n_nuclei}
+        summary.write_text(json.dumps(values, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return lines.n_nuclei
 
 

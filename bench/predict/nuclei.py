@@ -126,8 +126,8 @@ def _without_straight(points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "k 
     """Return a closed ring without the points that lie on the line between their neighbours."""
     ring = points[:-1]
     before, after = np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0)
-    one, two = ring - before, after - ring
-    kept = ring[one[:, 0] * two[:, 1] != one[:, 1] * two[:, 0]]
+    incoming, outgoing = ring - before, after - ring
+    kept = ring[incoming[:, 0] * outgoing[:, 1] != incoming[:, 1] * outgoing[:, 0]]
     return np.concatenate([kept, kept[:1]])
 
 

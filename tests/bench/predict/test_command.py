@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import logging
 from collections.abc import Callable
@@ -70,7 +71,7 @@ def test_a_run_s_own_images_are_predicted_as_the_run_did(
     assert code == 0, output
     for path in kept:
         assert same_instances(labels(tmp_path / "out" / f"{path.stem}.labels.tif"), np.array(Image.open(path)))
-    summary = json.loads((tmp_path / "out" / "prediction.json").read_text())
+    summary = json.loads((tmp_path / "out" / f"{kept[0].stem}.json").read_text())
     scores = record.read(finished.results, run).scores
     assert (summary["models"], summary["scale"]) == ([run], 1.0)
     assert summary["post_processing"] == scores["post_processing"]
@@ -176,11 +177,10 @@ def test_one_bad_image_does_not_lose_the_others(predict: Any, picture: Path, tmp
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "picture.csv",
         "picture.geojson",
+        "picture.json",
         "picture.labels.tif",
         "picture.overlay.png",
-        "prediction.json",
     ]
-    assert len(json.loads((tmp_path / "out" / "prediction.json").read_text())["not_done"]) == 3
 
 
 def test_images_of_other_modes_are_predicted_with_a_note(
@@ -216,10 +216,10 @@ def test_every_problem_of_the_inputs_is_said_before_anything_is_computed(
     assert "/in is the folder of the images; name another one" in text
 
 
-def test_files_of_an_earlier_prediction_are_kept_unless_told(predict: Any, picture: Path, tmp_path: Path) -> None:
+def test_files_of_an_earlier_prediction_are_kept_without_overwrite(predict: Any, picture: Path, tmp_path: Path) -> None:
     assert predict("sam_nano/lora_qv", picture)[0] == 0
     before = (tmp_path / "out" / "picture.csv").read_bytes()
-    with pytest.raises(BenchError, match=r"picture\.labels\.tif and 3 more files exist already; .* with --overwrite"):
+    with pytest.raises(BenchError, match=r"picture\.labels\.tif and 4 more files exist already; .* with --overwrite"):
         predict("sam_nano/lora_qv", picture)
     assert predict("sam_nano/lora_qv", picture, overwrite=True)[0] == 0
     assert (tmp_path / "out" / "picture.csv").read_bytes() == before
@@ -256,6 +256,21 @@ def test_a_folder_of_a_model_predicts(finished: Any, predict: Any, picture: Path
     folder = finished.results / "runs" / finished.of("lora_qv")
     code, output = predict(str(folder), picture)
     assert (code, f"the model in {folder}: sam_nano/lora_qv, random weights" in output) == (0, True)
+
+
+def test_each_image_says_what_it_was_predicted_with_and_no_path(finished: Any, predict: Any, picture: Path) -> None:
+    run = finished.of("lora_qv")
+    other = picture.with_name("other.png")
+    other.write_bytes(picture.read_bytes())
+    for number, (model, image) in enumerate([(f"{finished.results}/runs/{run}/trained", picture), (run, other)]):
+        assert predict(model, image)[0] == 0
+        assert len(list((picture.parent.parent / "out").glob("*.json"))) == number + 1
+    first, second = ((picture.parent.parent / "out" / f"{name}.json").read_text() for name in ("picture", "other"))
+    values = json.loads(first)
+    assert (values["image"], values["models"], values["checkpoint_sha256"]) == ("picture.png", [run], None)
+    assert values["nuclei_bench_version"] == importlib.metadata.version("nuclei-bench")
+    assert str(picture.parent.parent) not in first and str(finished.results) not in first
+    assert second == first.replace("picture.png", "other.png")
 
 
 def test_a_folder_that_can_not_be_made_is_said(predict: Any, picture: Path) -> None:

@@ -38,7 +38,7 @@ def write(
         return label_map[first:last, start:end]
 
     bands = blocks.stitched(Whole(image), plan, segment, seen=overlay.see)
-    return files.write(folder, stem, bands, overlay, height=height, width=width)
+    return files.write(folder, stem, bands, overlay, height=height, width=width, origin={})
 
 
 def test_the_label_tiff_holds_the_map(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_a_prediction_that_breaks_off_leaves_no_file(tmp_path: Path) -> None:
         raise ValueError("its strip 7 is missing")
 
     with pytest.raises(ValueError, match="strip 7"):
-        files.write(tmp_path, "a", broken(), files.Overlay(600, 700), height=600, width=700)  # type: ignore[arg-type]
+        files.write(tmp_path, "a", broken(), files.Overlay(600, 700), height=600, width=700, origin={})  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []
 
 

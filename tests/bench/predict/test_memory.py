@@ -26,9 +26,9 @@ class Drawn:
         return np.repeat((255 - 255 * disc).astype(np.uint8)[..., None], 3, axis=-1)
 
 overlay = files.Overlay(height, 600)
-plan = blocks.plan(height, 600, side=300 - 300 % overlay.factor, halo=50)
+plan = blocks.plan(height, 600, side=300, halo=50)
 bands = blocks.stitched(Drawn(), plan, lambda pixels: ndimage.label(pixels[..., 0] == 0)[0], seen=overlay.see)
-n = files.write(folder, "a", bands, overlay, height=height, width=600)
+n = files.write(folder, "a", bands, overlay, height=height, width=600, origin={})
 print(n, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
