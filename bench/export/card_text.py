@@ -23,6 +23,12 @@ def dataset_name(record: RunRecord) -> str:
     return str(record.run["dataset"]) if data.get("official") or not folder else folder
 
 
+def dataset_type(record: RunRecord) -> str:
+    """Return `dataset_name` as the hub writes names: letters, digits, underscores, dots and dashes."""
+    slug = re.sub(r"[^\w.-]+", "-", dataset_name(record), flags=re.ASCII).strip("-.")
+    return slug[:96] or "unnamed"
+
+
 def protocol(record: RunRecord) -> str:
     """Return what the scores are of."""
     run, scores = record.run, record.scores or {}
@@ -31,7 +37,8 @@ def protocol(record: RunRecord) -> str:
     nuclei = scores.get("n_true")
     images += f" with {int(nuclei):,} nuclei" if isinstance(nuclei, int | float) else ""
     data = _data(record)
-    verified = f" {markdown(data['verified'])}" if data.get("verified") else ""
+    check = markdown(data.get("verified")).rstrip(".")
+    verified = f" The comparison of the images with the published release: {check}." if data.get("verified") else ""
     return (
         f"Test: {images} of fold {int(run['fold'])} of {int(run['n_splits'])} (seed {int(run['fold_seed'])}) of "
         f"{_name(record)}, which the training never saw. Each image is scored at its own resolution, and the scores "

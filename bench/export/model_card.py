@@ -77,7 +77,7 @@ def _metadata(record: RunRecord, card: Card, recipe: Recipe, contents: Contents)
         EvalResult(
             task_type=TASK,
             task_name=TASK_TITLE,
-            dataset_type=plain(run["dataset"]),
+            dataset_type=card_text.dataset_type(record),
             dataset_name=plain(card_text.dataset_name(record)),
             dataset_split=f"test, fold {int(run['fold'])} of {int(run['n_splits'])}",
             dataset_revision=plain(run["dataset_digest"]),

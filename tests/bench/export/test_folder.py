@@ -156,17 +156,26 @@ def test_other_strategies_load_by_the_card_s_code(strategy: str, own_run: MAKE, 
     assert torch.equal(outputs_of(registry.load(tmp_path / "model")), made.outputs)
 
 
-def test_a_scale_of_its_own_stands_in_the_card_s_code(
+def test_the_card_s_code_cuts_large_images_at_a_scale_as_the_evaluation_does(
     own_run: MAKE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from bench.training import evaluate
+    from registry import heads
+
     made = own_run(replace(RUN, scale=1.5))
     export(made.run.id, tmp_path / "model", results=made.results)
     code = code_of(tmp_path / "model")[0]
     assert "scale = 1.5\n" in code
     segment = executed_here(code, tmp_path / "model", monkeypatch)["segment"]
     assert segment(np.zeros((30, 42, 3), np.uint8)).shape == (30, 42)
-    with pytest.raises(ValueError, match="larger than one input; `bench predict` cuts it into tiles"):
-        segment(np.zeros((30, 50, 3), np.uint8))
+    image = np.random.default_rng(0).integers(0, 256, (90, 71, 3), np.uint8)  # 135 × 106 px of inputs of 64
+    sam, head = registry.load(tmp_path / "model"), heads.get("distance")
+    raw = evaluate.dense_logits(sam, image, channels=head.channels, scale=1.5, device=torch.device("cpu"))
+    values = record.read(made.results, made.run.id)
+    assert values is not None and values.scores is not None
+    image.setflags(write=False)  # as `PIL` gives it
+    nuclei = segment(image)
+    assert nuclei.max() > 0 and np.array_equal(nuclei, head.instances(raw, **values.scores["post_processing"]))
 
 
 def test_the_same_run_gives_the_same_bytes(exported: Path, lora_run: Trained, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def test_the_metadata_is_that_of_the_hub() -> None:
     first: EvalResult = results[0]
     assert (first.dataset_name, first.dataset_type, first.dataset_split) == (
         "my_images",
-        "synthetic",
+        "my_images",
         "test, fold 1 of 5",
     )
     assert first.verified is False
@@ -84,7 +84,8 @@ def test_the_release_of_a_dataset_is_called_so() -> None:
     data = {"root": "/x/other", "n_images": 665, "official": True, "verified": "all 665 names are the release's."}
     text = card_text(replace(RUN, dataset="nuinsseg", weights="official"), provenance=provenance(dataset=data))
     assert "- images: nuinsseg: 665 images, the published release of nuinsseg" in text
-    assert "all 665 names are the release's." in text
+    assert "The comparison of the images with the published release: all 665 names are the release's. This" in text
+    assert [each.dataset_type for each in ModelCard(text).data.eval_results or []] == ["nuinsseg"] * 3
     assert "synthetic images" not in text
 
 
