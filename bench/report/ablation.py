@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +27,14 @@ from bench.report.score_panels import (
     DARK,
     Group,
     bounds,
+    far_notes,
+    far_scores,
     handle,
     interval_notes,
     limit_heights,
     method_groups,
     panel_inches,
+    score_names,
     score_panels,
 )
 from bench.report.section import numeric, sections, setting
@@ -106,12 +109,23 @@ def draw(frame: pd.DataFrame, *, x: str, columns: int = 2, title: str = "", note
     with report_style():
         drawn = pd.concat(lines)
         classical = frame[(frame["backbone"] == CLASSICAL) & frame["complete"]]
-        groups = [*method_groups(drawn, lines=True), Group("other", _references(drawn, len(classical) > 0))]
-        notes, title = [*_captions(frame, drawn, x), *notes], random_title(title, drawn["weights"])
+        far = far_scores(drawn, classical, columns)
+        near = len(classical) > 0 and any(score not in far for score in score_names(columns))
+        groups = [*method_groups(drawn, lines=True), Group("other", _references(drawn, near))]
+        notes = [*_captions(frame, drawn, x), *far_notes(classical, far), *notes]
+        title = random_title(title, drawn["weights"])
         figure, panels = score_panels(groups, columns=columns, title=title, notes=notes)
         for score, panel in panels.items():
-            _draw_panel(panel, lines, score, x, classical)
+            labels = [name for name in _settings(drawn) if name != x]
+            reference = classical[:0] if score in far else classical
+            _draw_panel(
+                panel, lines, score, x, reference, telling_texts(_firsts(lines), labels, with_backbone=columns == 1)
+            )
     return figure
+
+
+def _firsts(lines: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    return pd.DataFrame([rows.iloc[0] for rows in lines]).reset_index(drop=True)
 
 
 def _settings(rows: pd.DataFrame) -> list[str]:
@@ -151,6 +165,11 @@ def _nothing_varies(frame: pd.DataFrame, x: str) -> BenchError:
     )
     if x in ("seed", "fold"):
         return BenchError(f"{x} is no axis: scores are means over folds and seeds. {advice}")
+    longer = [name for name in _settings(rows) if name.rpartition(".")[2] == x != name]
+    if longer:
+        return BenchError(
+            f"--x: unknown cost or setting {x!r}. Did you mean {' or '.join(map(repr, longer))}? {advice}"
+        )
     if x not in _settings(rows):
         return BenchError(f"--x: {unknown('cost or setting', x, [*COSTS, *_settings(rows)])} {advice}")
     values = sorted({setting(row, x) for _, row in rows.iterrows()} - {"–"})
@@ -162,7 +181,9 @@ def _nothing_varies(frame: pd.DataFrame, x: str) -> BenchError:
     return BenchError(f"{x} has {f'one value ({values[0]})' if values else 'no value'} in all rows. {advice}")
 
 
-def _draw_panel(panel: Axes, lines: Sequence[pd.DataFrame], score: str, x: str, classical: pd.DataFrame) -> None:
+def _draw_panel(
+    panel: Axes, lines: Sequence[pd.DataFrame], score: str, x: str, classical: pd.DataFrame, texts: Mapping[int, str]
+) -> None:
     drawn = pd.concat(lines)
     place = _set_axis(panel, drawn[x], x)
     mean, low, high = bounds(drawn, score)
@@ -173,7 +194,7 @@ def _draw_panel(panel: Axes, lines: Sequence[pd.DataFrame], score: str, x: str, 
     for rows in lines:
         _draw_line(panel, rows[rows[f"{score}_mean"].notna()], score, x, place)
     spots = np.column_stack([place(drawn[x]), mean])
-    write_labels(panel, _labels(lines, score, x, place), spots, np.empty((0, 2, 2)))
+    write_labels(panel, _labels(lines, score, x, place, texts), spots, np.empty((0, 2, 2)))
 
 
 def _draw_line(panel: Axes, rows: pd.DataFrame, score: str, x: str, place: Any) -> None:
@@ -183,9 +204,14 @@ def _draw_line(panel: Axes, rows: pd.DataFrame, score: str, x: str, place: Any) 
     colour, marker = strategy_colour(first["strategy"]), backbone_marker(first["backbone"])
     places, (mean, low, high) = place(rows[x]), bounds(rows, score)
     style: dict[str, Any] = {"color": colour, "linestyle": strategy_line(first["strategy"]), "zorder": 3}
-    panel.plot(places, mean, label=f"{first['backbone']} {first['strategy']}", **style)
+    whole = rows["complete"].to_numpy(bool)
+    joined = np.where(whole, mean, np.nan)  # a mean over fewer folds is no point of the line
+    panel.plot(places, joined, label=f"{first['backbone']} {first['strategy']}", **style)
     if not np.isnan(low).all():
-        panel.fill_between(places, low, high, color=colour, alpha=0.13, linewidth=0, zorder=1.5)
+        panel.fill_between(places, low, high, where=whole, color=colour, alpha=0.13, linewidth=0, zorder=1.5)
+        neighbours = np.concatenate([[False], whole, [False]])
+        alone = ~whole | ~(neighbours[:-2] | neighbours[2:])
+        panel.vlines(places[alone], low[alone], high[alone], color=colour, alpha=0.7, linewidth=0.7, zorder=2)
     for complete in (True, False):
         own = (rows["complete"] == complete).to_numpy()
         panel.plot(
@@ -228,10 +254,8 @@ def _set_axis(panel: Axes, values: pd.Series, x: str) -> Any:
     return lambda given: given.to_numpy(float)
 
 
-def _labels(lines: Sequence[pd.DataFrame], score: str, x: str, place: Any) -> list[Label]:
+def _labels(lines: Sequence[pd.DataFrame], score: str, x: str, place: Any, texts: Mapping[int, str]) -> list[Label]:
     """Return names at the ends of lines that colour and marker don't tell apart."""
-    firsts = pd.DataFrame([rows.iloc[0] for rows in lines]).reset_index(drop=True)
-    texts = telling_texts(firsts, [name for name in _settings(firsts) if name != x])
     labels = []
     for line, text in texts.items():
         rows = lines[line].dropna(subset=[f"{score}_mean"])
@@ -245,7 +269,7 @@ def _references(rows: pd.DataFrame, classical: bool) -> list[Any]:
     if classical:
         handles.append(handle("classical pipeline", linestyle="dashed", color=DARK))
     if not rows["complete"].all():
-        handles.append(handle("folds missing", marker="o", markerfacecolor="white", color="0.35"))
+        handles.append(handle("folds missing, not joined", marker="o", markerfacecolor="white", color="0.35"))
     return handles
 
 

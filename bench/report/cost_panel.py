@@ -20,8 +20,12 @@ from bench.report.score_panels import DARK, NAME_LENGTH, PALE, bounds, limit_hei
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.path import Path as MarkerPath
 
-BUSY = "0.55"
+BUSY_MARK = "‡"
+"""Sign beside a point whose cost was measured on a busy machine."""
+BESIDE = 5.0
+"""Points between a marker and its sign, rightwards and upwards."""
 CROWDED = 60
 """With more points than these, they are smaller."""
 MOST_NAMED = 300
@@ -55,6 +59,7 @@ def draw_panel(
     reference = 100 * classical[f"{score}_mean"].dropna().to_numpy(float)
     limit_heights(panel, np.concatenate([mean, low, high, heights.to_numpy(float), reference]))
     _draw_points(panel, shown, places, mean, low, high)
+    signs = _draw_busy(panel, np.column_stack([places, mean])[shown["busy"].to_numpy(bool)])
     best = front(shown, score)
     steps = _draw_front(panel, axis, best, score)
     for value in reference:
@@ -68,7 +73,7 @@ def draw_panel(
         names += [Label(*spots[int(str(row))], text=_two_lines(values)) for row, values in others.iterrows()]
     bars = np.stack([np.column_stack([places, low]), np.column_stack([places, high])], axis=1)[~np.isnan(low)]
     across = np.array([[(axis.left, value), (axis.right, value)] for value in reference]).reshape(-1, 2, 2)
-    write_labels(panel, names, middles, np.concatenate([bars, steps, across]))
+    write_labels(panel, names, np.concatenate([middles, signs]), np.concatenate([bars, steps, across]))
 
 
 def front(points: pd.DataFrame, score: str) -> pd.DataFrame:
@@ -129,7 +134,7 @@ def _draw_points(
     )
     for (strategy, backbone, complete, busy), own in kinds:
         at = own["place"].to_numpy()
-        colour = BUSY if busy else strategy_colour(str(strategy))
+        colour = strategy_colour(str(strategy))
         hollow = busy or not complete
         bars = np.stack([mean[at] - low[at], high[at] - mean[at]])
         panel.errorbar(
@@ -141,12 +146,49 @@ def _draw_points(
             color=colour,
             ecolor=(colour, 0.45 if crowded else 0.7),
             elinewidth=0.5 if crowded else 0.7,
-            markerfacecolor="white" if hollow else colour,
+            markerfacecolor=_face(colour, complete=bool(complete), busy=bool(busy)),
             markeredgecolor=colour if hollow else "white",
             markeredgewidth=0.8 if hollow else 0.3,
             zorder=4,
             label=f"{backbone} {strategy}",
         )
+
+
+def _face(colour: str, *, complete: bool, busy: bool) -> str:
+    """Return the fill of a marker: white where folds are missing, pale where the machine was busy."""
+    from matplotlib.colors import to_hex, to_rgb
+
+    if not complete:
+        return "white"
+    return to_hex([0.35 * part + 0.65 for part in to_rgb(colour)]) if busy else colour
+
+
+def busy_marker() -> MarkerPath:
+    """Return the sign of a busy machine as a marker: an outline, because the figures' style reads no formulas."""
+    from matplotlib.path import Path as MarkerPath
+    from matplotlib.textpath import TextPath
+
+    outline = TextPath((0, 0), BUSY_MARK, size=10)
+    box = outline.get_extents()
+    return MarkerPath(outline.vertices - (box.min + box.max) / 2, outline.codes)
+
+
+def _draw_busy(panel: Axes, middles: np.ndarray) -> np.ndarray:
+    """Draw the sign of a busy machine beside points, (n, 2) in data coordinates; return the places of the signs."""
+    from matplotlib.transforms import ScaledTranslation
+
+    if not len(middles):
+        return np.empty((0, 2))
+    figure = panel.get_figure()
+    assert figure is not None
+    shift = ScaledTranslation(BESIDE / 72, BESIDE / 72, figure.dpi_scale_trans)  # type: ignore[union-attr]
+    place = panel.transData + shift
+    style: dict[str, Any] = {"linestyle": "none", "marker": busy_marker(), "markersize": 4.5, "color": DARK}
+    panel.plot(
+        *middles.T, **style, markeredgewidth=0, transform=place, zorder=5, label="_busy", scalex=False, scaley=False
+    )
+    signs: np.ndarray = panel.transData.inverted().transform(place.transform(middles))
+    return signs
 
 
 def _draw_front(panel: Axes, axis: CostAxis, best: pd.DataFrame, score: str) -> np.ndarray:

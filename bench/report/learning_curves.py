@@ -32,6 +32,9 @@ HEIGHT = {False: 1.7, True: 1.15}
 """Height of a panel in inches: of the only ones, and of those of one of several backbones."""
 WIDE_RANGE = 20
 """A loss that falls by more than this factor has a logarithmic axis."""
+LONGEST_NAME = 48
+LETTER, KEY = 0.048, 0.45
+"""Width of a letter and of a line's key in a legend, in inches."""
 MARKS = 6
 """Markers along a line."""
 NOTE = (
@@ -91,7 +94,7 @@ def draw(frame: pd.DataFrame, *, title: str = "", notes: Sequence[str] = (), col
     rows = _styled(frame.drop_duplicates("method")[METHOD])
     groups = _groups(rows)
     parts = dict(iter(frame.groupby("method", sort=False)))
-    n_columns = 2 * columns
+    n_columns = _legend_columns(rows["method"].tolist(), columns)
     n_legend = sum(math.ceil(len(group) / n_columns) for group in groups)
     seeds = " and seeds" if frame["seed"].nunique() > 1 else ""
     alone = any(len(_alone(own, name)) for own in parts.values() for name in ("loss", "pq"))
@@ -192,10 +195,16 @@ def _set_scale(axes: Axes) -> None:
         axes.set_yscale("log")
 
 
+def _legend_columns(names: Sequence[str], columns: int) -> int:
+    """Return how many columns of these names fit side by side, at most two for each column of the page."""
+    longest = max(len(name) for name in shown_names(names, LONGEST_NAME))
+    return max(1, min(2 * columns, int(figure_width(columns) / (LETTER * longest + KEY))))
+
+
 def _draw_legend(block: Any, group: pd.DataFrame, n_columns: int) -> None:
     from matplotlib.lines import Line2D
 
-    names = shown_names(group["method"].tolist(), 30)
+    names = shown_names(group["method"].tolist(), LONGEST_NAME)
     lines = [Line2D([], [], label=name, **_line(row)) for name, (_, row) in zip(names, group.iterrows(), strict=True)]
     legend = block.legend(
         handles=lines, loc="outside upper left", ncols=n_columns, frameon=False, fontsize=NOTE_SIZE, handlelength=2.4

@@ -13,7 +13,7 @@ from bench.report.section import setting
 LENGTH = 30
 
 
-def telling_texts(rows: pd.DataFrame, settings: Sequence[str]) -> dict[int, str]:
+def telling_texts(rows: pd.DataFrame, settings: Sequence[str], *, with_backbone: bool = False) -> dict[int, str]:
     """Return a short text for each row that others look like.
 
     It holds the strategy or backbone where another one has the same colour or marker, as names that are not shipped
@@ -22,6 +22,8 @@ def telling_texts(rows: pd.DataFrame, settings: Sequence[str]) -> dict[int, str]
     Args:
         rows: with backbone, strategy and the settings; the index is 0, 1, ….
         settings: columns that count.
+        with_backbone: write the backbone above the text where rows have several; names in a small panel stand too
+            close to other points to do without it.
     """
     colours, markers = rows["strategy"].map(strategy_colour), rows["backbone"].map(backbone_marker)
     shared = {
@@ -29,13 +31,16 @@ def telling_texts(rows: pd.DataFrame, settings: Sequence[str]) -> dict[int, str]
         "backbone": _shared(rows["backbone"], backbone_marker),
     }
     texts: dict[int, str] = {}
+    above = with_backbone and rows["backbone"].nunique() > 1
     for _, twins in rows.groupby([colours, markers], sort=True):
         differing = [name for name in settings if len({setting(row, name) for _, row in twins.iterrows()}) > 1]
         for index, row in twins.iterrows():
             parts = [str(row[name]) for name, names in shared.items() if row[name] in names]
             parts += [f"{name.rpartition('.')[2]}={setting(row, name)}" for name in differing]
             if parts:
-                texts[int(str(index))] = legible(", ".join(parts), LENGTH)
+                text = legible(", ".join(parts), LENGTH)
+                named = above and row["backbone"] not in parts
+                texts[int(str(index))] = f"{legible(str(row['backbone']), LENGTH)}\n{text}" if named else text
     return texts
 
 

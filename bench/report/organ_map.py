@@ -25,7 +25,7 @@ MOST_ORGANS = 120
 CELL = {1: 0.11, 2: 0.135}
 """Height of a row, in inches."""
 LETTERS = {1: 5, 2: 5.5}
-FEWEST_CELLS = 6
+FEWEST_CELLS = 4
 """So many cells are as wide as the map, so that a single organ is no broad band."""
 NUMBERS_FROM = 0.125
 """Least width of a cell, in inches, into which its number is written."""

@@ -21,14 +21,23 @@ from bench.grid import CLASSICAL
 from bench.report.axis import cost_axis
 from bench.report.baselines import baseline_frame
 from bench.report.canvas import report_style
-from bench.report.cost_panel import BUSY, draw_panel, published_lines
+from bench.report.cost_panel import BUSY_MARK, busy_marker, draw_panel, front, published_lines
 from bench.report.costs import COSTS, cost_values, device_notes, unknown_load_notes
 from bench.report.figure_rows import check_one_section, random_notes, random_title
 from bench.report.frame import leaderboard_frame, pooled
 from bench.report.image_scores import interval_scores
 from bench.report.look_alikes import telling_texts
 from bench.report.reading import read_records
-from bench.report.score_panels import DARK, Group, handle, interval_notes, method_groups, panel_inches, score_panels
+from bench.report.score_panels import (
+    DARK,
+    Group,
+    handle,
+    interval_notes,
+    method_groups,
+    panel_inches,
+    score_names,
+    score_panels,
+)
 from bench.report.section import Section, differing_settings, row_name, sections
 from bench.units import SCORE_TITLES
 
@@ -125,13 +134,13 @@ def draw(
         classical = frame[(frame["backbone"] == CLASSICAL) & frame["complete"]]
         lines = published_lines(published)
         settings = differing_settings(frame[frame["backbone"] != CLASSICAL])
-        labels, more = _labels(points, settings)
+        labels, more = _labels(points, settings, columns)
         notes = [_bars(points), *_captions(frame, points, x, known, settings), *more, *notes]
         title = random_title(title, points["weights"])
         keys = [handle(f"{key}  {name}") for key, name in lines["text"].items()]
         groups = [
             *method_groups(points),
-            Group("other", _references(points, len(classical) > 0)),
+            Group("other", _references(points, len(classical) > 0, columns)),
             Group("published", keys, key=0),
         ]
         figure, panels = score_panels(groups, columns=columns, title=title, notes=notes)
@@ -170,22 +179,25 @@ def _busy_column(frame: pd.DataFrame, x: str) -> pd.Series:
     return frame["latency_busy"].map(lambda value: not pd.isna(value) and bool(value)).astype(bool)
 
 
-def _labels(points: pd.DataFrame, settings: Sequence[str]) -> tuple[dict[int, str], list[str]]:
+def _labels(points: pd.DataFrame, settings: Sequence[str], columns: int) -> tuple[dict[int, str], list[str]]:
     """Return what tells rows that look alike apart, by row, and a sentence where there are too many."""
-    labels = telling_texts(points, settings)
+    labels = telling_texts(points, settings, with_backbone=columns == 1)
     if len(labels) <= MOST_LABELS:
         return labels, []
     return {}, ["More points look alike than can be named; `bench plot --x SETTING` draws a line over a setting."]
 
 
-def _references(points: pd.DataFrame, classical: bool) -> list[Line2D]:
-    handles = [handle("Pareto front", linestyle="solid", color=DARK)]
+def _references(points: pd.DataFrame, classical: bool, columns: int) -> list[Line2D]:
+    """Return the entries of what is drawn besides the points."""
+    handles = []
+    if any(len(front(points[points[f"{score}_mean"].notna()], score)) for score in score_names(columns)):
+        handles.append(handle("Pareto front", linestyle="solid", color=DARK))
     if classical:
         handles.append(handle("classical pipeline", linestyle="dashed", color=DARK))
     if not points["complete"].all():
         handles.append(handle("folds missing", marker="o", markerfacecolor="white", color="0.35"))
     if points["busy"].any():
-        handles.append(handle("busy machine", marker="o", markerfacecolor="white", color=BUSY))
+        handles.append(handle("busy machine", marker=busy_marker(), color=DARK, markeredgewidth=0))
     return handles
 
 
@@ -214,5 +226,7 @@ def _captions(frame: pd.DataFrame, points: pd.DataFrame, x: str, known: str, set
     if known == "latency":
         lines += unknown_load_notes(points)
     if points["busy"].any():
-        lines.append("Grey: measured on a busy machine, and no part of the front; `bench measure` takes it again.")
+        lines.append(
+            f"{BUSY_MARK}, pale: measured on a busy machine, and no part of the front; `bench measure` takes it again."
+        )
     return [*lines, *random_notes(points["weights"])]

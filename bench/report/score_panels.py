@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from bench.report.section import Section
 
+FEWEST_HEIGHT = 0.5
+"""Part of a panel's height that methods keep; a classical line that would leave them less is in the caption."""
 NAME_LENGTH = 30
 """Characters of a name in a legend."""
 DARK, PALE = "0.2", "0.72"
@@ -113,6 +115,28 @@ def bounds(rows: pd.DataFrame, score: str) -> tuple[np.ndarray, np.ndarray, np.n
         given = 100 * rows[name].to_numpy(float) if name in rows else np.full(len(rows), np.nan)
         ends.append(np.where(np.isnan(given), np.nan, np.clip(choose(given, mean), 0, 100)))
     return mean, ends[0], ends[1]
+
+
+def far_scores(drawn: pd.DataFrame, classical: pd.DataFrame, columns: int) -> list[str]:
+    """Return the scores in which room for the classical line would take more than half of a panel from the methods."""
+    far = []
+    for score in score_names(columns):
+        reference = 100 * classical[f"{score}_mean"].dropna().to_numpy(float)
+        values = np.concatenate(bounds(drawn, score))
+        values = values[np.isfinite(values)]
+        if len(reference) and len(values):
+            low, high = min(values.min(), reference.min()), max(values.max(), reference.max())
+            if values.max() - values.min() < FEWEST_HEIGHT * (high - low):
+                far.append(score)
+    return far
+
+
+def far_notes(classical: pd.DataFrame, far: Sequence[str]) -> list[str]:
+    """Return the sentence with the scores of the classical pipeline that are in no panel."""
+    values = [
+        f"{SCORE_TITLES[score]} {100 * value:.1f} %" for score in far for value in classical[f"{score}_mean"].dropna()
+    ]
+    return [f"Classical pipeline, outside the panel: {', '.join(values)}."] if values else []
 
 
 def interval_notes(section: Section) -> list[str]:

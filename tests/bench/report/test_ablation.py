@@ -141,11 +141,24 @@ def test_seeds_are_pooled_and_missing_folds_are_hollow() -> None:
     hollow = [line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())]
     assert [line.get_markeredgecolor() for line in hollow] == [strategy_colour("lora_all_linear")]
     assert [list(line.get_xdata()) for line in hollow] == [[16]]
+    (joined,) = [line for line in figure.axes[0].lines if line.get_label() == "mobile_sam lora_all_linear"]
+    assert np.isnan(joined.get_ydata()).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize(("pq", "drawn"), [(0.6, True), (0.95, False)])
+def test_a_classical_score_far_from_the_methods_is_in_the_caption(pq: float, drawn: bool) -> None:
+    records = [*sweep()[:-2], *(one(CLASSICAL, CLASSICAL, pq, fold) for fold in (1, 2))]
+    figure = ablation.draw(rows_of(records), x="strategy.rank", columns=1)
+    texts = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert ("classical" in {line.get_label() for line in figure.axes[0].lines}) == drawn
+    assert ("classical pipeline" in texts) == drawn
+    assert (f"Classical pipeline, outside the panel: PQ {100 * pq:.1f} %." in notes(figure)) != drawn
 
 
 @pytest.mark.parametrize(
     ("x", "message"),
     [
+        ("rank", "unknown cost or setting 'rank'. Did you mean 'strategy.rank'"),
         ("strategy.rnk", "unknown cost or setting 'strategy.rnk'. Did you mean 'strategy.rank'"),
         ("train.lr", r"train.lr has one value \(0.005\) in all rows. Settings with several values: strategy.rank."),
         ("seed", "seed is no axis: scores are means over folds and seeds."),

@@ -130,3 +130,10 @@ def test_a_folder_without_trained_runs_is_refused(tmp_path: Path):
     add(tmp_path, "mobile_sam", "zero_shot", 1, 0.4)
     with pytest.raises(BenchError, match="no training histories to draw; only trained runs have them"):
         learning_curves.figures(tmp_path)
+
+
+def test_names_in_the_legend_keep_the_strategy():
+    parts = [epochs(1, [2, 1], [0.1, 0.2], "efficient_sam_ti", f" lora_qv strategy.rank={rank}") for rank in (4, 8)]
+    figure = learning_curves.draw(pd.concat(parts))
+    (legend,) = figure.subfigs[0].legends
+    assert all("lora_qv strategy.rank=" in text.get_text() for text in legend.get_texts())
