@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def figure(backbone: str, strategy: str, options: Mapping[str, Any] | None = None) -> Figure:
+def figure(
+    backbone: str, strategy: str, options: Mapping[str, Any] | None = None, *, image_size: int | None = None
+) -> Figure:
     """Return the figure of a backbone with a strategy; it takes a few seconds, and needs torch but no weights.
 
     Encoder, prompt encoder and decoder are boxes with shapes and numbers of parameters, coloured by what is frozen,
@@ -18,6 +20,7 @@ def figure(backbone: str, strategy: str, options: Mapping[str, Any] | None = Non
     Args:
         backbone, strategy: registered names.
         options: of the strategy, other than its defaults.
+        image_size: side of the input in pixels; that of the backbone's training by default.
 
     Raises:
         RegistryError: an unknown name, a strategy that can't be applied, or targets that don't fit the model.
@@ -25,4 +28,4 @@ def figure(backbone: str, strategy: str, options: Mapping[str, Any] | None = Non
     from bench.architecture.draw import draw
     from bench.architecture.parts import read
 
-    return draw(read(backbone, strategy, options=options or {}))
+    return draw(read(backbone, strategy, options=options or {}, image_size=image_size))

@@ -207,21 +207,28 @@ def show(
     figure: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw the architecture into a .png, .svg or .pdf file instead.")
     ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="strategy.OPTION of the strategy, or image_size; repeat for others."
+        ),
+    ] = None,
     plugins: options.Plugins = None,
 ) -> None:
     """Show a backbone's card and its tree of modules, with what a strategy makes trainable marked.
 
-    `bench show mobile_sam lora_qv`, `bench show mobile_sam lora_qv --figure architecture.pdf`
+    `bench show mobile_sam lora_qv`, `bench show mobile_sam lora_qv --figure architecture.pdf --set strategy.rank=8`
     """
     from bench.cli import catalog
     from bench.planning import plugins as plugin_files
 
     plugin_files.load(plugins or ())
+    settings = catalog.model_settings(strategy, set_ or ())
     if figure is not None:
-        path = catalog.save_figure(backbone, strategy, figure)
+        path = catalog.save_figure(backbone, strategy, figure, settings)
         console().print(f"wrote {names.shown(path)}", highlight=False, markup=False, soft_wrap=True)
         return
-    for part in catalog.show(backbone, strategy, depth):
+    for part in catalog.show(backbone, strategy, depth, settings):
         console().print(part)
 
 

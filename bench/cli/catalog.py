@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 from rich.table import Table
 from rich.tree import Tree
 
 from bench.errors import BenchError
+from bench.grid import Settings
 from bench.planning import overrides, plan
 from bench.units import millions
 from registry import backbones, datasets, heads, strategies
 from registry.contract import CheckReport
-from registry.errors import RegistryError
+from registry.errors import RegistryError, unknown
 from registry.strategy_options import spell
 
 if TYPE_CHECKING:
@@ -55,7 +57,42 @@ def listing(kind: str) -> Table:
     return table
 
 
-def show(backbone: str, strategy: str | None, depth: int) -> Iterator[Table | Tree]:
+@dataclass(frozen=True)
+class ModelSettings:
+    """Settings that a model's modules follow from.
+
+    Attributes:
+        options: of the strategy, other than its defaults.
+        image_size: side of the input in pixels; None where it was not given.
+    """
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    image_size: int | None = None
+
+
+def model_settings(strategy: str | None, assignments: Sequence[str]) -> ModelSettings:
+    """Return what ``KEY=VALUE`` texts set: options of the strategy, and the image size.
+
+    Raises:
+        BenchError: an ill-typed value, or a setting that the strategy does not have or modules do not follow from.
+    """
+    keys, _ = overrides.read(assignments)
+    own = strategies.options(strategy) if strategy else {}
+    allowed = [*(f"strategy.{name}" for name in own), "image_size"]
+    for key in keys:
+        if key not in allowed:
+            text = unknown("setting", key, allowed)
+            hint = " Name a strategy to set its options." if strategy is None and key.startswith("strategy.") else ""
+            raise BenchError(f"--set {key}: {text} All others change no module.{hint}")
+    settings = overrides.apply(Settings(), assignments, (strategy,) if strategy else ())
+    if settings.image_size < 1 or settings.image_size % 64:
+        raise BenchError(f"--set image_size={settings.image_size}: give a positive multiple of 64.")
+    return ModelSettings(settings.strategy, settings.image_size if "image_size" in keys else None)
+
+
+def show(
+    backbone: str, strategy: str | None, depth: int, settings: ModelSettings | None = None
+) -> Iterator[Table | Tree]:
     """Yield a backbone's card, then its tree of modules with what is trained marked.
 
     Raises:
@@ -91,13 +128,13 @@ def show(backbone: str, strategy: str | None, depth: int) -> Iterator[Table | Tr
 
     from bench.training import model
 
-    root = model.describe(_built(backbone, strategy or "zero_shot"), depth)
+    root = model.describe(_built(backbone, strategy or "zero_shot", settings or ModelSettings()), depth)
     tree = Tree(_label(root, backbone))
     _grow(tree, root)
     yield tree
 
 
-def _built(backbone: str, strategy: str) -> Sam:
+def _built(backbone: str, strategy: str, settings: ModelSettings) -> Sam:
     """Build a model on the meta device: its tree needs shapes only, and the weights of ViT-H take 20 s and 2.5 GB."""
     import torch
 
@@ -106,7 +143,13 @@ def _built(backbone: str, strategy: str) -> Sam:
     def build() -> Sam:
         tokens = heads.get("distance").channels
         return model.prepare(
-            backbone=backbone, strategy=strategy, options={}, image_size=256, checkpoint=None, tokens=tokens, seed=0
+            backbone=backbone,
+            strategy=strategy,
+            options=settings.options,
+            image_size=settings.image_size or 256,
+            checkpoint=None,
+            tokens=tokens,
+            seed=0,
         )
 
     try:
@@ -118,7 +161,7 @@ def _built(backbone: str, strategy: str) -> Sam:
         return build()
 
 
-def save_figure(backbone: str, strategy: str | None, path: Path) -> Path:
+def save_figure(backbone: str, strategy: str | None, path: Path, settings: ModelSettings | None = None) -> Path:
     """Draw the architecture of a backbone with a strategy, by default with none, into a file.
 
     Raises:
@@ -130,7 +173,9 @@ def save_figure(backbone: str, strategy: str | None, path: Path) -> Path:
 
     if path.suffix.lower() not in canvas.SUFFIXES:
         raise BenchError(f"--figure {path}: give a name that ends in {', '.join(canvas.SUFFIXES)}.")
-    return canvas.save(architecture.figure(backbone, strategy or "zero_shot"), path)
+    chosen = settings or ModelSettings()
+    figure = architecture.figure(backbone, strategy or "zero_shot", chosen.options, image_size=chosen.image_size)
+    return canvas.save(figure, path)
 
 
 def cards_with_checkpoint(names: Iterable[str]) -> list[Card]:

@@ -35,26 +35,29 @@ class Model:
         backbone: its name.
         strategy: its name.
         options: of the strategy.
+        image_size: side of the input in pixels; None if the record does not tell it.
         plugins: digests of the plug-ins that were loaded.
     """
 
     backbone: str
     strategy: str
     options: Mapping[str, Any]
+    image_size: int | None
     plugins: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
         """Digest of all that the figure follows from, this program's version included."""
         version = metadata.version("nuclei-bench")
-        values = [self.backbone, self.strategy, self.options, self.plugins, version]
+        values = [self.backbone, self.strategy, self.options, self.image_size, self.plugins, version]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def title(self) -> str:
-        """Name of the pair with the options, without paths."""
-        options = ", ".join(f"{name}={_shown(value)}" for name, value in sorted(self.options.items()))
-        return f"{self.backbone}/{self.strategy}" + (f" ({options})" if options else "")
+        """Name of the pair with the options, without paths, and the image size."""
+        settings = [f"{name}={_shown(value)}" for name, value in sorted(self.options.items())]
+        settings += [f"{self.image_size} px"] * (self.image_size is not None)
+        return f"{self.backbone}/{self.strategy}" + (f" ({', '.join(settings)})" if settings else "")
 
     def path(self, results: Path) -> Path:
         """Return the place of its figure: ``figures/architecture_BACKBONE_STRATEGY_DIGEST.svg``."""
@@ -81,8 +84,8 @@ def draw_missing(results: Path) -> list[Path]:
         if path.is_file():
             continue
         try:
-            figure = architecture.figure(model.backbone, model.strategy, model.options)
-        except RegistryError as error:
+            figure = architecture.figure(model.backbone, model.strategy, model.options, image_size=model.image_size)
+        except (RegistryError, ValueError) as error:  # a size that does not fit
             logger.warning("no architecture figure of %s with %s: %s", model.backbone, model.strategy, error)
             continue
         paths.append(save(figure, path))
@@ -112,7 +115,9 @@ def part(results: Path, records: Sequence[RunRecord], files: dict[str, bytes]) -
     n_missing = len(models) - len(pictures) - large
     if n_missing:
         none = "" if pictures else "No figure was drawn yet. "
-        text.append(f"{none}Not drawn: {plural(n_missing, 'model')} (backbone, strategy and its options). {HOW}")
+        text.append(
+            f"{none}Not drawn: {plural(n_missing, 'model')} (backbone, strategy, its options, image size). {HOW}"
+        )
     if large:
         text.append(
             f"Left out, because together they are large: {plural(large, 'figure')}, see {results.name}/figures."
@@ -131,7 +136,9 @@ def _models(records: Iterable[RunRecord]) -> list[Model]:
         plugins: tuple[str, ...] = ()
         if isinstance(loaded, Mapping) and not (backbone in BACKBONES and strategy in STRATEGIES):
             plugins = tuple(sorted(str(value) for value in loaded.values()))
-        model = Model(backbone, strategy, options if isinstance(options, Mapping) else {}, plugins)
+        size = record.run.get("image_size")
+        size = size if isinstance(size, int) and size > 0 else None
+        model = Model(backbone, strategy, options if isinstance(options, Mapping) else {}, size, plugins)
         models.setdefault(model.key, model)
     return sorted(models.values(), key=lambda model: (model.backbone, model.strategy, model.title, model.plugins))
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import pytest
 import torch
+from matplotlib.text import Text
 from rich.console import Console
+from typer.testing import CliRunner
 
-from bench.cli import catalog
+from bench.cli import app, catalog
+from bench.errors import BenchError
 from bench.training import model
 from registry import backbones
 from registry.errors import StrategyError
 
 
 def test_the_tree_is_made_without_weights_and_equals_that_of_a_real_model():
-    shown = catalog._built("sam_nano", "lora_qv")
+    shown = catalog._built("sam_nano", "lora_qv", catalog.ModelSettings())
     assert {p.device.type for p in shown.parameters()} == {"meta"}
     real = model.prepare(
         backbone="sam_nano", strategy="lora_qv", options={}, image_size=256, checkpoint=None, tokens=(1, 2, 3), seed=0
@@ -46,3 +49,44 @@ def test_an_error_of_a_strategy_is_raised_once(monkeypatch):
     with pytest.raises(StrategyError, match="not for this backbone"):
         list(catalog.show("sam_nano", "full", 1))
     assert calls == [1]
+
+
+def test_options_and_image_size_are_those_of_the_shown_model():
+    settings = catalog.model_settings("lora_qv", ["strategy.rank=8", "image_size=128"])
+    assert settings == catalog.ModelSettings({"rank": 8}, 128)
+    small, large = (
+        catalog._built("sam_nano", "lora_qv", catalog.ModelSettings({"rank": rank}, 128)) for rank in (4, 8)
+    )
+    assert large.image_size == 128
+    counts = [sum(p.numel() for p in sam.image_encoder.parameters() if p.requires_grad) for sam in (small, large)]
+    assert counts[1] == 2 * counts[0]
+
+
+def test_the_figure_has_options_and_image_size(tmp_path, monkeypatch):
+    texts = []
+
+    def save(figure, path):
+        texts.extend(text.get_text() for text in figure.findobj(Text))
+        return path
+
+    monkeypatch.setattr("bench.report.canvas.save", save)
+    words = ["--figure", str(tmp_path / "a.svg"), "--set", "strategy.rank=8", "--set", "image_size=128"]
+    done = CliRunner().invoke(app, ["show", "sam_nano", "lora_qv", *words])
+    assert done.exit_code == 0, done.output
+    assert "lora_qv (rank = 8), input 128 × 128" in " ".join(texts)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "text", "message"),
+    [
+        ("lora_qv", "strategy.rnk=8", r"unknown setting 'strategy\.rnk'\. Did you mean 'strategy\.rank'\?"),
+        ("full", "strategy.rank=8", r"Known: image_size\. All others change no module\."),
+        (None, "strategy.rank=8", r"Name a strategy to set its options\."),
+        ("lora_qv", "train.lr=0.1", r"--set train\.lr: unknown setting"),
+        ("lora_qv", "image_size=100", r"--set image_size=100: give a positive multiple of 64\."),
+        ("lora_qv", "strategy.rank=x", r"strategy\.rank='x' is not of type int"),
+    ],
+)
+def test_settings_that_change_no_module_are_refused(strategy, text, message):
+    with pytest.raises(BenchError, match=message):
+        catalog.model_settings(strategy, [text])

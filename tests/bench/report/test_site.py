@@ -98,8 +98,8 @@ def test_charts_are_figures_of_plotly(page: str) -> None:
     assert len(views) == 2 * (3 * 5 + 1) + 1  # sections × (scores × costs, organs), pairs
     for view in views:
         graph_objects.Figure(view)  # raises on a name or value that plotly does not know
-    assert views[0]["data"][1]["name"] == "lora_qv"
-    assert views[0]["data"][1]["y"] == [pytest.approx(67.565)]
+    (trace,) = [trace for trace in views[0]["data"] if trace["name"] == "lora_qv"]
+    assert trace["y"] == [pytest.approx(67.565)]
     assert "&lt;script&gt;" in json.dumps(views[0])
 
 
@@ -213,51 +213,58 @@ def test_architecture_figures_that_stand_in_the_folder_are_shown(tmp_path: Path)
     for strategy in ("lora_qv", "full"):
         write(tmp_path, record(run("mobile_sam", strategy), status="failed", reason="x"))
     text = write_report(tmp_path).read_text(encoding="utf-8")
-    assert "No figure was drawn yet. Not drawn: 2 models (backbone, strategy and its options). `bench report" in text
-    model = architectures.Model("mobile_sam", "lora_qv", {"rank": 4})
+    assert (
+        "No figure was drawn yet. Not drawn: 2 models (backbone, strategy, its options, image size). `bench report"
+        in text
+    )
+    model = architectures.Model("mobile_sam", "lora_qv", {"rank": 4}, 1024)
     drawing = model.path(tmp_path)
     drawing.parent.mkdir()
     drawing.write_text('<svg height="72pt" version="1.1" width="144pt"></svg>')
     text = write_report(tmp_path).read_text(encoding="utf-8")
-    assert 'alt="Architecture of mobile_sam/lora_qv (rank=4): ' in text
+    assert 'alt="Architecture of mobile_sam/lora_qv (rank=4, 1024 px): ' in text
     assert 'width="192" height="96"' in text
     assert "Not drawn: 1 model (" in text
     assert (tmp_path / "report" / "files" / "architecture-1.svg").read_bytes() == drawing.read_bytes()
 
 
 def test_a_figure_follows_from_options_plug_ins_and_version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = architectures.Model("mobile_sam", "of_a_plug_in", {"rank": 4, "file": "/home/jdoe/a.txt"}, ("12",))
+    model = architectures.Model("mobile_sam", "of_a_plug_in", {"rank": 4, "file": "/home/jdoe/a.txt"}, 1024, ("12",))
     paths = {model.path(tmp_path)}
     paths.add(replace(model, options={"rank": 8}).path(tmp_path))
     paths.add(replace(model, plugins=("34",)).path(tmp_path))
+    paths.add(replace(model, image_size=128).path(tmp_path))
     monkeypatch.setattr("importlib.metadata.version", lambda name: "9.9")
     paths.add(model.path(tmp_path))
-    assert len(paths) == 4
-    assert model.title == "mobile_sam/of_a_plug_in (file=a.txt, rank=4)"
+    assert len(paths) == 5
+    assert model.title == "mobile_sam/of_a_plug_in (file=a.txt, rank=4, 1024 px)"
 
 
-def test_missing_architecture_figures_are_drawn_with_the_options_of_the_runs(
+def test_missing_architecture_figures_are_drawn_with_options_and_image_size_of_the_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     from matplotlib.figure import Figure
 
-    def figure(backbone: str, strategy: str, options: object) -> Figure:
+    def figure(backbone: str, strategy: str, options: object, *, image_size: int | None) -> Figure:
         if backbone == "of_a_plug_in":
             raise RegistryError("unknown backbone 'of_a_plug_in'")
-        drawn.append((backbone, strategy, options))
+        drawn.append((backbone, strategy, options, image_size))
         return Figure(figsize=(1, 1))
 
     drawn: list[object] = []
     monkeypatch.setattr("bench.architecture.figure", figure)
     for backbone, strategy in (("mobile_sam", "lora_qv"), ("mobile_sam", "full"), ("of_a_plug_in", "full")):
         write(tmp_path, record(run(backbone, strategy), status="failed", reason="x"))
-    write(tmp_path, record(run("mobile_sam", "lora_qv", options={"rank": 16}), status="failed", reason="x"))
+    write(
+        tmp_path,
+        record(run("mobile_sam", "lora_qv", options={"rank": 16}, image_size=128), status="failed", reason="x"),
+    )
     done = CliRunner().invoke(app, ["report", "--architecture", "--results", str(tmp_path)])
     assert done.exit_code == 0
     assert drawn == [
-        ("mobile_sam", "full", {}),
-        ("mobile_sam", "lora_qv", {"rank": 16}),
-        ("mobile_sam", "lora_qv", {"rank": 4}),
+        ("mobile_sam", "full", {}, 1024),
+        ("mobile_sam", "lora_qv", {"rank": 16}, 128),
+        ("mobile_sam", "lora_qv", {"rank": 4}, 1024),
     ]
     assert "no architecture figure of of_a_plug_in with full: unknown backbone" in caplog.text
     assert architectures.draw_missing(tmp_path) == []
@@ -271,7 +278,7 @@ def test_sections_and_figures_share_the_bytes_of_a_page(
         settings = json.loads(path.read_bytes())["run"]
         if settings["backbone"] == "tiny_sam":  # whose predictions were kept
             shutil.copytree(path.parent, tmp_path / "results" / "runs" / path.parent.name)
-            model = architectures.Model("tiny_sam", "full", settings["options"])
+            model = architectures.Model("tiny_sam", "full", settings["options"], settings["image_size"])
     shutil.copytree(study_results / "images", tmp_path / "results" / "images")
     path = model.path(tmp_path / "results")
     path.parent.mkdir()
