@@ -63,8 +63,8 @@ def trade_off(section: Section, name: str) -> Chart | None:
     if not views:
         return None
     notes = [
-        "Bars: 95 % confidence intervals where there are any, else sd over folds. Line: Pareto front. Hollow: folds "
-        "are missing, or the machine was busy; such a row is not on the front.",
+        "Bars: 95 % confidence intervals where there are any, else sd over folds. Dotted line: Pareto front. Hollow: "
+        "folds are missing; hollow with a dot: the machine was busy. Such a row is not on the front.",
         *of_costs,
     ]
     if len(scored) > MOST_POINTS:
@@ -86,17 +86,10 @@ def _figure(section: Section, points: pd.DataFrame, score: str, cost: str) -> di
     places, axis = _axis(points["x"].tolist(), cost)
     points = points.assign(place=places)
     best = front(points, score)
-    traces: list[dict[str, Any]] = [
-        {
-            "type": "scatter",
-            "x": best["place"].tolist(),
-            "y": (best[f"{score}_mean"] * 100).tolist(),
-            "mode": "lines",
-            "line": {"color": GREY, "width": 1.5, "dash": "dot", "shape": "hv"},
-            "name": "Pareto front",
-            "hoverinfo": "skip",
-        }
-    ]
+    traces = [_classical(value, places, score) for value in _classical_means(section, score)]
+    if len(best):
+        heights = (best[f"{score}_mean"] * 100).tolist()
+        traces.append({**_line(best["place"].tolist(), heights, "dot"), "name": "Pareto front", "hoverinfo": "skip"})
     for strategy, group in points.groupby("strategy", sort=False):
         named = {"name": chart_text(str(strategy)), "legendgroup": "strategy"}
         traces.append({**_points(section, group, score, cost), **named})
@@ -115,24 +108,43 @@ def _figure(section: Section, points: pd.DataFrame, score: str, cost: str) -> di
     return {"data": traces, "layout": layout}
 
 
+def _classical_means(section: Section, score: str) -> list[float]:
+    rows = section.rows
+    return rows.loc[(rows["backbone"] == CLASSICAL) & rows["complete"], f"{score}_mean"].dropna().tolist()
+
+
+def _classical(mean: float, places: list[float], score: str) -> dict[str, Any]:
+    """Return the line of the classical pipeline, over the width of the points, as it has no cost to stand at."""
+    hover = f"classical pipeline<br>{SCORE_TITLES[score]} {mean * 100:.1f} %<extra></extra>"
+    line = _line([min(places), max(places)], [mean * 100] * 2, "dash")
+    return {**line, "name": "classical pipeline", "hovertemplate": hover}
+
+
+def _line(x: list[float], y: list[float], dash: str) -> dict[str, Any]:
+    line = {"color": GREY, "width": 1.5, "dash": dash, "shape": "hv"}
+    return {"type": "scatter", "x": x, "y": y, "mode": "lines", "line": line}
+
+
 def _points(section: Section, group: pd.DataFrame, score: str, cost: str) -> dict[str, Any]:
     mean = group[f"{score}_mean"]
     low = group[f"{score}_low"].fillna(mean - group[f"{score}_sd"]).fillna(mean).clip(0, 1)
     high = group[f"{score}_high"].fillna(mean + group[f"{score}_sd"]).fillna(mean).clip(0, 1)
     colour = strategy_colour(str(group["strategy"].iloc[0]))
-    sound = group["complete"] & ~group["busy"]
+    sound = (group["complete"] & ~group["busy"]).tolist()
+    names = [
+        _symbol(name) + ("" if full else "-open-dot" if busy else "-open")
+        for name, full, busy in zip(group["backbone"], sound, group["busy"], strict=True)
+    ]
     return {
         "type": "scatter",
         "x": group["place"].tolist(),
         "y": (mean * 100).tolist(),
         "mode": "markers",
         "marker": {
-            "color": [colour if full else GREY for full in sound],
+            "color": colour,
             "size": 10,
-            "symbol": [
-                _symbol(name) + ("" if full else "-open") for name, full in zip(group["backbone"], sound, strict=True)
-            ],
-            "line": {"width": 0.5, "color": "#ffffff"},
+            "symbol": names,
+            "line": {"width": [0.5 if full else 2 for full in sound], "color": "#ffffff"},
         },
         "error_y": {
             "type": "data",
@@ -180,8 +192,11 @@ def _symbol(backbone: object) -> str:
 
 
 def chart_text(name: str, most: int = 60) -> str:
-    """Return a name as a text of a chart: shortened, and with no tags, which plotly reads in its texts.
+    """Return a name as a text of a chart: its middle left out where it is long, and no tags, which plotly reads.
 
     Plotly knows entities for <, > and &, and shows that of a quote as it is.
     """
-    return escape(name if len(name) <= most else f"{name[: most - 1]}…", quote=False)
+    start = (most - 1) // 2
+    return escape(
+        name if len(name) <= most else f"{name[:start]}…{name[len(name) - (most - 1 - start) :]}", quote=False
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pandas as pd
 
 from bench.columns import Column
-from bench.grid import CLASSICAL
 from bench.report.leaderboard import NONE
 from bench.report.section import Section, row_name
 from bench.report.table import Block
@@ -41,10 +40,8 @@ def cost_block(section: Section) -> Block:
     """Return all costs of a section's rows; a cost that no row has is left out."""
     rows = section.rows
     columns = [Column("row", [row_name(row, section.settings) for _, row in rows.iterrows()], right=False)]
-    classical = rows["backbone"] == CLASSICAL  # it has no parameters to count, so that 0 would say too much
     for title, name in _COUNTS.items():
-        values = rows[name].where(~classical)
-        columns.append(Column(title, [NONE if pd.isna(value) else significant(value) for value in values]))
+        columns.append(Column(title, [NONE if pd.isna(value) else significant(value) for value in rows[name]]))
     for title, (name, factor, pattern) in _MEASURED.items():
         values = rows[name] * factor
         columns.append(Column(title, [NONE if pd.isna(value) else pattern.format(value) for value in values]))

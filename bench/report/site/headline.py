@@ -130,7 +130,8 @@ def _cautions(section: Section) -> list[str]:
         shown.append(SYNTHETIC)
     incomplete = int((~section.rows["complete"]).sum())
     if incomplete:
-        shown.append(f"{plural(incomplete, 'row')} of {len(section.rows)} lack folds and are not ranked.")
+        lacks = "lacks folds and is" if incomplete == 1 else "lack folds and are"
+        shown.append(f"{incomplete} of {plural(len(section.rows), 'row')} {lacks} not ranked.")
     if section.dataset not in datasets.names():
         shown.append(f"The dataset {section.dataset} is not registered here: nothing is known of its release.")
     return shown

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.report.comparison import LEVEL, p_text
+from bench.report.comparison import JUDGED, LEVEL, MEANS, p_text
 from bench.report.overall import Overall
 from bench.report.section import Section, row_name
 from bench.report.site.charts import chart_text
@@ -26,8 +26,12 @@ VERDICTS = (
     (2 / 3, "#0072b2"),
     (1, "#0072b2"),
 )
-NAME = 34
+NAME = 64
 """Characters of a row's name beside a map."""
+ORGAN = 34
+"""Characters of an organ's name below a map."""
+LETTER = 6.5
+"""Pixels of a letter."""
 
 
 def organs(section: Section, images: pd.DataFrame, name: str) -> Chart | None:
@@ -54,7 +58,7 @@ def organs(section: Section, images: pd.DataFrame, name: str) -> Chart | None:
     notes = [f"The best {MOST_ROWS} of {len(section.rows):,} rows."] if len(section.rows) > MOST_ROWS else []
     alt = f"Heat map of mean PQ: {len(names)} rows by {len(columns)} organs, best row at the top."
     notes += ["Mean over an organ's test images of all folds. Point at a cell for the number of images."]
-    return Chart(name, "PQ per organ", alt, {"PQ": figure}, _width(len(columns)), notes)
+    return Chart(name, "PQ per organ", alt, {"PQ": figure}, _width(names, len(columns)), notes)
 
 
 def significance(overall: Overall, name: str) -> Chart:
@@ -76,11 +80,13 @@ def significance(overall: Overall, name: str) -> Chart:
     alt = f"Matrix of {len(names)} rows: whether the row is above or below the column in PQ, or not told apart."
     notes = [
         f"Colour: the row is above or below the column, p < {LEVEL:g} (Wilcoxon's signed-rank test on "
-        f"{overall.n_images} images, Holm over all pairs). Columns are numbered as the rows are."
+        f"{overall.n_images} images, Holm over all pairs). Columns are numbered as the rows are.",
+        MEANS,
+        JUDGED,
     ]
     if n_rows > MOST_ROWS:
         notes.append(f"The first {MOST_ROWS} of {n_rows:,} rows by mean rank.")
-    return Chart(name, "PQ of every two rows", alt, {"PQ": figure}, _width(len(columns)), notes)
+    return Chart(name, "PQ of every two rows", alt, {"PQ": figure}, _width(numbered, len(columns)), notes)
 
 
 def _verdict(overall: Overall, i: int, j: int) -> float:
@@ -115,7 +121,7 @@ def _heat_map(
     """Return a map as plotly.js takes it; its axes are numbered, as names need not differ once they are shortened."""
     plain = {"automargin": True, "showgrid": False, "zeroline": False}
     trace = {"type": "heatmap", "z": values, "text": hover, "xgap": 1, "ygap": 1, "hoverongaps": False}
-    named = [chart_text(name, 20) for name in columns]
+    named = [chart_text(name, ORGAN) for name in columns]
     xaxis = {"tickvals": list(range(len(columns))), "ticktext": named, "tickangle": tilt, **plain}
     names = [chart_text(name, NAME) for name in rows]
     yaxis = {"tickvals": list(range(len(rows))), "ticktext": names, "autorange": "reversed", **plain}
@@ -128,8 +134,9 @@ def _heat_map(
     return {"data": [{**trace, "hovertemplate": "%{text}<extra></extra>", **colours}], "layout": layout}
 
 
-def _width(n_columns: int) -> int:
-    return 380 + CELL * n_columns
+def _width(rows: list[str], n_columns: int) -> int:
+    """Return the least width of a map in pixels: names, cells, and the bar of its colours."""
+    return round(160 + LETTER * min(max(map(len, rows)), NAME)) + CELL * n_columns
 
 
 def _values(table: np.ndarray) -> list[list[float | None]]:

@@ -22,16 +22,30 @@ _TRACEBACK = 4_000
 
 def audit_table(records: Sequence[RunRecord], environments: Mapping[str, int]) -> Table:
     """Return a row for each run: what was trained, as the audit counted it, and where its numbers come from."""
-    rows = [_audit_row(record, environments) for record in records]
+    settings = [_settings(record) for record in records]
+    swept = {name: {one[name] for one in settings if name in one} for name in sorted(set().union(*settings))}
+    names = [name for name, values in swept.items() if len(values) > 1]
+    rows = [
+        _audit_row(record, {name: own.get(name) for name in names}, environments)
+        for record, own in zip(records, settings, strict=True)
+    ]
     return _table("audit-table", rows, ("backbone", "strategy", "status"))
 
 
-def _audit_row(record: RunRecord, environments: Mapping[str, int]) -> dict[str, Any]:
+def _settings(record: RunRecord) -> dict[str, str]:
+    """Return the settings of a run by their names in `--set`: of the strategy, and of training."""
+    parts = {"strategy": record.run.get("options"), "train": record.run.get("train")}
+    known = {part: values for part, values in parts.items() if isinstance(values, dict)}
+    return {f"{part}.{name}": str(value) for part, values in known.items() for name, value in values.items()}
+
+
+def _audit_row(record: RunRecord, swept: Mapping[str, str | None], environments: Mapping[str, int]) -> dict[str, Any]:
     audit, origin, cost = record.audit or {}, record.provenance or {}, record.cost or {}
     data = origin.get("dataset") or {}
     count = cost.get("parameters_trainable")
     return {
         **_name(record),
+        **swept,
         "status": record.status,
         "audit": _audit(audit),
         "trainable": significant(count) if isinstance(count, int | float) else NONE,

@@ -343,12 +343,16 @@ def test_incomplete_rows_are_hollow() -> None:
     assert "folds missing" in legend(plot.draw(section.rows))
 
 
-def test_rows_measured_on_a_busy_machine_are_grey_and_no_part_of_the_front() -> None:
+def test_rows_measured_on_a_busy_machine_are_pale_with_a_sign_and_no_part_of_the_front() -> None:
     (section,) = sections_of(records())
     rows = section.rows.assign(latency_busy=section.rows["strategy"] == "full")
     figure = plot.draw(rows, x="latency")
     marker = {c.get_label(): c.lines[0] for c in figure.axes[0].containers}["mobile_sam full"]
-    assert (marker.get_markerfacecolor(), marker.get_color()) == ("white", "0.55")
+    colour = strategy_colour("full")
+    assert marker.get_color() == colour
+    assert marker.get_markerfacecolor() not in ("white", colour)
+    (sign,) = [line for line in figure.axes[0].lines if line.get_label() == "_busy"]
+    assert sign.get_xydata().tolist() == marker.get_xydata().tolist()
     (line,) = [line for line in figure.axes[0].lines if line.get_label() == "Pareto front"]
     assert max(line.get_ydata()) == 52
     assert "busy machine" in legend(figure)
@@ -356,6 +360,20 @@ def test_rows_measured_on_a_busy_machine_are_grey_and_no_part_of_the_front() -> 
     for frame, x in ((rows, "parameters"), (rows.assign(latency_busy=None), "latency")):
         (line,) = [line for line in plot.draw(frame, x=x).axes[0].lines if line.get_label() == "Pareto front"]
         assert max(line.get_ydata()) == 60
+
+
+def test_the_legend_has_no_front_where_every_machine_was_busy() -> None:
+    (section,) = sections_of(records())
+    names = legend(plot.draw(section.rows.assign(latency_busy=True), x="latency"))
+    assert "busy machine" in names
+    assert not {"Pareto front", "folds missing"} & set(names)
+
+
+def test_names_on_one_column_hold_the_backbone_where_there_are_several() -> None:
+    others = [record(run("tiny_sam", "full", fold, n_splits=2), pq=0.3, official=False) for fold in (1, 2)]
+    (section,) = sections_of(twins((4, 8)) + others)
+    for columns, name in ((1, "mobile_sam\nrank=8"), (2, "rank=8")):
+        assert name in {text.get_text() for text in plot.draw(section.rows, columns=columns).axes[0].texts}
 
 
 def test_random_weights_are_in_the_title() -> None:
