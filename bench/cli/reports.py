@@ -55,7 +55,9 @@ FigureOutput = Annotated[
 
 def table(
     results: Results = RESULTS,
-    format: Annotated[Format, typer.Option(help="terminal, markdown, csv, latex or html.")] = Format.terminal,
+    format: Annotated[
+        Format | None, typer.Option(help="terminal, markdown, csv, latex or html.", show_default=False)
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -83,12 +85,9 @@ def table(
     """Show the leaderboard, from records alone: mean ± sd over folds, with published baselines beside it."""
     from bench import report
 
-    by_suffix = {".md": Format.markdown, ".csv": Format.csv, ".tex": Format.latex, ".html": Format.html}
-    if output is not None and format is Format.terminal:
-        format = by_suffix.get(output.suffix, format)
     report.show_table(
         results,
-        format=format.value,
+        format=format and format.value,
         output=output,
         by=by and by.value,
         worst=worst,
@@ -187,6 +186,8 @@ def report(
         path, digest = write_pack(results, output)
         typer.echo(f"{names.shown(path)}\nSHA-256 {digest}")
         return
+    if output is not None and output.suffix.lower() == ".zip":
+        raise BenchError(f"{names.shown(output)}: the page is a folder; give one, or add --pack for a zip file.")
     from bench.report.site import architectures, write_report
 
     if architecture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,15 +17,14 @@ from bench.report.figure_files import check_output, write_figures
 from bench.report.frame import leaderboard_frame, pooled
 from bench.report.image_scores import interval_scores
 from bench.report.latex import latex
-from bench.report.organs import organ_frame
-from bench.report.output import STDOUT, write_text
+from bench.report.organs import organ_blocks, organ_frame
+from bench.report.output import SUFFIXES, chosen_format, write_text
 from bench.report.reading import read_records
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
 from bench.report.web import html
 from bench.report.worst_images import image_blocks, image_frame, worst_rows
 
-SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
 WORST = 20
 """Images that `--by image` shows unless told."""
 
@@ -32,7 +32,7 @@ WORST = 20
 def show_table(
     results: Path,
     *,
-    format: str = "terminal",
+    format: str | None = None,
     output: Path | None = None,
     by: str | None = None,
     worst: int | None = None,
@@ -46,7 +46,8 @@ def show_table(
 
     Args:
         results: the results folder.
-        format: ``terminal`` prints; ``markdown``, ``csv``, ``latex`` and ``html`` write a file.
+        format: ``terminal`` prints; ``markdown``, ``csv``, ``latex`` and ``html`` write a file; None: by the ending of
+            `output`, or the terminal without it.
         output: the file; ``-`` is standard output, to which nothing else is printed then; None takes
             ``tables/leaderboard`` (or ``tables/organs``, ``tables/images``) below `results`.
         by: ``seed``: a row for each seed; ``organ``: PQ per organ; ``image``: the worst images.
@@ -65,12 +66,14 @@ def show_table(
         BenchError: no records, an unknown format, name or value, options that don't go together, a file name for the
             terminal, or a file that can't be written.
     """
-    _check_options(format, output, by, worst, columns)
+    format = chosen_format(format, output)
+    _check_options(by, worst, columns)
     console = console or Console()
     records = read_records(results)
     records = choice.only(records, only) if only else records
     records = records if by == "seed" else pooled(records)
     parts = sections(leaderboard_frame(records), baseline_frame(baselines), interval_scores(results, records))
+    parts = [replace(part, only=tuple(only)) for part in parts]
     parts = choice.ordered(parts, sort) if sort else parts
     blocks, table = _content(results, records, parts, by, worst, columns)
     if format == "terminal":
@@ -91,11 +94,7 @@ def show_table(
     return path
 
 
-def _check_options(format: str, output: Path | None, by: str | None, worst: int | None, columns: Sequence[str]) -> None:
-    if format not in ("terminal", *SUFFIXES):
-        raise BenchError(f"unknown format {format!r}; known: terminal, {', '.join(SUFFIXES)}.")
-    if format == "terminal" and output not in (None, STDOUT):
-        raise BenchError(f"the terminal table takes no file ({output}); add --format {', '.join(SUFFIXES)}.")
+def _check_options(by: str | None, worst: int | None, columns: Sequence[str]) -> None:
     if by not in (None, "seed", "organ", "image"):
         raise BenchError(f"unknown --by {by!r}; known: seed, organ, image.")
     if worst is not None and (by != "image" or worst < 1):
@@ -119,7 +118,7 @@ def _content(
     if table.empty:
         raise BenchError(f"no run below {results / 'runs'} is ok, so there are no scores per {by}.")
     if by == "organ":
-        return leaderboard.organ_blocks(table, parts), table.to_csv(index=False)
+        return organ_blocks(table, parts), table.to_csv(index=False)
     shown = table if worst is None else worst_rows(table, parts, worst)
     return image_blocks(table, parts, worst or WORST), shown.to_csv(index=False)
 

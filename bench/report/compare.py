@@ -11,12 +11,12 @@ import pandas as pd
 from rich.console import Console
 
 from bench.errors import BenchError
-from bench.report import SUFFIXES, comparison, overall
+from bench.report import comparison, overall
 from bench.report.baselines import baseline_frame
 from bench.report.frame import SECTION_KEYS, leaderboard_frame
 from bench.report.latex import latex
 from bench.report.methods import Method, check_comparable, find, rows
-from bench.report.output import STDOUT, write_text
+from bench.report.output import SUFFIXES, chosen_format, write_text
 from bench.report.paired import SCORES, ScoreFiles
 from bench.report.reading import read_records
 from bench.report.section import Section, sections
@@ -80,7 +80,7 @@ def show_comparison(
     figure = output is not None and output.suffix in FIGURES and format is None
     if figure and names:
         raise BenchError(f"a diagram of ranks is of all rows, so {output} takes no names; .md and .csv do.")
-    format = None if figure else _format(format, output)
+    format = None if figure else chosen_format(format, output, FIGURES)
     records = read_records(results)
     if score not in SCORES:
         raise BenchError(f"unknown score {score!r}; known: {', '.join(SCORES)}.")
@@ -107,23 +107,6 @@ def show_comparison(
 
 def _page_title(names: Sequence[str]) -> str:
     return f"Comparison of {listed(names)}" if names else "Comparison of all rows"
-
-
-def _format(format: str | None, output: Path | None) -> str:
-    known = f"known: terminal, {', '.join(SUFFIXES)}"
-    if format is not None and format not in ("terminal", *SUFFIXES):
-        raise BenchError(f"unknown format {format!r}; {known}.")
-    if output is None or output == STDOUT:
-        return format or "terminal"
-    if format == "terminal":
-        raise BenchError(f"the terminal takes no file ({output}); add --format {', '.join(SUFFIXES)}.")
-    endings = {suffix: name for name, suffix in SUFFIXES.items()}
-    chosen = format or endings.get(output.suffix)
-    if chosen is None:
-        raise BenchError(
-            f"{output} doesn't tell the format; let it end in {', '.join([*endings, *FIGURES])}, or add --format."
-        )
-    return chosen
 
 
 def _draw(parts: Sequence[Part], output: Path, console: Console) -> Path:

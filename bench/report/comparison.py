@@ -20,14 +20,24 @@ from bench.units import SCORE_TITLES
 
 LEVEL = 0.05
 N_ORGANS = 5
+MEANS = (
+    "Means are over images, each counted once; `bench table` averages the means of folds, which differ from these "
+    "where folds have different numbers of images."
+)
+JUDGED = (
+    "Decisive here: after Holm's adjustment for all tests. `bench table` judges each pair on its own (bootstrap, 95 "
+    "%), so that its ranks may part rows that have no decisive order here."
+)
 NOTES = (
-    "A and B: means over images in percent. A − B: difference in points, with the 95 % interval of its mean when "
+    "A and B: means in percent. A − B: difference in points, with the 95 % interval of its mean when "
     f"organs are drawn with replacement, each with all its images ({RESAMPLES:,} times). P(A > B): share of draws with "
     "A above.",
     "p images: Wilcoxon signed-rank test on the images, two-sided, Holm over all {n_tests} tests shown. effect: "
     "matched-pairs rank-biserial correlation, from −1 to 1, positive where A is above. p folds: corrected resampled "
     "t-test (Nadeau & Bengio 2003), not adjusted. The first is about these trained models, the second also about "
     "training them again.",
+    MEANS,
+    JUDGED,
 )
 
 

@@ -79,8 +79,9 @@ def _narrowed(block: Block) -> Block:
     if not chosen.left_out:
         return block
     names = ", ".join(column.title.replace("\n", " ") for column in chosen.left_out)
+    other = "--columns chooses." if block.compact else "Markdown, HTML and CSV have all."
     kept = [column for column in block.columns if column not in chosen.left_out]
-    return replace(block, columns=kept, notes=[*block.notes, f"No room for: {names}. --columns chooses."])
+    return replace(block, columns=kept, notes=[*block.notes, f"No room for: {names}. {other}"])
 
 
 def _is_long(block: Block) -> bool:

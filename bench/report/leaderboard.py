@@ -10,12 +10,12 @@ import pandas as pd
 
 from bench.columns import Column
 from bench.grid import CLASSICAL
-from bench.report.choice import chosen, source
+from bench.report.choice import alike, chosen, sources
 from bench.report.frame import is_busy
 from bench.report.notes import section_notes
 from bench.report.section import Section, numeric, row_name, setting
 from bench.report.strata import listed
-from bench.report.table import ESSENTIAL, Block
+from bench.report.table import Block
 from bench.results.measurement import RULE
 from bench.units import SCORE_TITLES, significant
 
@@ -43,40 +43,18 @@ def blocks(sections: Sequence[Section], names: Sequence[str] = ()) -> list[Block
     """
     parts = []
     for section in sections:
-        columns = _run_columns(section)
-        compact = [] if names else _compact(section, columns)
-        columns = chosen(columns, names, section) if names else columns
-        parts.append(Block(section.title, columns, section_notes(section), _caption(section), compact))
+        notes = section_notes(section)
+        if names:
+            columns, compact = chosen(_run_columns(section, every=True), names, section), []
+            notes = [*notes[:1], *alike(columns, section), *notes[1:]]
+        else:
+            columns = _run_columns(section)
+            compact = _compact(section, columns)
+        parts.append(Block(section.title, columns, notes, _caption(section), compact))
         if section.shares_ranks:
             parts.append(_published_block(section))
     if sections and not any(section.shares_ranks for section in sections):
         parts.append(_published_block(sections[-1]))
-    return parts
-
-
-def organ_blocks(organs: pd.DataFrame, sections: Sequence[Section]) -> list[Block]:
-    """Return a block for each section: organs down, rows of the leaderboard across, mean PQ in percent."""
-    parts = []
-    for section in sections:
-        scores = organs[organs["cell"].isin(section.rows["cell"])] if len(organs) else organs
-        if scores.empty:
-            continue
-        totals = scores.groupby("organ")[["n_images", "n_true"]].max()
-        columns = [
-            Column("organ", [str(name) for name in totals.index], right=False),
-            Column("images", [str(n) for n in totals["n_images"]]),
-            Column("nuclei", [f"{n:.0f}" for n in totals["n_true"]]),
-        ]
-        for place, (_, row) in enumerate(section.rows.iterrows()):
-            values = scores[scores["cell"] == row["cell"]].set_index("organ")["pq"].reindex(totals.index)
-            if values.notna().any():
-                title = row_name(row, section.settings) + ("" if row["complete"] else " †")
-                title = title.replace(" ", "\n")  # names are long, and the numbers below them short
-                note = "" if row["complete"] else "† Folds are missing."
-                drop = place if place < 3 else ESSENTIAL + place  # only the best rows are worth less space between
-                columns.append(Column(title, [_percent(v) for v in values], drop, note=note))
-        note = "Mean PQ in percent over an organ's test images of all folds, best row first."
-        parts.append(Block(f"PQ per organ. {section.title}", columns, [note]))
     return parts
 
 
@@ -104,12 +82,18 @@ def csv(sections: Sequence[Section], names: Sequence[str] = ()) -> str:
     first = ["kind", "rank", "backbone", "strategy"]
     ordered = table[[*first, *(name for name in table if name not in first)]]
     if names:
-        ordered = ordered[[name if name in ordered else source(name, sections[0]) for name in names]]
+        own = [(name,) if name in ordered else sources(name, sections[0]) for name in names]
+        ordered = ordered[list(dict.fromkeys(column for columns in own for column in columns))]
     return ordered.convert_dtypes().to_csv(index=False)  # so that counts stay whole beside missing values
 
 
-def _run_columns(section: Section) -> list[Column]:
-    """Return the columns by which rows are compared; `_caption` has what is the same in all."""
+def _run_columns(section: Section, *, every: bool = False) -> list[Column]:
+    """Return the columns by which rows are compared; `_caption` has what is the same in all, and is no column.
+
+    Args:
+        section: the rows.
+        every: return those too that are the same in all rows, or empty: they may be chosen by their titles.
+    """
     rows = [row for _, row in section.rows.iterrows()]
 
     def names(title: str, text: Callable[[pd.Series], str]) -> Column:
@@ -120,23 +104,25 @@ def _run_columns(section: Section) -> list[Column]:
 
     columns = [
         Column("#", [_rank(row) for row in rows], key="rank"),
+        *([names("method", lambda row: row_name(row, section.settings))] * every),
         names("backbone", lambda row: row["backbone"]),
         names("strategy", lambda row: _unless_classical(row, row["strategy"])),
     ]
     for name in section.settings:
         settings = Column(name, [setting(row, name) for row in rows], right=numeric(section.rows[name]), key=name)
         columns.append(replace(settings, narrow=replace(settings, title=name.replace(".", ".\n"))))
-    if {"random"} < set(_weights(section)):
+    if every or {"random"} < set(_weights(section)):
         columns.append(names("weights", lambda row: _unless_classical(row, row["weights"])))
-    if section.rows["n_seeds"].nunique() > 1:
+    if every or section.rows["n_seeds"].nunique() > 1:
         columns.append(Column("seeds", [_unless_classical(row, str(row["n_seeds"])) for row in rows], key="seeds"))
     for drop, (name, title) in enumerate(SCORE_TITLES.items()):
         best = _best(section, name)
         columns.append(_with_narrow(Column(title, [_mean_sd(row, name) for row in rows], drop, bold=best)))
         columns.append(numbers(f"{title} 95 % CI", partial(_interval, name=name), 5 if name == "pq" else 11))
-    if not section.rows["complete"].all():
-        columns.append(Column("folds", [_folds(row) for row in rows], key="folds"))
-    apart = section.encoder_apart
+    if every or not section.rows["complete"].all():
+        of_seeds = "folds: of all seeds together." if (section.rows["n_seeds"] > 1).any() else ""
+        columns.append(Column("folds", [_folds(row) for row in rows], key="folds", note=of_seeds))
+    apart = every or section.encoder_apart
     total = 5 if apart else 3
     others = [
         *([numbers("trainable encoder", lambda row: _count(row["parameters_trainable_encoder"]), 3)] * apart),
@@ -150,7 +136,8 @@ def _run_columns(section: Section) -> list[Column]:
         numbers("pooled PQ", lambda row: _percent(row["pooled_pq_mean"]), 9),
         numbers("PQ by nuclei", lambda row: _percent(row["weighted_pq_mean"]), 10),
     ]
-    return [column for column in [*columns, *others] if column.drop < 3 or any(cell != NONE for cell in column.cells)]
+    columns += others
+    return [column for column in columns if every or column.drop < 3 or any(cell != NONE for cell in column.cells)]
 
 
 def _compact(section: Section, columns: Sequence[Column]) -> list[Column]:
@@ -198,7 +185,8 @@ def _caption(section: Section) -> str:
     if "train.epochs" in trained and trained["train.epochs"].nunique(dropna=False) == 1:
         constants.append(f"epochs {trained['train.epochs'].iloc[0]:g}")
     if section.rows["complete"].all():
-        constants.append(f"folds {section.n_splits}/{section.n_splits}")
+        of_seeds = " of each seed" if (section.rows["n_seeds"] > 1).any() else ""
+        constants.append(f"folds {section.n_splits}/{section.n_splits}{of_seeds}")
     if models["seeds"].nunique() == 1:
         seeds = models["seeds"].iloc[0].split(" ")
         constants.append(f"seed{'s'[: len(seeds) > 1]} {', '.join(seeds)}")

@@ -31,9 +31,7 @@ def section_notes(section: Section) -> list[str]:
         notes.append("random: no pre-trained weights. Such rows show that the harness works, nothing more.")
     below = [row_name(row, section.settings) for _, row in section.below_classical.iterrows()]
     if below and (section.below_classical["weights"] == "random").all():
-        notes.append(
-            f"{len(below)} rows stay below the classical row on PQ, as random weights do when trained briefly."
-        )
+        notes.append(_below_at_random(section))
     elif below:
         notes.append(
             f"Below the classical row on PQ: {', '.join(below)}. A trained row there is a fault to explain: "
@@ -42,6 +40,15 @@ def section_notes(section: Section) -> list[str]:
     if empty := math.ceil(rows["n_both_empty"].fillna(0).max() if len(rows) else 0):
         notes.append(f"Up to {empty} images a row are empty in truth and prediction; each counts as 100.")
     return [*notes, *_costs(section)]
+
+
+def _below_at_random(section: Section) -> str:
+    """Return how many of all rows, trained or not, complete or not, stay below the classical row."""
+    others = section.rows[(section.rows["backbone"] != CLASSICAL) & section.rows["pq_mean"].notna()]
+    n_below = int((others["pq_mean"] < (section.classical_pq or 0)).sum())
+    share = f"All {len(others)}" if n_below == len(others) > 1 else f"{n_below} of {len(others)}"
+    rows = "other rows stay" if len(others) > 1 else "other row stays"
+    return f"{share} {rows} below the classical row on PQ, as random weights do when untrained or trained briefly."
 
 
 def _costs(section: Section) -> list[str]:

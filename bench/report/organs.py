@@ -1,14 +1,22 @@
-"""Scores per organ, from the per-image scores beside the records."""
+"""Scores per organ and their table, from the per-image scores beside the records."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from bench.columns import Column
 from bench.report.frame import IMAGE_SCORES, SECTION_KEYS
 from bench.report.image_scores import read_image_scores
+from bench.report.section import Section, row_name
+from bench.report.table import ESSENTIAL, Block
 from bench.results.record import SCORES_FILENAME, folder
+
+FEW = 8
+"""So many organs stand side by side on a page."""
+INCOMPLETE = "† Folds are missing."
 
 
 def organ_frame(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
@@ -36,3 +44,50 @@ def organ_frame(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
     table.insert(0, "n_images", once.size())
     table.insert(1, "n_true", once["n_true"].sum())
     return table.reset_index()
+
+
+def organ_blocks(organs: pd.DataFrame, sections: Sequence[Section]) -> list[Block]:
+    """Return a block for each section, mean PQ in percent: what there is more of, organs or rows, stands down.
+
+    Many organs stand down and rows of the leaderboard across; few organs, and more rows than organs, the other way.
+    """
+    parts = []
+    for section in sections:
+        scores = organs[organs["cell"].isin(section.rows["cell"])] if len(organs) else organs
+        if scores.empty:
+            continue
+        totals = scores.groupby("organ")[["n_images", "n_true"]].max()
+        rows = section.rows[section.rows["cell"].isin(scores.loc[scores["pq"].notna(), "cell"])]
+        names = [row_name(row, section.settings) + ("" if row["complete"] else " †") for _, row in rows.iterrows()]
+        table = scores.pivot_table(index="organ", columns="cell", values="pq")
+        values = table.reindex(index=totals.index, columns=rows["cell"])
+        texts = [["–" if pd.isna(value) else f"{100 * value:.1f}" for value in row] for row in values.to_numpy().T]
+        notes = ["Mean PQ in percent over an organ's test images of all folds, best row first."]
+        if len(totals) <= min(FEW, len(rows) - 1):
+            columns = _organs_across(totals, names, texts)
+            notes += [INCOMPLETE] * (not rows["complete"].all())
+        else:
+            columns = _rows_across(totals, names, texts)
+        parts.append(Block(f"PQ per organ. {section.title}", columns, notes))
+    return parts
+
+
+def _organs_across(totals: pd.DataFrame, names: list[str], texts: list[list[str]]) -> list[Column]:
+    columns = [Column("method", names, right=False)]
+    for place, (organ, total) in enumerate(totals.iterrows()):
+        title = f"{organ}\n{total['n_images']:.0f} images\n{total['n_true']:.0f} nuclei"
+        columns.append(Column(title, [text[place] for text in texts], place and ESSENTIAL))
+    return columns
+
+
+def _rows_across(totals: pd.DataFrame, names: list[str], texts: list[list[str]]) -> list[Column]:
+    columns = [
+        Column("organ", [str(name) for name in totals.index], right=False),
+        Column("images", [str(n) for n in totals["n_images"]]),
+        Column("nuclei", [f"{n:.0f}" for n in totals["n_true"]]),
+    ]
+    for place, (name, cells) in enumerate(zip(names, texts, strict=True)):
+        title = name.replace(" ", "\n")  # names are long, and the numbers below them short
+        drop = place if place < 3 else ESSENTIAL + place  # only the best rows are worth less space between
+        columns.append(Column(title, cells, drop, note=INCOMPLETE if name.endswith(" †") else ""))
+    return columns

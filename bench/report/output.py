@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,6 +12,36 @@ from registry import atomic
 
 STDOUT = Path("-")
 """Stands for standard output in place of a file name."""
+SUFFIXES = {"markdown": ".md", "csv": ".csv", "latex": ".tex", "html": ".html"}
+"""Ending of the files of each format."""
+
+
+def chosen_format(format: str | None, output: Path | None, figures: Sequence[str] = ()) -> str:
+    """Return the format of a report: the one given, or that of the file's ending; without either, the terminal.
+
+    Args:
+        format: ``terminal`` or one of `SUFFIXES`; None: by the file.
+        output: the file.
+        figures: other endings that the command knows, for the error.
+
+    Raises:
+        BenchError: an unknown format, a file for the terminal, an ending of no format, or of another format.
+    """
+    if format is not None and format not in ("terminal", *SUFFIXES):
+        raise BenchError(f"unknown format {format!r}; known: terminal, {', '.join(SUFFIXES)}.")
+    if output is None or output == STDOUT:
+        return format or "terminal"
+    if format == "terminal":
+        raise BenchError(f"the terminal takes no file ({output}); add --format {', '.join(SUFFIXES)}.")
+    endings = {suffix: name for name, suffix in SUFFIXES.items()}
+    of_file = endings.get(output.suffix.lower())
+    if format and of_file and format != of_file:
+        raise BenchError(f"{output} is of the format {of_file} by its ending, and --format is {format}; leave out one.")
+    if (format or of_file) is None:
+        raise BenchError(
+            f"{output} doesn't tell the format; let it end in {', '.join([*endings, *figures])}, or add --format."
+        )
+    return str(format or of_file)
 
 
 def write_text(path: Path, text: str) -> bool:

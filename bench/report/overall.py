@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.columns import Column
 from bench.errors import BenchError
-from bench.report.comparison import LEVEL, p_cell, p_text
+from bench.report.comparison import JUDGED, LEVEL, MEANS, p_cell, p_text
 from bench.report.methods import Method
 from bench.report.paired import IMAGE, SCORES, ScoreFiles, named
 from bench.report.strata import listed
@@ -23,6 +23,8 @@ NOTES = (
     "Mean rank over images: 1 is best on every image; rows that tie on an image share their ranks.",
     "differs from: number of rows whose {title} differs from this row's (Wilcoxon signed-rank test on the images, Holm "
     "over all pairs, p < 0.05).",
+    MEANS,
+    JUDGED,
 )
 
 
@@ -48,6 +50,7 @@ class Overall:
         p_holm: the same, adjusted for all pairs.
         effect: (rows, rows) rank-biserial correlation, positive where the row is above the column.
         n_images: number of images.
+        partial: names of the rows that are without a seed, because it lacks folds.
     """
 
     score: str
@@ -58,6 +61,11 @@ class Overall:
     p_holm: np.ndarray
     effect: np.ndarray
     n_images: int
+    partial: frozenset[str] = frozenset()
+
+    def shown(self, i: int) -> str:
+        """Return a row's name, marked where the row is without a seed."""
+        return self.names[i] + (" †" if self.names[i] in self.partial else "")
 
 
 def compare_all(methods: Sequence[Method], files: ScoreFiles) -> tuple[list[Overall], list[str]]:
@@ -72,7 +80,7 @@ def compare_all(methods: Sequence[Method], files: ScoreFiles) -> tuple[list[Over
             f"{len(methods)} rows are too many to compare every two; {MOST_ROWS} are the most. Give the names of some: "
             "`bench compare NAME NAME…`."
         )
-    notes, names, tables = [], [], []
+    notes, names, tables, partial = [], [], [], set[str]()
     for method in methods:
         if method.classical:
             notes.append(f"{method.name}: the reference, not ranked; `bench compare {method.name} NAME` compares it.")
@@ -80,7 +88,11 @@ def compare_all(methods: Sequence[Method], files: ScoreFiles) -> tuple[list[Over
         runs, lacking = _most_complete(method)
         fewer = sorted(set(method.runs["seed"]) - set(runs["seed"]))
         if fewer and not lacking:
-            notes.append(f"{method.name}: without seed {listed(map(str, fewer))}, which lacks folds.")
+            notes.append(
+                f"† {method.name}: without seed {listed(map(str, fewer))}, which lacks folds; "
+                f"`bench table` does not rank it."
+            )
+            partial.add(method.name)
         if lacking:
             notes.append(f"Left out: {method.name}, without fold {listed(lacking)}. Give its name to compare it.")
         else:
@@ -102,10 +114,12 @@ def compare_all(methods: Sequence[Method], files: ScoreFiles) -> tuple[list[Over
     scores = scores[:, ~bad]
     if not scores.shape[1]:
         raise BenchError(" ".join(["the rows have scores of no image in common.", *notes]))
-    return [_overall(score, tuple(names), scores[:, :, place]) for place, score in enumerate(SCORES)], notes
+    return [
+        _overall(score, tuple(names), scores[:, :, place], frozenset(partial)) for place, score in enumerate(SCORES)
+    ], notes
 
 
-def _overall(score: str, names: tuple[str, ...], values: np.ndarray) -> Overall:
+def _overall(score: str, names: tuple[str, ...], values: np.ndarray, partial: frozenset[str]) -> Overall:
     n = len(names)
     p, p_holm, effect = (np.full((n, n), np.nan) for _ in range(3))
     pairs = list(combinations(range(n), 2))
@@ -114,7 +128,7 @@ def _overall(score: str, names: tuple[str, ...], values: np.ndarray) -> Overall:
         p[i, j] = p[j, i] = test.p
         p_holm[i, j] = p_holm[j, i] = adjusted
         effect[i, j], effect[j, i] = test.rank_biserial, -test.rank_biserial
-    return Overall(score, names, values.mean(axis=1), friedman(values.T), p, p_holm, effect, values.shape[1])
+    return Overall(score, names, values.mean(axis=1), friedman(values.T), p, p_holm, effect, values.shape[1], partial)
 
 
 def _most_complete(method: Method) -> tuple[pd.DataFrame, list[str]]:
@@ -145,7 +159,7 @@ def blocks(overalls: Sequence[Overall], notes: Sequence[str], title: str) -> lis
     order = sorted(range(len(first.names)), key=lambda i: (first.friedman.mean_ranks[i], first.names[i]))
     columns = [
         Column("", [str(place) for place in range(1, len(order) + 1)]),
-        Column("row", [first.names[i] for i in order], right=False),
+        Column("row", [first.shown(i) for i in order], right=False),
     ]
     for drop, overall in enumerate(overalls):
         ranks = [f"{overall.friedman.mean_ranks[i]:.2f}" for i in order]
@@ -166,7 +180,7 @@ def blocks(overalls: Sequence[Overall], notes: Sequence[str], title: str) -> lis
 def _matrix(overall: Overall, order: Sequence[int]) -> Block:
     columns = [
         Column("", [str(place) for place in range(1, len(order) + 1)]),
-        Column("row", [overall.names[i] for i in order], right=False),
+        Column("row", [overall.shown(i) for i in order], right=False),
     ]
     for place, j in enumerate(order, 1):
         cells = [p_cell(overall.p_holm[i, j]) if i != j else "" for i in order]

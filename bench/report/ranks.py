@@ -11,7 +11,8 @@ from bench.report.intervals import MOST_ROWS, RESAMPLES, Resampled
 NUMBERS = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 OF_RANKS = (
     "#: ranks that the paired differences allow; rows that can't be told apart (95 %, each pair on its own) share "
-    "them. Bold: decisively better than all others."
+    "them. Bold: decisively better than all other ranked rows. `bench compare` adjusts its tests for the number of "
+    "pairs (Holm), so that it may find fewer differences."
 )
 """Sentences on the columns of a table; a figure has none of them."""
 

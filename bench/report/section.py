@@ -37,6 +37,7 @@ class Section:
         settings: columns of `rows` in which rows differ, so that a reader must see them.
         decided: for each score, whether its best ranked row is decisively better than every other one.
         uncertainty: sentences on intervals, and on the order that they allow.
+        only: settings by which its rows were chosen, as ``KEY=A,B``; empty: it has all rows.
     """
 
     dataset: str
@@ -54,6 +55,7 @@ class Section:
     settings: tuple[str, ...]
     decided: Mapping[str, bool] = field(default_factory=dict)
     uncertainty: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
 
     @property
     def folder_differs(self) -> bool:
@@ -79,13 +81,14 @@ class Section:
 
     @property
     def title(self) -> str:
-        """Name, images, digest and folds in one line."""
+        """Name, images, digest, folds and the choice of rows in one line."""
         images = f"{self.n_images} images" if self.n_images is not None else "unknown number of images"
         release = ", official release" if self.official else ""
         if self.official and self.verification:
             release += f" ({'; '.join(self.verification)})"
         folds = f"{self.n_splits} folds (seed {self.fold_seed})"
-        return f"{self.name}: {images}{release}, digest {self.dataset_digest}, {folds}"
+        chosen = f"; only rows with {', '.join(self.only)}" if self.only else ""
+        return f"{self.name}: {images}{release}, digest {self.dataset_digest}, {folds}" + chosen
 
     @property
     def encoder_apart(self) -> bool:

@@ -325,6 +325,8 @@ def test_endings_choose_the_format(two_rows: Path):
     assert default == two_rows / "tables/comparison.csv"
     with pytest.raises(BenchError, match=r"x\.doc doesn't tell the format; let it end in \.md, .*\.pdf, or add"):
         show_comparison(two_rows, ("adapter", "full"), output=Path("x.doc"), console=quiet)
+    with pytest.raises(BenchError, match=r"x\.md is of the format markdown by its ending, and --format is csv"):
+        show_comparison(two_rows, ("adapter", "full"), format="csv", output=Path("x.md"), console=quiet)
     with pytest.raises(BenchError, match=r"unknown format 'word'; known: terminal, markdown, csv, latex, html\."):
         show_comparison(two_rows, ("adapter", "full"), format="word", console=quiet)
 

@@ -103,7 +103,7 @@ def test_columns_that_a_page_has_no_room_for_are_named() -> None:
     wide = [Column("method", ["a" * 60]), Column("PQ", ["1"]), Column("GFLOP", ["b" * 60], drop=9)]
     text = latex([Block("x", wide)])
     assert "method & PQ \\\\" in text and "bbb" not in text
-    assert "No room for: GFLOP. -{}-columns chooses." in text
+    assert "No room for: GFLOP. Markdown, HTML and CSV have all." in text
 
 
 def test_characters_that_pdflatex_has_no_glyph_for_are_written_as_their_code() -> None:
@@ -202,6 +202,75 @@ def test_columns_are_chosen_by_title_or_name(results: Path) -> None:
     assert table.columns.tolist() == ["strategy", "pq_mean", "latency_ms"]
     with pytest.raises(BenchError, match=r"unknown column 'latncy_ms'\. Did you mean 'latency_ms'"):
         text_of(results, "b.csv", format="csv", columns=["latncy_ms"])
+
+
+def titled(text: str) -> dict[str, list[str]]:
+    """Return the cells of the first Markdown table by their titles."""
+    lines = [line for line in text.split("## ")[1].splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    return {title: [row[i] for row in rows[2:]] for i, title in enumerate(rows[0])}
+
+
+def test_every_title_that_a_table_shows_chooses_its_column(results: Path) -> None:
+    whole = titled(text_of(results, "a.md"))
+    assert titled(text_of(results, "b.md", columns=list(whole))) == whole
+    assert {"#", "PQ 95 % CI", "latency ms"} <= whole.keys()
+    for title in (*whole, "folds", "seeds", "weights", "method"):
+        assert len(titled(text_of(results, "b.md", columns=[title], sort=title))) == 1
+        text_of(results, "b.csv", columns=[title])
+    header = text_of(results, "b.csv", columns=["PQ 95% ci", "folds"]).splitlines()[0]
+    assert header == "pq_low,pq_high,n_ok,n_expected"
+
+
+def test_scores_are_percent_under_their_names_in_the_csv_file_too(results: Path) -> None:
+    shown = titled(text_of(results, "b.md", columns=["pq_mean", "pq_low", "PQ 95 % CI"]))
+    assert shown["pq_mean"] == ["60.0", "50.0"]
+    assert shown["pq_low"] == [interval.split("–")[0] for interval in shown["PQ 95 % CI"]]
+
+
+def test_an_unknown_column_lists_the_nearest_and_some(results: Path) -> None:
+    with pytest.raises(BenchError) as caught:
+        text_of(results, "b.md", sort="latenc")
+    assert "Did you mean 'latency ms' or 'latency IQR' or 'latency_ms'?" in str(caught.value)
+    assert str(caught.value).split("Known: ")[1].count(",") == 10
+    assert titled(text_of(results, "b.md", columns=["latency"])).keys() == {"latency ms"}
+    assert text_of(results, "b.md", sort="latency") == text_of(results, "a.md", sort="latency ms")
+
+
+def test_incomplete_rows_are_marked_without_the_column_of_folds(results: Path) -> None:
+    write(results, record(run(strategy="adapter", fold=1, n_splits=2), official=False))
+    assert titled(text_of(results, "a.md", columns=["strategy", "PQ"]))["strategy"] == ["full", "lora_qv", "adapter †"]
+    assert titled(text_of(results, "a.md", columns=["PQ"]))["PQ"][2] == "50.0 †"
+    shown = titled(text_of(results, "a.md", columns=["strategy", "folds"]))
+    assert (shown["strategy"][2], shown["folds"][2]) == ("adapter", "1/2 †")
+
+
+def test_settings_that_tell_rows_apart_are_named_where_they_are_not_chosen(tmp_path: Path) -> None:
+    for rank in (16, 4):
+        write(tmp_path, record(run(n_splits=1, options={"rank": rank}), pq=0.5, official=False))
+    sentence = "Rows of one name differ in strategy.rank: --columns shows that too."
+    assert sentence in text_of(tmp_path, "a.md", columns=["backbone", "strategy", "PQ"])
+    for names in (
+        ["method"],
+        ["backbone", "strategy", "strategy.rank"],
+        ["backbone", "strategy", "PQ", "strategy.rank"],
+    ):
+        assert sentence not in text_of(tmp_path, "a.md", columns=names)
+
+
+def test_the_choice_of_rows_stands_in_the_title(results: Path) -> None:
+    for by in (None, "organ", "image"):
+        text = text_of(results, "a.md", by=by, only=["strategy=full"])
+        assert "2 folds (seed 19); only rows with strategy=full\n" in text
+    assert "only rows" not in text_of(results, "a.md")
+
+
+def test_folds_of_several_seeds_are_called_so(results: Path) -> None:
+    for strategy in ("lora_qv", "full"):
+        for fold in (1, 2):
+            write(results, record(run(strategy=strategy, fold=fold, n_splits=2, seed=1), pq=0.4, official=False))
+    assert "folds 2/2 of each seed, seeds 0, 1." in text_of(results, "a.md")
+    assert "folds: of all seeds together." in text_of(results, "a.md", columns=["method", "folds"])
 
 
 def test_rows_are_sorted_scores_from_the_best_and_costs_from_the_smallest(results: Path) -> None:

@@ -15,6 +15,7 @@ from bench.grid import CLASSICAL
 from bench.report import leaderboard
 from bench.report.baselines import baseline_frame
 from bench.report.frame import is_busy, leaderboard_frame, pooled, record_frame
+from bench.report.organs import organ_blocks
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
 from bench.results.record import RunRecord
@@ -331,7 +332,7 @@ def test_organ_block_puts_organs_down_and_rows_across() -> None:
         [(cells[0], "liver", 3, 60, 0.5), (cells[0], "brain", 1, 5, 0.25), (cells[2], "liver", 2, 40, 0.4)],
         columns=["cell", "organ", "n_images", "n_true", "pq"],
     )
-    (block,) = leaderboard.organ_blocks(organs, sections_)
+    (block,) = organ_blocks(organs, sections_)
     assert {column.title: column.cells for column in block.columns} == {
         "organ": ["brain", "liver"],
         "images": ["1", "3"],
@@ -340,6 +341,36 @@ def test_organ_block_puts_organs_down_and_rows_across() -> None:
         "mobile_sam\nfull\n†": ["–", "40.0"],
     }
     assert [column.note for column in block.columns[-2:]] == ["", "† Folds are missing."]
+
+
+def test_few_organs_stand_across_where_rows_are_more() -> None:
+    (section,) = sections_of(small())
+    cells = section.rows["cell"].tolist()
+    organs = pd.DataFrame(
+        [(cell, organ, 3, 60, 0.5) for cell, organ in zip(cells, ["liver"] * 3, strict=True)],
+        columns=["cell", "organ", "n_images", "n_true", "pq"],
+    )
+    (block,) = organ_blocks(organs, [section])
+    assert {column.title: column.cells for column in block.columns} == {
+        "method": ["mobile_sam lora_qv", "classical", "mobile_sam full †"],
+        "liver\n3 images\n60 nuclei": ["50.0"] * 3,
+    }
+    assert block.notes[-1] == "† Folds are missing."
+
+
+def test_rows_below_the_classical_one_are_counted_among_all() -> None:
+    models = [("adapter", 0.3), ("zero_shot", 0.0), ("full", 0.2)]
+    records = [r for r in small() if r.run["backbone"] == CLASSICAL]
+    for strategy, pq in models:
+        folds = (1,) if strategy == "full" else (1, 2)
+        settings = [run(strategy=strategy, fold=fold, n_splits=2, weights="random") for fold in folds]
+        records += [record(each, pq=pq, official=False) for each in settings]
+    ending = "below the classical row on PQ, as random weights do when untrained or trained briefly."
+    notes = leaderboard.blocks(sections_of(records))[0].notes
+    assert f"All 3 other rows stay {ending}" in notes
+    better = [record(run(fold=f, n_splits=2, weights="random"), pq=0.6, official=False) for f in (1, 2)]
+    notes = leaderboard.blocks(sections_of(records + better))[0].notes
+    assert f"3 of 4 other rows stay {ending}" in notes
 
 
 def test_a_peak_at_a_smaller_micro_batch_is_marked() -> None:

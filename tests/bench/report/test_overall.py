@@ -143,4 +143,13 @@ def test_seeds_that_have_all_folds_only_together_are_no_complete_row(three_rows:
 
 def test_a_seed_that_lacks_folds_is_left_out_by_name(three_rows: Path):
     add(three_rows, "mobile_sam", "full", FOLDS[:1], seed=1)
-    assert "mobile_sam/full: without seed 1, which lacks folds." in page(three_rows)
+    text = page(three_rows)
+    assert "† mobile_sam/full: without seed 1, which lacks folds; `bench table` does not rank it." in text
+    assert text.count("mobile_sam/full † ") == 2  # in the list and in the matrix
+
+
+def test_what_means_and_decisive_mean_is_said_without_names_as_with_them(three_rows: Path):
+    for names in ((), ("adapter", "full")):
+        text = page(three_rows, *names)
+        assert "Means are over images, each counted once; `bench table` averages the means of folds" in text
+        assert "Decisive here: after Holm's adjustment for all tests." in text

@@ -155,7 +155,7 @@ def test_seeds_of_one_setting_are_pooled() -> None:
     assert row["pq_sd"] == pytest.approx(np.std(list(values.values()), ddof=1))
     block = leaderboard.blocks(sections(board, baseline_frame()))[0]
     assert block.caption == (
-        "The same in all rows: weights official, images at 1024 px, epochs 60, folds 2/2, seeds 0, 1."
+        "The same in all rows: weights official, images at 1024 px, epochs 60, folds 2/2 of each seed, seeds 0, 1."
     )
     assert block.notes[0] == "Mean ± sd over folds × seeds, in percent; ranked by PQ."
     missing = leaderboard_frame(pooled(record_frame(records[:3]))).iloc[0]

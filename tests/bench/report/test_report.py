@@ -177,7 +177,11 @@ def test_wrong_requests_are_refused(results: Path) -> None:
     with pytest.raises(BenchError, match="unknown format 'pdf'; known: terminal, markdown, csv, latex, html"):
         report.show_table(results, format="pdf")
     with pytest.raises(BenchError, match=r"takes no file \(x\.md\); add --format markdown, csv"):
-        report.show_table(results, output=Path("x.md"))
+        report.show_table(results, format="terminal", output=Path("x.md"))
+    with pytest.raises(BenchError, match=r"x\.doc doesn't tell the format; let it end in \.md, \.csv, \.tex, \.html"):
+        report.show_table(results, output=Path("x.doc"))
+    with pytest.raises(BenchError, match=r"x\.tex is of the format latex by its ending, and --format is csv"):
+        report.show_table(results, format="csv", output=Path("x.tex"))
 
 
 def test_reporting_starts_without_torch_and_matplotlib() -> None:
