@@ -43,7 +43,9 @@ def protocol(record: RunRecord) -> str:
         f"Test: {images} of fold {int(run['fold'])} of {int(run['n_splits'])} (seed {int(run['fold_seed'])}) of "
         f"{_name(record)}, which the training never saw. Each image is scored at its own resolution, and the scores "
         "are means over the images. The checkpoint and the parameters of the post-processing were chosen on the "
-        f"validation images, a part of the training folds.{verified} This is one run, on one fold and with one seed; "
+        "validation images, a part of the training folds: their scores are those of the chosen parameters, while "
+        f"`bench status {_hex(record.id)}` shows those of each epoch, before the choice.{verified} "
+        "This is one run, on one fold and with one seed; "
         "the mean over folds stands in the leaderboard of nuclei-bench (`bench table`)."
     )
 

@@ -185,6 +185,9 @@ def line(entry: Entry) -> str:
     name = f"{entry.backbone} {entry.strategy} fold {entry.fold}"
     if entry.status != "ok":
         return f"{entry.status:<6} {name}: {entry.reason}"
-    scores = f"PQ {entry.pq or 0:.3f}  AJI {entry.aji or 0:.3f}  Dice {entry.dice or 0:.3f}"
+    scores = "  ".join(
+        f"{title} {100 * (value or 0):.1f} %"
+        for title, value in (("PQ", entry.pq), ("AJI", entry.aji), ("Dice", entry.dice))
+    )
     spent = "" if entry.seconds is None else f"  ({duration(entry.seconds)})"  # not measured on a shared device
     return f"{entry.status:<6} {name}: {scores}{spent}"

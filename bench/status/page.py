@@ -148,7 +148,7 @@ def _rows(rows: Sequence[tuple[tuple[str, str, str], list[RunState]]], width: in
         for i, name in enumerate(("backbone", "strategy", "settings"))
     ]
     done = [f"{count['done']}/{len(members)}" for count, (_, members) in zip(counts, rows, strict=True)]
-    pq = Column("PQ", [f"{fmean(values):.3f}" if values else "" for values in scores])
+    pq = Column("PQ, %", [f"{100 * fmean(values):.1f}" if values else "" for values in scores])
     others = [state for state in STATES if state != "done" and any(count[state] for count in counts)]
 
     def columns(symbols: bool) -> list[Column]:

@@ -100,7 +100,7 @@ def show(page: RunPage, console: Console) -> None:
     if page.problem:
         console.print(page.problem, style="red", **PLAIN)
     if state.state == "done" and state.pq is not None:
-        console.print(f"{'test':<{LABEL}}PQ {state.pq:.3f}", **PLAIN)
+        console.print(f"{'test':<{LABEL}}PQ {100 * state.pq:.1f} %", **PLAIN)
     if state.state in ("running", "failed", "lost"):
         console.print(f"next: {command(f'logs {state.id}', page.results)}", **PLAIN)
 
@@ -145,11 +145,12 @@ def _lines(page: RunPage, width: int) -> list[tuple[str, str]]:
         lines.append(("", ", ".join(f"{_printable(name[5:])} {value:.3f}" for name, value in terms.items())))
     if best is None:
         return [*lines, ("PQ", "not validated yet")]
-    lines.append(("PQ", _course([row["pq"] for row in page.rows if _is_number(row.get("pq"))], width)))
+    lines.append(("PQ, %", _course([100 * row["pq"] for row in page.rows if _is_number(row.get("pq"))], width, 1)))
     scores = ", ".join(
-        f"{title} {best[name]:.3f}" for name, title in SCORE_TITLES.items() if _is_number(best.get(name))
+        f"{title} {100 * best[name]:.1f}" for name, title in SCORE_TITLES.items() if _is_number(best.get(name))
     )
-    return [*lines, ("best", f"epoch {best['epoch']}: {scores} (validation)")]
+    # Model cards and reports give the validation scores of the chosen parameters, which are higher.
+    return [*lines, ("best", f"epoch {best['epoch']}: {scores} % (validation, before post-processing is chosen)")]
 
 
 def _now(progress: Mapping[str, Any]) -> str:
@@ -166,9 +167,10 @@ def _speed(row: Mapping[str, Any]) -> str:
     return text + (f", peak memory {gibibytes(int(peak))}" if peak is not None and _is_number(peak) else "")
 
 
-def _course(values: Sequence[float], width: int) -> str:
+def _course(values: Sequence[float], width: int, digits: int = 3) -> str:
     """Return a sparkline with its first, lowest, highest and last value."""
-    numbers = f"{values[0]:.3f} → {values[-1]:.3f} (lowest {min(values):.3f}, highest {max(values):.3f})"
+    first, last, low, high = (f"{value:.{digits}f}" for value in (values[0], values[-1], min(values), max(values)))
+    numbers = f"{first} → {last} (lowest {low}, highest {high})"
     return f"{sparkline(values, max(8, width - len(numbers) - 2))}  {numbers}"
 
 

@@ -69,6 +69,7 @@ def test_scores_stand_with_their_protocol() -> None:
     assert (
         "Test: 133 images with 6,000 nuclei of fold 1 of 5 (seed 19) of my\\_images, which the training never" in text
     )
+    assert f"`bench status {RUN.id}` shows those of each epoch, before the choice." in text
     assert "the mean over folds stands in the leaderboard of nuclei-bench" in text
 
 

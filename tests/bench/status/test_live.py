@@ -132,14 +132,14 @@ def test_elsewhere_each_finished_run_is_one_line(tmp_path, runs, view):
     with live.shown(view):
         pass
     told = view.console.file.getvalue()
-    assert told == "[1/4] ok     sam_nano full fold 2: PQ 0.500  AJI 0.250  Dice 0.750  (65 s)\n"
+    assert told == "[1/4] ok     sam_nano full fold 2: PQ 50.0 %  AJI 25.0 %  Dice 75.0 %  (65 s)\n"
 
 
 def test_finished_run_on_a_shared_device_is_shown_without_a_duration(tmp_path, runs, view):
     finish(tmp_path, runs[3], cost={"train_seconds": None, "evaluate_seconds": None})
     with live.shown(view):
         pass
-    assert view.console.file.getvalue().endswith("fold 2: PQ 0.500  AJI 0.250  Dice 0.750\n")
+    assert view.console.file.getvalue().endswith("fold 2: PQ 50.0 %  AJI 25.0 %  Dice 75.0 %\n")
 
 
 def test_progress_is_written_at_most_once_a_second_but_at_every_phase(tmp_path):

@@ -47,17 +47,17 @@ def test_the_first_lines_count_the_runs_and_why_they_queue(full):
 def test_each_backbone_and_strategy_has_a_row(full):
     lines = printed(full)
     head = lines.index(
-        "backbone          strategy      done  running  queued  waiting  interrupted  cancelled  lost  failed     PQ"
+        "backbone          strategy      done  running  queued  waiting  interrupted  cancelled  lost  failed  PQ, %"
     )
     # PQ of the fifth row's single fold: 0.45 + 20 / 200
-    assert lines[head + 1].split() == ["mobile_sam", "zero_shot", "5/5", "0.460"]
-    assert lines[head + 5].split() == ["efficient_sam_ti", "zero_shot", "1/5", "1", "1", "2", "0.550"]
+    assert lines[head + 1].split() == ["mobile_sam", "zero_shot", "5/5", "46.0"]
+    assert lines[head + 5].split() == ["efficient_sam_ti", "zero_shot", "1/5", "1", "1", "2", "55.0"]
     assert lines[head + 10].split() == ["sam_vit_h", "decoder_only", "0/5", "2", "2", "1"]
 
 
 def test_narrow_terminals_get_symbols_and_no_broken_lines(full):
     lines = printed(full, 80)
-    assert any(line.split() == ["backbone", "strategy", "done", *"▸≡○‖⊘?✗", "PQ"] for line in lines)
+    assert any(line.split() == ["backbone", "strategy", "done", *"▸≡○‖⊘?✗", "PQ,", "%"] for line in lines)
     assert lines[1:3] == [
         "✓ 21 done · ▸ 6 running · ≡ 16 queued · ○ 10 waiting · ‖ 1 interrupted",
         "⊘ 2 cancelled · ? 2 lost · ✗ 2 failed",
@@ -124,7 +124,7 @@ def test_swept_settings_have_rows_of_their_own(tmp_path):
     place = planned(tmp_path, ("mobile_sam",), ("lora_qv",), runs=plan.make(grid, "0123456789abcdef").runs)
     place.finish("mobile_sam/lora_qv/1", pq=0.25)  # of rank 4, the default
     assert [line.split() for line in printed(look(place)) if line.startswith("mobile_sam")] == [
-        ["mobile_sam", "lora_qv", "rank=4", "1/5", "4", "0.250"],
+        ["mobile_sam", "lora_qv", "rank=4", "1/5", "4", "25.0"],
         ["mobile_sam", "lora_qv", "rank=16", "0/5", "5"],
         ["mobile_sam", "full", "0/5", "5"],
     ]

@@ -71,9 +71,9 @@ def test_done_run_shows_its_course_and_best_epoch(place):
         "epoch   6, 12.3 images/s, peak memory 3.0 GiB",
         "loss    █▄▂▁▁▁  3.000 → 0.500 (lowest 0.500, highest 3.000)",
         "        bce 0.167",
-        "PQ      ▁▃▅██  0.000 → 0.400 (lowest 0.000, highest 0.400)",
-        "best    epoch 6: PQ 0.400, AJI 0.500, Dice 0.600 (validation)",
-        "test    PQ 0.450",
+        "PQ, %   ▁▃▅██  0.0 → 40.0 (lowest 0.0, highest 40.0)",
+        "best    epoch 6: PQ 40.0, AJI 50.0, Dice 60.0 % (validation, before post-processing is chosen)",
+        "test    PQ 45.0 %",
     ]
 
 
@@ -99,7 +99,7 @@ def test_sparklines_fit_the_terminal(place, width):
     rows = [{"epoch": n, "loss": 1.0 / n, "pq": n / 500} for n in range(1, 500)]
     history.write(record.folder(place.results, run_id), rows)
     (line,) = [line for line in printed(place, run_id, width) if line.startswith("PQ")]
-    assert len(line) == max(width, 8 + 8 + 2 + len("0.002 → 0.998 (lowest 0.002, highest 0.998)"))
+    assert len(line) == max(width, 8 + 8 + 2 + len("0.2 → 99.8 (lowest 0.2, highest 99.8)"))
 
 
 def test_terminal_without_unicode_and_colours_gets_a_ramp_of_ascii(place, capsysbinary, monkeypatch):
