@@ -79,7 +79,11 @@ def _narrowed(block: Block) -> Block:
     if not chosen.left_out:
         return block
     names = ", ".join(column.title.replace("\n", " ") for column in chosen.left_out)
-    other = "--columns chooses." if block.compact else "Markdown, HTML and CSV have all."
+    other = (
+        "--columns chooses."
+        if any(column.key == "rank" for column in block.columns)
+        else "Markdown, HTML and CSV have all."
+    )
     kept = [column for column in block.columns if column not in chosen.left_out]
     return replace(block, columns=kept, notes=[*block.notes, f"No room for: {names}. {other}"])
 

@@ -64,18 +64,19 @@ def organ_blocks(organs: pd.DataFrame, sections: Sequence[Section]) -> list[Bloc
         texts = [["–" if pd.isna(value) else f"{100 * value:.1f}" for value in row] for row in values.to_numpy().T]
         notes = ["Mean PQ in percent over an organ's test images of all folds, best row first."]
         if len(totals) <= min(FEW, len(rows) - 1):
-            columns = _organs_across(totals, names, texts)
+            columns = compact = _organs_across(totals, names, texts)
             notes += [INCOMPLETE] * (not rows["complete"].all())
         else:
-            columns = _rows_across(totals, names, texts)
-        parts.append(Block(f"PQ per organ. {section.title}", columns, notes))
+            columns, compact = _rows_across(totals, names, texts), []
+        parts.append(Block(f"PQ per organ. {section.title}", columns, notes, compact=compact))
     return parts
 
 
 def _organs_across(totals: pd.DataFrame, names: list[str], texts: list[list[str]]) -> list[Column]:
     columns = [Column("method", names, right=False)]
     for place, (organ, total) in enumerate(totals.iterrows()):
-        title = f"{organ}\n{total['n_images']:.0f} images\n{total['n_true']:.0f} nuclei"
+        name = str(organ).replace(" ", "\n")
+        title = f"{name}\n{total['n_images']:.0f} images\n{total['n_true']:.0f} nuclei"
         columns.append(Column(title, [text[place] for text in texts], place and ESSENTIAL))
     return columns
 

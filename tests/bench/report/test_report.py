@@ -15,8 +15,10 @@ import pandas as pd
 import pytest
 from fabricated import record, run
 from rich.console import Console
+from typer.testing import CliRunner
 
 from bench import report
+from bench.cli import app
 from bench.errors import BenchError
 from bench.results.record import folder, write
 
@@ -182,6 +184,13 @@ def test_wrong_requests_are_refused(results: Path) -> None:
         report.show_table(results, output=Path("x.doc"))
     with pytest.raises(BenchError, match=r"x\.tex is of the format latex by its ending, and --format is csv"):
         report.show_table(results, format="csv", output=Path("x.tex"))
+
+
+def test_a_zip_file_for_the_page_is_refused(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["report", "--results", str(tmp_path), "-o", str(tmp_path / "r.zip")])
+    assert isinstance(done.exception, BenchError)
+    assert "the page is a folder; give one, or add --pack for a zip file." in str(done.exception)
+    assert not (tmp_path / "r.zip").exists()
 
 
 def test_reporting_starts_without_torch_and_matplotlib() -> None:
