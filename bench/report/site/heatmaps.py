@@ -65,7 +65,7 @@ def significance(overall: Overall, name: str) -> Chart:
     """Return the matrix of rows in one score, by mean rank: above, below, or not told apart (Wilcoxon, Holm)."""
     order = sorted(range(len(overall.names)), key=lambda i: (overall.friedman.mean_ranks[i], overall.names[i]))
     n_rows, order = len(order), order[:MOST_ROWS]
-    names = [overall.names[i] for i in order]
+    names = [overall.shown(i) for i in order]
     verdicts = np.array([[_verdict(overall, i, j) for j in order] for i in order])
     hover = [[_pair_hover(overall, i, j) for j in order] for i in order]
     columns = [str(place) for place in range(1, len(order) + 1)]
