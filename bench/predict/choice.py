@@ -25,11 +25,13 @@ class Chosen:
         recipes: one, or those of an ensemble.
         origins: the id of each model's run, or the name of its exported folder.
         sentence: which were chosen, and by what rule.
+        data: folders whose images the models were trained on, all but a run's test fold; empty where it is not known.
     """
 
     recipes: tuple[Recipe, ...]
     origins: tuple[str, ...]
     sentence: str
+    data: tuple[Path, ...] = ()
 
 
 def choose(text: str, results: Path, *, fold: int | None = None, ensemble: bool = False) -> Chosen:
@@ -54,7 +56,9 @@ def choose(text: str, results: Path, *, fold: int | None = None, ensemble: bool 
         recipe = loading.read(text)
         return Chosen((recipe,), (_origin(Path(text)),), f"the model in {names.shown(text)}: {_title(recipe)}")
     unreadable: list[str] = []
-    done = [r for r in record.read_all(results, unreadable, history=False) if r.status == "ok" and _is_model(r)]
+    finished = [r for r in record.read_all(results, unreadable, history=False) if r.status == "ok"]
+    _refuse_classical(finished, text)
+    done = [r for r in finished if _is_model(r)]
     if not done:
         more = f" {len(unreadable)} records can't be read: {unreadable[0]}" if unreadable else ""
         raise BenchError(f"no finished run of a model in {results}; run a grid first, or give --results DIR.{more}")
@@ -98,7 +102,19 @@ def _origin(folder: Path) -> str:
 def _of(runs: Sequence[RunRecord], results: Path, rule: str) -> Chosen:
     recipes = tuple(loading.read(record.folder(results, run.id)) for run in runs)
     folds = ", ".join(f"{run.id} (fold {run.run['fold']}, seed {run.run['seed']})" for run in runs)
-    return Chosen(recipes, tuple(run.id for run in runs), f"{_title(recipes[0])}, {rule}: {folds}")
+    roots = [((run.provenance or {}).get("dataset") or {}).get("root") for run in runs if run.run.get("train")]
+    data = tuple(dict.fromkeys(Path(root) for root in roots if isinstance(root, str) and root))
+    return Chosen(recipes, tuple(run.id for run in runs), f"{_title(recipes[0])}, {rule}: {folds}", data)
+
+
+def _refuse_classical(finished: Sequence[RunRecord], text: str) -> None:
+    ids = {run.id for run in finished if text and run.id.startswith(text)}
+    classical = {run.id for run in finished if run.run.get("backbone") == CLASSICAL}
+    if text.partition("/")[0] == CLASSICAL or (ids and ids <= classical):
+        raise BenchError(
+            f"{names.shown(text)} is the classical pipeline: it has no trained model that could predict. Give a run of "
+            "a backbone and a strategy."
+        )
 
 
 def _is_model(run: RunRecord) -> bool:

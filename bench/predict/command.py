@@ -14,6 +14,7 @@ from bench.predict import blocks, files, sources
 from bench.predict.choice import Chosen, choose
 from bench.predict.predictor import Geometry, Predictor, geometry, merged
 from bench.results.kept_files import file_stem
+from bench.units import plural
 from registry.errors import DataError
 from registry.names import shown
 
@@ -76,6 +77,8 @@ def predict(
     images = _images(inputs, out, overwrite=overwrite)
     chosen = choose(model, results, fold=fold, ensemble=ensemble)
     console.print(f"Model: {chosen.sentence}.", markup=False, highlight=False, soft_wrap=True)
+    if note := _of_training(images, chosen.data):
+        console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
     sides = geometry(merged(chosen.recipes), scale=scale, core=tile)
     console.print(
         f"Magnification: {sides.scale:g} input pixels per image pixel. Blocks of {sides.core} pixels, with a halo of "
@@ -94,6 +97,18 @@ def predict(
     for problem in predictions.problems:
         console.print(f"not done: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
     return 1 if predictions.problems else 0
+
+
+def _of_training(images: Sequence[Path], folders: Sequence[Path]) -> str:
+    """Return a sentence on images that lie in the folders of the training; empty if none does."""
+    roots = [folder.resolve() for folder in folders]
+    n = sum(any(path.resolve().is_relative_to(root) for root in roots) for path in images)
+    if not n:
+        return ""
+    return (
+        f"In the folder of the training: {n} of {plural(len(images), 'image')}; all but those of a run's test fold were "
+        "trained or validated on."
+    )
 
 
 def _make(out: Path) -> None:
@@ -165,7 +180,7 @@ def _images(inputs: Sequence[Path], out: Path, *, overwrite: bool) -> list[Path]
     problems: list[str] = []
     for path in inputs:
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if _is_image(file))
+            inside = sorted(file for file in path.iterdir() if _is_image(file) and not files.is_prediction(file))
             if not inside:
                 problems.append(f"{shown(path)} holds no image; its files must end in {', '.join(sources.SUFFIXES)}.")
             images += inside

@@ -33,6 +33,15 @@ def paths(folder: Path, stem: str) -> tuple[Path, ...]:
     return tuple(folder / f"{file_stem(stem)}{suffix}" for suffix in SUFFIXES)
 
 
+def is_prediction(path: Path) -> bool:
+    """Return whether a picture was written by `write`: the other files of its image stand beside it."""
+    suffix = next((suffix for suffix in SUFFIXES if path.name.endswith(suffix)), None)
+    if suffix is None:
+        return False
+    stem = path.name.removesuffix(suffix)
+    return all(path.with_name(stem + other).is_file() for other in SUFFIXES)
+
+
 class Overlay:
     """The image with the outlines of its nuclei, shrunk where it is large; its memory is that of the picture.
 

@@ -142,3 +142,11 @@ def test_windows_of_a_prompting_head_are_padded_to_a_field(finished: Any, monkey
     assert Predictor([recipe], geometry(recipe))(pixels).shape == (40, 64)
     assert [window.shape for window in seen] == [(64, 64, 3)]
     assert (seen[0] == 90).all()
+
+
+@pytest.mark.parametrize("name", ["classical", "classical/classical", "classical/classical/1", "f00"])
+def test_the_classical_pipeline_has_no_model(copies: Any, name: str) -> None:
+    results = copies("f00dcafe", backbone="classical", strategy="classical")
+    copies("a")
+    with pytest.raises(BenchError, match=f"{name} is the classical pipeline: it has no trained model"):
+        choose(name, results)

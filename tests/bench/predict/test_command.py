@@ -311,3 +311,20 @@ def test_an_empty_results_folder_is_said(predict: Any, picture: Path, tmp_path: 
 
     with pytest.raises(BenchError, match=r"no finished run of a model in .*; run a grid first, or give --results DIR"):
         choose("sam_nano/lora_qv", tmp_path / "nothing")
+
+
+def test_a_folder_s_own_predictions_are_no_images(predict: Any, picture: Path, tmp_path: Path) -> None:
+    assert predict("sam_nano/lora_qv", picture)[0] == 0
+    folder = tmp_path / "mixed"
+    (tmp_path / "out").rename(folder)
+    picture.rename(folder / "picture.png")
+    Image.open(folder / "picture.png").save(folder / "other.overlay.png")  # nothing was predicted for it
+    code, text = predict("sam_nano/lora_qv", folder, out="again")
+    assert code == 0 and "Wrote 2 of 2 images" in text
+    assert "folder of the training" not in text
+
+
+def test_images_of_the_training_are_called_so(finished: Any, predict: Any, images: dict[str, Path]) -> None:
+    path = next(iter(images.values()))
+    text = predict("sam_nano/lora_qv", path)[1]
+    assert "In the folder of the training: 1 of 1 image; all but those of a run's test fold were trained" in text
