@@ -160,7 +160,8 @@ def _face(colour: str, *, complete: bool, busy: bool) -> str:
 
     if not complete:
         return "white"
-    return to_hex([0.35 * part + 0.65 for part in to_rgb(colour)]) if busy else colour
+    red, green, blue = (0.35 * part + 0.65 for part in to_rgb(colour))
+    return to_hex((red, green, blue)) if busy else colour
 
 
 def busy_marker() -> MarkerPath:
@@ -169,8 +170,8 @@ def busy_marker() -> MarkerPath:
     from matplotlib.textpath import TextPath
 
     outline = TextPath((0, 0), BUSY_MARK, size=10)
-    box = outline.get_extents()
-    return MarkerPath(outline.vertices - (box.min + box.max) / 2, outline.codes)
+    corners = np.array(outline.get_extents().get_points())
+    return MarkerPath(np.asarray(outline.vertices) - corners.mean(axis=0), outline.codes)
 
 
 def _draw_busy(panel: Axes, middles: np.ndarray) -> np.ndarray:
@@ -181,7 +182,7 @@ def _draw_busy(panel: Axes, middles: np.ndarray) -> np.ndarray:
         return np.empty((0, 2))
     figure = panel.get_figure()
     assert figure is not None
-    shift = ScaledTranslation(BESIDE / 72, BESIDE / 72, figure.dpi_scale_trans)  # type: ignore[union-attr]
+    shift = ScaledTranslation(BESIDE / 72, BESIDE / 72, figure.dpi_scale_trans)
     place = panel.transData + shift
     style: dict[str, Any] = {"linestyle": "none", "marker": busy_marker(), "markersize": 4.5, "color": DARK}
     panel.plot(
