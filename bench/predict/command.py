@@ -106,8 +106,8 @@ def _of_training(images: Sequence[Path], folders: Sequence[Path]) -> str:
     if not n:
         return ""
     return (
-        f"In the folder of the training: {n} of {plural(len(images), 'image')}; all but those of a run's test fold were "
-        "trained or validated on."
+        f"In the folder of the training: {n} of {plural(len(images), 'image')}; "
+        "all but those of a run's test fold were trained or validated on."
     )
 
 
