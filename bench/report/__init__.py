@@ -79,19 +79,23 @@ def show_table(
     if format == "terminal":
         console.print(terminal(blocks, width=console.width, encoding=console.encoding))
         return None
-    title = {"organ": "PQ per organ", "image": "Worst images"}.get(by or "", "Leaderboard")
-    texts: dict[str, Callable[[list[Block]], str]] = {
-        "markdown": markdown,
-        "latex": latex,
-        "html": partial(html, title=title),
-    }
-    text = texts[format](blocks) if format in texts else table
+    text = table if format == "csv" else _rendered(blocks, format, by)
     name = {"organ": "organs", "image": "images"}.get(by or "", "leaderboard")
     path = output or results / "tables" / f"{name}{SUFFIXES[format]}"
     if not write_text(path, text):
         return None
     console.print(str(path), markup=False, highlight=False, soft_wrap=True)
     return path
+
+
+def _rendered(blocks: list[Block], format: str, by: str | None) -> str:
+    title = {"organ": "PQ per organ", "image": "Worst images"}.get(by or "", "Leaderboard")
+    texts: dict[str, Callable[[list[Block]], str]] = {
+        "markdown": markdown,
+        "latex": latex,
+        "html": partial(html, title=title),
+    }
+    return texts[format](blocks)
 
 
 def _check_options(by: str | None, worst: int | None, columns: Sequence[str]) -> None:
