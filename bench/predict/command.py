@@ -77,8 +77,7 @@ def predict(
     images = _images(inputs, out, overwrite=overwrite)
     chosen = choose(model, results, fold=fold, ensemble=ensemble)
     console.print(f"Model: {chosen.sentence}.", markup=False, highlight=False, soft_wrap=True)
-    if note := _of_training(images, chosen.data):
-        console.print(note, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    _print_of_training(images, chosen.data, console)
     sides = geometry(merged(chosen.recipes), scale=scale, core=tile)
     console.print(
         f"Magnification: {sides.scale:g} input pixels per image pixel. Blocks of {sides.core} pixels, with a halo of "
@@ -99,16 +98,16 @@ def predict(
     return 1 if predictions.problems else 0
 
 
-def _of_training(images: Sequence[Path], folders: Sequence[Path]) -> str:
-    """Return a sentence on images that lie in the folders of the training; empty if none does."""
+def _print_of_training(images: Sequence[Path], folders: Sequence[Path], console: Console) -> None:
+    """Print how many images lie in the folders of the training, if any does."""
     roots = [folder.resolve() for folder in folders]
     n = sum(any(path.resolve().is_relative_to(root) for root in roots) for path in images)
-    if not n:
-        return ""
-    return (
-        f"In the folder of the training: {n} of {plural(len(images), 'image')}; "
-        "all but those of a run's test fold were trained or validated on."
-    )
+    if n:
+        text = (
+            f"In the folder of the training: {n} of {plural(len(images), 'image')}; "
+            "all but those of a run's test fold were trained or validated on."
+        )
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
 def _make(out: Path) -> None:
