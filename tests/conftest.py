@@ -15,12 +15,16 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 
 @pytest.fixture(autouse=True)
-def loggers_as_before() -> Iterator[None]:
-    """Undo what commands that ran in this process did to the program's loggers."""
-    loggers = [logging.getLogger(name) for name in ("bench", "registry")]
-    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+def untouched_loggers() -> Iterator[None]:
+    """Undo what commands that ran in this process, also in fixtures of a module, did to the program's loggers."""
+    _reset_loggers()
     yield
-    for logger, (level, propagates, handlers) in zip(loggers, before, strict=True):
-        logger.setLevel(level)
-        logger.propagate = propagates
-        logger.handlers[:] = handlers
+    _reset_loggers()
+
+
+def _reset_loggers() -> None:
+    for name in ("bench", "registry"):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
+        logger.handlers.clear()
