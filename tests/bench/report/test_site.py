@@ -241,7 +241,7 @@ def test_a_figure_follows_from_options_plug_ins_and_version(tmp_path: Path, monk
 
 
 def test_missing_architecture_figures_are_drawn_with_options_and_image_size_of_the_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from matplotlib.figure import Figure
 
@@ -266,7 +266,7 @@ def test_missing_architecture_figures_are_drawn_with_options_and_image_size_of_t
         ("mobile_sam", "lora_qv", {"rank": 16}, 128),
         ("mobile_sam", "lora_qv", {"rank": 4}, 1024),
     ]
-    assert "no architecture figure of of_a_plug_in with full: unknown backbone" in caplog.text
+    assert "no architecture figure of of_a_plug_in with full: unknown backbone" in done.output
     assert architectures.draw_missing(tmp_path) == []
     assert len(drawn) == 3
 
