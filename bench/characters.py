@@ -45,6 +45,14 @@ REPLACEMENTS = str.maketrans(
 """ASCII for the characters that this program prints; the symbols of the states stay different from each other."""
 
 
+def shortened(text: str, length: int) -> str:
+    """Return a text of at most `length` characters, its middle left out; names differ at both of their ends."""
+    if len(text) <= length:
+        return text
+    start = (length - 1) // 2
+    return f"{text[:start]}…{text[len(text) - (length - 1 - start) :]}"
+
+
 def shown_in(encoding: str, text: str) -> str:
     """Return `text` with the characters that an encoding lacks replaced, so that widths can be counted before printing.
 

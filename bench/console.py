@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 RESULTS = Path("results")
 """The results folder that commands mean when they are told nothing else."""
+PLAIN: Mapping[str, Any] = MappingProxyType({"highlight": False, "markup": False, "soft_wrap": True})
+"""Options of ``Console.print`` for a text that is shown as it is: no name is markup, and no line is broken."""
 LOGGERS = ("bench", "registry")
 """Loggers whose messages are for the user."""
 
@@ -39,7 +42,7 @@ class ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a message."""
         try:
-            self.target.print(self.format(record), highlight=False, markup=False, soft_wrap=True)
+            self.target.print(self.format(record), **PLAIN)
         except Exception:  # as all handlers of logging do: a message must not end the program
             self.handleError(record)
 

@@ -214,6 +214,17 @@ def identity(run: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
+def named_settings(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the strategy's options and the settings of training by their names in ``--set``: ``strategy.rank``.
+
+    Args:
+        run: plain values, as `Run.as_dict` gives them; parts that a damaged record lacks are left out.
+    """
+    parts = {"strategy": run.get("options"), "train": run.get("train")}
+    known = {part: values for part, values in parts.items() if isinstance(values, Mapping)}
+    return {f"{part}.{name}": value for part, values in known.items() for name, value in values.items()}
+
+
 def digest(values: Mapping[str, Any]) -> str:
     """Return the first 12 hex digits of the SHA-256 of the canonical JSON (sorted keys, no spaces) of plain values."""
     canonical = json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)

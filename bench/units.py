@@ -6,6 +6,11 @@ SCORE_TITLES = {"pq": "PQ", "aji": "AJI", "dice": "Dice"}
 """Titles of the scores that tables and figures show, the one that rows are ranked by first."""
 
 
+def setting_text(value: object) -> str:
+    """Return the value of a setting as it is typed on the command line."""
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def plural(count: int, noun: str) -> str:
     """Return a count with its noun: ``1 job``, ``2 jobs``."""
     return f"{count} {noun}" + "s" * (count != 1)

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 from bench import characters
 from bench.cli import files, jobs, models, options, reports
 from bench.cli.options import Category, Cluster, Device
-from bench.console import RESULTS, console, set_up_logging
+from bench.console import PLAIN, RESULTS, console, set_up_logging
 from bench.errors import BenchError
 from registry import cache_dir, names
 from registry.errors import RegistryError
@@ -226,7 +226,7 @@ def show(
     settings = catalog.model_settings(strategy, set_ or ())
     if figure is not None:
         path = catalog.save_figure(backbone, strategy, figure, settings)
-        console().print(f"wrote {names.shown(path)}", highlight=False, markup=False, soft_wrap=True)
+        console().print(f"wrote {names.shown(path)}", **PLAIN)
         return
     for part in catalog.show(backbone, strategy, depth, settings):
         console().print(part)

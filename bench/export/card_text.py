@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from bench.export.escape import MISSING, markdown
+from bench.grid import named_settings
 from bench.results.record import RunRecord
 from registry import datasets, heads, strategies
 from registry.card import Card
@@ -108,12 +109,7 @@ def limits(record: RunRecord, card: Card, recipe: Recipe, merged: str | None) ->
 def training(record: RunRecord) -> str:
     """Return the settings that the model was trained with, and the versions."""
     run, provenance = record.run, record.provenance or {}
-    settings = {
-        "seed": run["seed"],
-        "head": run["head"],
-        **{f"strategy.{name}": value for name, value in (run.get("options") or {}).items()},
-        **{f"train.{name}": value for name, value in (run.get("train") or {}).items()},
-    }
+    settings = {"seed": run["seed"], "head": run["head"], **named_settings(run)}
     versions = provenance.get("versions") or {}
     shown = ", ".join(f"{name} {markdown(versions[name])}" for name in VERSIONS if versions.get(name))
     table = "\n".join(f"| {markdown(name)} | {markdown(value)} |" for name, value in settings.items())

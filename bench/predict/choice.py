@@ -12,6 +12,7 @@ from bench.errors import BenchError
 from bench.grid import CLASSICAL
 from bench.results import record
 from bench.results.record import RunRecord
+from bench.status import run_names
 from registry import loading, names
 from registry.errors import unknown
 from registry.loading import Recipe
@@ -149,30 +150,13 @@ def _row(done: Sequence[RunRecord], text: str) -> list[RunRecord]:
     runs = [run for run in done if _name(run) == name]
     if not runs:
         raise BenchError(unknown("row", name, sorted({_name(run) for run in done})))
-    for condition in conditions:
-        key, equals, value = condition.partition("=")
-        if not equals or key not in _settings(runs[0]):
-            raise BenchError(f"{text!r}: {unknown('setting', key, _settings(runs[0]))} A condition is KEY=VALUE.")
-        values = sorted({_settings(run).get(key, "–") for run in runs})
-        runs = [run for run in runs if _settings(run).get(key) == value]
-        if not runs:
-            raise BenchError(f"{text!r}: {unknown(f'value of {key}', value, values)}")
-    return runs
-
-
-def _settings(run: RunRecord) -> dict[str, str]:
-    """Settings of a run as they are typed; all but backbone, strategy and fold."""
-    values = {
-        key: value for key, value in run.run.items() if key not in ("backbone", "strategy", "fold", "options", "train")
-    }
-    values |= {f"strategy.{key}": value for key, value in (run.run.get("options") or {}).items()}
-    values |= {f"train.{key}": value for key, value in (run.run.get("train") or {}).items()}
-    return {key: f"{value:g}" if isinstance(value, float) else str(value) for key, value in values.items()}
+    chosen = run_names.fulfilling(text, conditions, {run.id: run_names.settings(run.run) for run in runs})
+    return [run for run in runs if run.id in chosen]
 
 
 def _of_one_setting(runs: list[RunRecord], text: str) -> list[RunRecord]:
     """Refuse runs that differ in more than fold and seed: nobody says which setting is meant."""
-    settings = [_settings(run) for run in runs]
+    settings = [run_names.settings(run.run) for run in runs]
     for key in sorted({name for each in settings for name in each} - {"seed"}):
         values = sorted({each.get(key, "–") for each in settings})
         if len(values) > 1:

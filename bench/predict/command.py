@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.console import PLAIN
 from bench.errors import BenchError, DivergedError
 from bench.predict import blocks, files, sources
 from bench.predict.choice import Chosen, choose
@@ -76,25 +77,23 @@ def predict(
     """
     images = _images(inputs, out, overwrite=overwrite)
     chosen = choose(model, results, fold=fold, ensemble=ensemble)
-    console.print(f"Model: {chosen.sentence}.", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"Model: {chosen.sentence}.", **PLAIN)
     _print_of_training(images, chosen.data, console)
     sides = geometry(merged(chosen.recipes), scale=scale, core=tile)
     console.print(
         f"Magnification: {sides.scale:g} input pixels per image pixel. Blocks of {sides.core} pixels, with a halo of "
         f"{sides.halo}, where an image is larger than {sides.core + 2 * sides.halo}.",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        **PLAIN,
     )
     _make(out)
     predictor = Predictor(chosen.recipes, sides, device=_device(device), weights=weights)
     predictions = _all(images, out, predictor, sides, _origin(chosen, sides, predictor), console)
     for name, n in predictions.nuclei.items():
-        console.print(f"{name}: {n:,} nuclei", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{name}: {n:,} nuclei", **PLAIN)
     done = f"{len(predictions.nuclei)} of {len(images)} images in {shown(out)}"
     console.print(f"Wrote {done}: {', '.join('*' + suffix for suffix in files.SUFFIXES)}", markup=False, soft_wrap=True)
     for problem in predictions.problems:
-        console.print(f"not done: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"not done: {problem}", style="red", **PLAIN)
     return 1 if predictions.problems else 0
 
 
@@ -107,7 +106,7 @@ def _print_of_training(images: Sequence[Path], folders: Sequence[Path], console:
             f"In the folder of the training: {n} of {plural(len(images), 'image')}; "
             "all but those of a run's test fold were trained or validated on."
         )
-        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(text, style="yellow", **PLAIN)
 
 
 def _make(out: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from bench.console import PLAIN
 from bench.errors import BenchError
 from bench.report import choice, leaderboard, plot_kinds
 from bench.report.baselines import baseline_frame
@@ -84,7 +85,7 @@ def show_table(
     path = output or results / "tables" / f"{name}{SUFFIXES[format]}"
     if not write_text(path, text):
         return None
-    console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    console.print(str(path), **PLAIN)
     return path
 
 

@@ -13,7 +13,7 @@ from bench.columns import Column
 from bench.errors import BenchError
 from bench.report.frame import RUN_KEYS, SCORES
 from bench.report.section import Section
-from bench.units import SCORE_TITLES
+from bench.units import SCORE_TITLES, setting_text
 from registry.errors import unknown
 
 SOURCES = {
@@ -58,9 +58,7 @@ def only(frame: pd.DataFrame, texts: Sequence[str]) -> pd.DataFrame:
     for key, values in _conditions(texts).items():
         if key not in keys:
             raise BenchError(f"--only: {unknown('setting', key, keys)}")
-        shown = frame[key].map(
-            lambda value: "" if pd.isna(value) else f"{value:g}" if isinstance(value, float) else str(value)
-        )
+        shown = frame[key].map(lambda value: "" if pd.isna(value) else setting_text(value))
         for value in values:
             if value not in set(shown):
                 raise BenchError(f"--only {key}: {unknown('value', value, sorted(set(shown) - {''}))}")

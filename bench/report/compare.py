@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
+from bench.console import PLAIN
 from bench.errors import BenchError
 from bench.report import comparison, overall
 from bench.report.baselines import baseline_frame
@@ -19,7 +20,7 @@ from bench.report.methods import Method, check_comparable, find, rows
 from bench.report.output import SUFFIXES, chosen_format, write_text
 from bench.report.paired import SCORES, ScoreFiles
 from bench.report.reading import read_records
-from bench.report.section import Section, sections
+from bench.report.section import Section, of_section, sections
 from bench.report.strata import listed
 from bench.report.table import Block, markdown, terminal
 from bench.report.web import html
@@ -101,7 +102,7 @@ def show_comparison(
     path = output or results / "tables" / f"comparison{SUFFIXES[str(format)]}"
     if not write_text(path, text):
         return None
-    console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    console.print(str(path), **PLAIN)
     return path
 
 
@@ -120,7 +121,7 @@ def _draw(parts: Sequence[Part], output: Path, console: Console) -> Path:
         if len(parts) > 1:
             path = output.with_stem(f"{output.stem}_{part.section.file_stem}")
         save(draw(part.table, title=figure_title(part.section), notes=part.notes), path)
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+        console.print(str(path), **PLAIN)
     return path
 
 
@@ -129,7 +130,7 @@ def _named(results: Path, records: pd.DataFrame, names: Sequence[str], score: st
     check_comparable(methods)
     files, known, parts = ScoreFiles(results), _sections(records), []
     for keys, _ in records.groupby(list(SECTION_KEYS), sort=True):
-        here = [Method(m.name, m.kind, _of_section(m.runs, keys)) for m in methods]
+        here = [Method(m.name, m.kind, of_section(m.runs, keys)) for m in methods]
         present = [method for method in here if len(method.runs)]
         if len(present) < 2:
             continue
@@ -163,15 +164,11 @@ def _all(results: Path, records: pd.DataFrame, score: str) -> list[Part]:
 
 def _sections(records: pd.DataFrame) -> dict[tuple[object, ...], Section]:
     parts = sections(leaderboard_frame(records), baseline_frame(None))
-    return {(part.dataset, part.dataset_digest, part.n_splits, part.fold_seed): part for part in parts}
+    return {part.keys: part for part in parts}
 
 
 def _keys(runs: pd.DataFrame) -> list[tuple[object, ...]]:
     return [keys for keys, _ in runs.groupby(list(SECTION_KEYS), sort=True)]
-
-
-def _of_section(runs: pd.DataFrame, keys: tuple[object, ...]) -> pd.DataFrame:
-    return runs[(runs[list(SECTION_KEYS)] == list(keys)).all(axis=1)]
 
 
 def _section(keys: tuple[object, ...]) -> dict[str, object]:

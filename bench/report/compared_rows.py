@@ -15,7 +15,7 @@ from bench.report.frame import SECTION_KEYS, leaderboard_frame
 from bench.report.methods import Method, rows
 from bench.report.paired import ScoreFiles
 from bench.report.reading import read_records
-from bench.report.section import sections
+from bench.report.section import of_section, sections
 
 logger = logging.getLogger(__name__)
 
@@ -32,9 +32,7 @@ def frames(results: Path) -> list[Drawable]:
     records, files = read_records(results), ScoreFiles(results)
     drawables, problems = [], []
     for section in sections(leaderboard_frame(records), baseline_frame()):
-        keys = (section.dataset, section.dataset_digest, section.n_splits, section.fold_seed)
-        own = records[(records[list(SECTION_KEYS)] == list(keys)).all(axis=1)]
-        methods = rows(own)
+        methods = rows(of_section(records, section.keys))
         best = _best(methods)
         notes = [f"The best {len(best)} of {len(methods)} rows by PQ."] if len(best) < len(methods) else []
         readable, unreadable = _readable(best, files)
@@ -44,7 +42,7 @@ def frames(results: Path) -> list[Drawable]:
             problems.append(" ".join([f"{section.title}: {error}", *unreadable]))
             continue
         notes += [*unreadable, *more]
-        frame = overall.csv_frame(compared, dict(zip(SECTION_KEYS, keys, strict=True)))
+        frame = overall.csv_frame(compared, dict(zip(SECTION_KEYS, section.keys, strict=True)))
         drawables.append(Drawable(figure_title(section), section.file_stem, frame, tuple(notes)))
     if not drawables:
         raise BenchError("\n".join(problems))

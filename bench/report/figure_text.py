@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from bench.characters import shortened
 from bench.report.appearance import backbone_marker, strategy_colour
 from bench.report.canvas import figure_width
 
@@ -35,11 +36,7 @@ def legible(text: str, length: int) -> str:
         text: a name of the user's, which may be anything.
         length: most characters, the sign of the omission included.
     """
-    text = "".join(_shown(character) for character in str(text))
-    if len(text) <= length:
-        return text
-    start = (length - 1) // 2
-    return f"{text[:start]}…{text[len(text) - (length - 1 - start) :]}"
+    return shortened("".join(_shown(character) for character in str(text)), length)
 
 
 def shown_names(texts: Sequence[str], length: int) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.grid import CLASSICAL, digest, identity, row_id
+from bench.grid import CLASSICAL, digest, identity, named_settings, row_id
 from bench.report.fold_stats import FoldStats
 from bench.results.measurement import LATENCIES, MEASUREMENT, quartiles
 from bench.results.record import RunRecord
@@ -90,8 +90,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "status": record.status,
         "reason": record.reason,
         **{name: run.get(name) for name in RUN_KEYS},
-        **{f"strategy.{name}": value for name, value in (run.get("options") or {}).items()},
-        **{f"train.{name}": value for name, value in (run.get("train") or {}).items()},
+        **named_settings(run),
         "trains": bool(run.get("train")),
         **{name: value for name, value in scores.items() if isinstance(value, int | float)},
         **cost,
@@ -127,9 +126,14 @@ def _flat_cost(cost: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def is_busy(row: pd.Series) -> bool:
-    """Return whether the latency of a row of the leaderboard is marked, so that it is no point of a Pareto front."""
-    return bool(pd.notna(row["latency_busy"]) and row["latency_busy"])
+def busy(rows: pd.DataFrame) -> pd.Series:
+    """Return which rows of a leaderboard have a marked latency, so that they are no points of a Pareto front.
+
+    Rows of which it is not known whether the machine was busy are not marked.
+    """
+    if "latency_busy" not in rows:
+        return pd.Series(False, rows.index)
+    return rows["latency_busy"].map(lambda value: not pd.isna(value) and bool(value)).astype(bool)
 
 
 def pooled(frame: pd.DataFrame) -> pd.DataFrame:

@@ -13,12 +13,12 @@ from bench.report.baselines import baseline_frame
 from bench.report.canvas import figure_width
 from bench.report.figure_files import check_output, write_figures
 from bench.report.figure_rows import random_notes
-from bench.report.frame import SECTION_KEYS, leaderboard_frame
+from bench.report.frame import leaderboard_frame
 from bench.report.gallery_choice import GalleryRow, methods_of, rows, seed_note
 from bench.report.gallery_page import draw_page
 from bench.report.methods import Method, find
 from bench.report.reading import read_records
-from bench.report.section import Section, sections
+from bench.report.section import Section, of_section, sections
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,10 +55,9 @@ def figures(
     known = sections(leaderboard_frame(records), baseline_frame(None))
     drawn = []
     for section in known:
-        keys = [getattr(section, key) for key in SECTION_KEYS]
-        if not all((method.ok[list(SECTION_KEYS)] == keys).all(axis=1).any() for method in given):
+        if not all(len(of_section(method.ok, section.keys)) for method in given):
             continue
-        own = records[(records[list(SECTION_KEYS)] == keys).all(axis=1)]
+        own = of_section(records, section.keys)
         methods = methods_of(results, own, names)
         made = rows(results, section.dataset_digest, methods, stems)
         by_first = [f"The rank is by PQ among all test images of {names[0]}."] if len(names) > 1 else []
@@ -133,7 +132,6 @@ def _random(records: pd.DataFrame, names: Sequence[str]) -> list[str]:
 def _nowhere(methods: Sequence[Method], known: Sequence[Section]) -> str:
     where = []
     for method in methods:
-        own = {tuple(keys) for keys in method.ok[list(SECTION_KEYS)].itertuples(index=False)}
-        titles = [section.title for section in known if tuple(getattr(section, key) for key in SECTION_KEYS) in own]
+        titles = [section.title for section in known if len(of_section(method.ok, section.keys))]
         where.append(f"{method.name}: {'; '.join(titles) or 'no run that is ok'}")
     return f"these methods have no runs on the same images and folds. {'. '.join(where)}."

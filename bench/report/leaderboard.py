@@ -11,7 +11,7 @@ import pandas as pd
 from bench.columns import Column
 from bench.grid import CLASSICAL
 from bench.report.choice import alike, chosen, sources
-from bench.report.frame import is_busy
+from bench.report.frame import busy
 from bench.report.notes import section_notes
 from bench.report.section import Section, numeric, row_name, setting
 from bench.report.strata import listed
@@ -155,7 +155,7 @@ def _compact(section: Section, columns: Sequence[Column]) -> list[Column]:
 
 def _latency(section: Section, rows: Sequence[pd.Series]) -> Column:
     """Return the column of latencies, marked where a measurement is not to be relied on."""
-    marks = [" ‡" if is_busy(row) else "" for row in rows]
+    marks = [" ‡" if marked else "" for marked in busy(section.rows)]
     cells = [_number(row["latency_ms"], "{:.1f}") + mark for row, mark in zip(rows, marks, strict=True)]
     note = f"‡: a latency that is not to be relied on: {RULE}. `bench measure` takes it again." if any(marks) else ""
     return _with_narrow(Column("latency ms", cells, 4, note=note))

@@ -8,6 +8,7 @@ from typing import Literal
 
 import pandas as pd
 
+from bench import units
 from bench.errors import BenchError
 from bench.grid import CLASSICAL
 from bench.report.frame import RUN_KEYS, SECTION_KEYS
@@ -59,7 +60,7 @@ def setting_text(value: object) -> str:
     """Return the value of a setting as it is typed."""
     if value is None or value is pd.NA or (isinstance(value, float) and pd.isna(value)):
         return NO_SETTING
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return units.setting_text(value)
 
 
 def varying(runs: pd.DataFrame) -> list[str]:

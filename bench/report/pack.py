@@ -15,13 +15,12 @@ from bench.report import pack_tables
 from bench.report.baselines import baseline_frame
 from bench.report.output import STDOUT, explained
 from bench.report.pack_redaction import Redaction
-from bench.results.record import FILENAME, SCORES_FILENAME, folder, folders
+from bench.results.record import FILENAME, HISTORY_FILENAME, SCORES_FILENAME, folder, folders
 from registry import atomic
 
 FORMAT, VERSION = "nuclei-bench pack", 1
 MANIFEST = "manifest.json"
 BASELINES = "baselines.csv"
-HISTORY_FILENAME = "history.parquet"
 _TIME = (1980, 1, 1, 0, 0, 0)
 """Time of every file in a pack, the earliest that a zip file can hold: the same records give the same bytes."""
 README = """\

@@ -24,7 +24,7 @@ from bench.report.canvas import report_style
 from bench.report.cost_panel import BUSY_MARK, busy_marker, draw_panel, front, published_lines
 from bench.report.costs import COSTS, cost_values, device_notes, unknown_load_notes
 from bench.report.figure_rows import check_one_section, random_notes, random_title
-from bench.report.frame import leaderboard_frame, pooled
+from bench.report.frame import busy, leaderboard_frame, pooled
 from bench.report.image_scores import interval_scores
 from bench.report.look_alikes import telling_texts
 from bench.report.reading import read_records
@@ -166,17 +166,10 @@ def _known_cost(frame: pd.DataFrame, x: str) -> str:
 def _points(frame: pd.DataFrame, x: str) -> pd.DataFrame:
     """Return rows with scores and this cost; ``x`` is the cost in the axis's unit. The classical row is a line."""
     cost = cost_values(frame, x)
-    rows = frame.assign(x=cost, busy=_busy_column(frame, x))
+    rows = frame.assign(x=cost, busy=busy(frame) if x == "latency" else False)
     scored = rows[[f"{score}_mean" for score in SCORE_TITLES]].notna().any(axis=1) & (rows["n_ok"] > 0)
     drawable = (cost == 0) | cost.between(*SANE)
     return rows[(rows["backbone"] != CLASSICAL) & scored & drawable].reset_index(drop=True)
-
-
-def _busy_column(frame: pd.DataFrame, x: str) -> pd.Series:
-    """Return which rows have a cost from a busy machine; records that don't tell are taken for quiet ones."""
-    if x != "latency" or "latency_busy" not in frame:
-        return pd.Series(False, frame.index)
-    return frame["latency_busy"].map(lambda value: not pd.isna(value) and bool(value)).astype(bool)
 
 
 def _labels(points: pd.DataFrame, settings: Sequence[str], columns: int) -> tuple[dict[int, str], list[str]]:

@@ -13,6 +13,7 @@ from bench.grid import CLASSICAL
 from bench.report.frame import SECTION_KEYS
 from bench.report.image_scores import ImageScores
 from bench.report.ranks import with_intervals
+from bench.units import setting_text
 from registry import datasets
 
 
@@ -56,6 +57,11 @@ class Section:
     decided: Mapping[str, bool] = field(default_factory=dict)
     uncertainty: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[object, ...]:
+        """Values of `SECTION_KEYS`, which tell it from the other sections."""
+        return tuple(getattr(self, key) for key in SECTION_KEYS)
 
     @property
     def folder_differs(self) -> bool:
@@ -129,6 +135,11 @@ def sections(leaderboard: pd.DataFrame, baselines: pd.DataFrame, images: ImageSc
     return sorted(parts, key=lambda section: (not section.shares_ranks, not section.official))
 
 
+def of_section(records: pd.DataFrame, keys: tuple[object, ...]) -> pd.DataFrame:
+    """Return the records, or the rows of a leaderboard, of the section with these `Section.keys`."""
+    return records[(records[list(SECTION_KEYS)] == list(keys)).all(axis=1)]
+
+
 def row_name(row: pd.Series, settings: tuple[str, ...] = ()) -> str:
     """Return backbone, strategy and the settings that distinguish a row; the classical row has one name only."""
     if row["backbone"] == CLASSICAL:
@@ -155,7 +166,7 @@ def numeric(values: pd.Series) -> bool:
 def _text(name: str, value: Any) -> str:
     if pd.isna(value):
         return "fit" if name == "scale" else "–"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return setting_text(value)
 
 
 def _section(group: pd.DataFrame, baselines: pd.DataFrame, scores: ImageScores | None) -> Section:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.console import PLAIN
 from bench.grid import Run
 from bench.results.index import Entry, Index
 from bench.results.submissions import JobRef, Ledger
@@ -121,7 +122,7 @@ class View:
         for number, entry in enumerate(new, start=len(self._finished) - len(new) + 1):
             total = len(self.runs)
             text = f"[{number:>{len(str(total))}}/{total}] {line(entry)}"
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(text, **PLAIN)
 
     def __rich__(self) -> Group:
         from rich.console import Group

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.console import PLAIN
 from bench.results import plans, record, run_lock, run_log, submissions
 from bench.results.index import Index
 from bench.results.plans import SavedPlan
@@ -126,4 +127,4 @@ def _print_stderr(results: Path, run_id: str, console: Console) -> None:
 
 
 def _print(text: str, console: Console) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, **PLAIN)

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.columns import Column, fitted_table, total_width
-from bench.console import command
+from bench.console import PLAIN, command
 from bench.planning.setting_labels import setting_labels
 from bench.results.retry import FINAL
 from bench.slurm import never_starts
@@ -25,7 +25,6 @@ MOST_ROWS = 60
 MAX_FAILURES_SHOWN = 20
 APART = ("run", "needs_final_state")
 """Fields of `RunState` that `--json` leaves out or writes in another way."""
-PLAIN: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": True}
 
 
 def show(status: Status, console: Console, *, full: bool = False) -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
+from bench.grid import named_settings
 from bench.results import plans, record
 from bench.results.index import Index
+from bench.units import setting_text
 from registry.errors import unknown
 
 FORM = "BACKBONE/STRATEGY[,KEY=VALUE...]/FOLD"
@@ -56,9 +58,7 @@ def settings(run: Mapping[str, Any]) -> dict[str, str]:
     """
     apart = ("backbone", "strategy", "fold", "options", "train", "neutral_options")
     values = {name: value for name, value in run.items() if name not in apart}
-    values |= {f"strategy.{name}": value for name, value in (run.get("options") or {}).items()}
-    values |= {f"train.{name}": value for name, value in (run.get("train") or {}).items()}
-    return {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in values.items()}
+    return {name: setting_text(value) for name, value in {**values, **named_settings(run)}.items()}
 
 
 def _by_name(results: Path, text: str, runs: dict[str, dict[str, Any]]) -> str:
@@ -79,23 +79,32 @@ def _by_name(results: Path, text: str, runs: dict[str, dict[str, Any]]) -> str:
         near = difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.5)
         guess = f" Did you mean {' or '.join(near)}?" if near else ""
         raise BenchError(f"no run {text!r} in {results}; write {FORM}.{guess}")
-    chosen = _fulfilling(text, conditions, {run_id: settings(runs[run_id]) for run_id in ids})
+    chosen = fulfilling(text, conditions, {run_id: settings(runs[run_id]) for run_id in ids})
     if len(chosen) > 1:
         raise BenchError(f"{text} names several runs; add what differs, or give the id of one:{_listed(chosen, runs)}")
     return chosen[0]
 
 
-def _fulfilling(text: str, conditions: Sequence[str], settings_by_id: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Return the ids of the runs that have the settings of all conditions."""
+def fulfilling(text: str, conditions: Sequence[str], settings_by_id: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Return the ids of the runs that have the settings of all conditions.
+
+    Args:
+        text: the whole name, for errors.
+        conditions: KEY=VALUE each.
+        settings_by_id: see `settings`.
+
+    Raises:
+        BenchError: no run has such a setting, or this value of it beside the values before; with the nearest ones.
+    """
     ids = list(settings_by_id)
     known = list(dict.fromkeys(key for values in settings_by_id.values() for key in values))
     for condition in conditions:
-        key, _, value = (part.strip() for part in condition.partition("="))
-        if key not in known:
+        key, equals, value = (part.strip() for part in condition.partition("="))
+        if not equals or key not in known:
             longer = [name for name in known if name.endswith(f".{key}")]
             if longer:
                 raise BenchError(f"{text!r}: unknown setting {key!r}. Did you mean {' or '.join(map(repr, longer))}?")
-            raise BenchError(f"{text!r}: {unknown('setting', key, known)}")
+            raise BenchError(f"{text!r}: {unknown('setting', key, known)} A condition is KEY=VALUE.")
         values = sorted({settings_by_id[run_id].get(key, "–") for run_id in ids})
         ids = [run_id for run_id in ids if settings_by_id[run_id].get(key) == value]
         if not ids:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.console import command
+from bench.console import PLAIN, command
 from bench.errors import BenchError, RecordError
 from bench.results import history, record
 from bench.status import run_names, summary
-from bench.status.page import PLAIN, as_values
+from bench.status.page import as_values
 from bench.status.run_state import RunState
 from bench.status.sparkline import sparkline
 from bench.status.widgets import STATE_STYLES
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 LABEL = 8
 """Characters of the column of labels."""
-"""In the order in which the best epoch is chosen."""
 
 
 @dataclass(frozen=True)

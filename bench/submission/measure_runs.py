@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.console import command
+from bench.console import PLAIN, command
 from bench.errors import BenchError, RecordError
 from bench.grid import CLASSICAL
 from bench.planning import plugins
@@ -230,4 +230,4 @@ def _progress(console: Console, total: int) -> Iterator[Any]:
 
 
 def _print(console: Console, text: str) -> None:
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, **PLAIN)

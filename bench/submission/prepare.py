@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.console import PLAIN
 from bench.errors import ClusterError, PlanError
 from bench.grid import Grid, Run
 from bench.planning import fresh_process, plan, selection, sweeps
@@ -181,7 +182,7 @@ def run(
 def print_sweep(prepared: Prepared, console: Console) -> None:
     """Print the swept settings and their number, if there are any."""
     if prepared.plan.sweep:
-        console.print(prepared.plan.sweep, markup=False, highlight=False, soft_wrap=True)
+        console.print(prepared.plan.sweep, **PLAIN)
 
 
 def _write_folds(prepared: Prepared, results: Path) -> None:

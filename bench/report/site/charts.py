@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from bench.characters import shortened
 from bench.grid import CLASSICAL
 from bench.report.appearance import backbone_marker, strategy_colour
 from bench.report.cost_panel import front
 from bench.report.costs import COSTS, cost_values, device_notes, devices, unknown_load_notes
-from bench.report.frame import is_busy
+from bench.report.frame import busy
 from bench.report.section import Section, row_name
 from bench.report.site.parts import Chart
 from bench.units import SCORE_TITLES, significant, tick
@@ -52,8 +53,7 @@ def trade_off(section: Section, name: str) -> Chart | None:
     views: dict[str, Any] = {}
     of_costs = []
     for cost in COSTS:
-        busy = scored.apply(is_busy, axis=1) if cost == "latency" and len(scored) else False
-        points = scored.assign(x=cost_values(scored, cost), busy=busy).astype({"busy": bool})
+        points = scored.assign(x=cost_values(scored, cost), busy=busy(scored) if cost == "latency" else False)
         points = points[points["x"].notna()]
         of_costs += _cost_notes(points, cost)
         for score, title in SCORE_TITLES.items():
@@ -196,7 +196,4 @@ def chart_text(name: str, most: int = 60) -> str:
 
     Plotly knows entities for <, > and &, and shows that of a quote as it is.
     """
-    start = (most - 1) // 2
-    return escape(
-        name if len(name) <= most else f"{name[:start]}…{name[len(name) - (most - 1 - start) :]}", quote=False
-    )
+    return escape(shortened(name, most), quote=False)

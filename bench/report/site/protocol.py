@@ -10,9 +10,8 @@ import pandas as pd
 
 from bench.report import leaderboard, overall
 from bench.report.figure_rows import Drawable
-from bench.report.frame import SECTION_KEYS
 from bench.report.image_scores import ImageScores
-from bench.report.section import Section
+from bench.report.section import Section, of_section
 from bench.report.site import charts, figures, galleries, heatmaps
 from bench.report.site.costs import cost_block
 from bench.report.site.parts import Part, table_of
@@ -52,20 +51,16 @@ def parts(study: Study, section: Section, anchor: str) -> list[Part]:
         _organs(study, section, anchor),
         _significance(study, section, anchor),
         galleries.part(
-            study.results, _records(study, section), section, anchor, study.files, n_sections=len(study.compared)
+            study.results,
+            of_section(study.frame, section.keys),
+            section,
+            anchor,
+            study.files,
+            n_sections=len(study.compared),
         ),
         _curves(study, section, anchor),
         Part(f"{anchor}-costs", "Costs", [], [table_of(cost_block(section), f"{anchor}-cost-table")]),
     ]
-
-
-def keys(section: Section) -> Keys:
-    """Return what tells a section from the others, as `bench.report.frame.SECTION_KEYS` names it."""
-    return section.dataset, section.dataset_digest, section.n_splits, section.fold_seed
-
-
-def _records(study: Study, section: Section) -> pd.DataFrame:
-    return study.frame[(study.frame[list(SECTION_KEYS)] == list(keys(section))).all(axis=1)]
 
 
 def _leaderboard(section: Section, anchor: str) -> Part:
@@ -95,7 +90,7 @@ def _organs(study: Study, section: Section, anchor: str) -> Part:
 
 def _significance(study: Study, section: Section, anchor: str) -> Part:
     """Return the test of every two rows, and the diagram of their mean ranks."""
-    name, compared = f"{anchor}-significance", study.compared[keys(section)]
+    name, compared = f"{anchor}-significance", study.compared[section.keys]
     if isinstance(compared, str):
         return Part(name, "Significance", [f"No test of every two rows: {compared}"])
     overalls, notes = compared

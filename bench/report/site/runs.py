@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.columns import Column
+from bench.grid import named_settings
 from bench.report.site.parts import Entry, Table, table_of
 from bench.report.table import Block
 from bench.results.failure import kind_of_attempt
@@ -23,7 +24,7 @@ _TRACEBACK = 4_000
 def audit_table(records: Sequence[RunRecord], environments: Mapping[str, int]) -> Table:
     """Return a row for each run: what was trained, as the audit counted it, and where its numbers come from."""
     settings = [_settings(record) for record in records]
-    swept = {name: {one[name] for one in settings if name in one} for name in sorted(set().union(*settings))}
+    swept = {name: {own[name] for own in settings if name in own} for name in sorted(set().union(*settings))}
     names = [name for name, values in swept.items() if len(values) > 1]
     rows = [
         _audit_row(record, {name: own.get(name) for name in names}, environments)
@@ -34,9 +35,7 @@ def audit_table(records: Sequence[RunRecord], environments: Mapping[str, int]) -
 
 def _settings(record: RunRecord) -> dict[str, str]:
     """Return the settings of a run by their names in `--set`: of the strategy, and of training."""
-    parts = {"strategy": record.run.get("options"), "train": record.run.get("train")}
-    known = {part: values for part, values in parts.items() if isinstance(values, dict)}
-    return {f"{part}.{name}": str(value) for part, values in known.items() for name, value in values.items()}
+    return {name: str(value) for name, value in named_settings(record.run).items()}
 
 
 def _audit_row(record: RunRecord, swept: Mapping[str, str | None], environments: Mapping[str, int]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from bench.columns import Column
 from bench.grid import CLASSICAL
 from bench.report import leaderboard
 from bench.report.baselines import baseline_frame
-from bench.report.frame import is_busy, leaderboard_frame, pooled, record_frame
+from bench.report.frame import busy, leaderboard_frame, pooled, record_frame
 from bench.report.organs import organ_blocks
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
@@ -123,7 +123,7 @@ def test_latency_has_its_quartiles_and_a_mark_where_a_fold_was_disturbed() -> No
     rows = section.rows.set_index("strategy")
     assert rows.loc["full", ["latency_ms", "latency_q1", "latency_q3", "latency_spread"]].tolist() == [12, 11, 14, 3]
     assert rows["latency_busy"].dropna().to_dict() == {"full": True, "lora_qv": False}  # adapter: unknown, not quiet
-    assert {name: is_busy(row) for name, row in rows.iterrows()} == {"full": True, "lora_qv": False, "adapter": False}
+    assert busy(rows).to_dict() == {"full": True, "lora_qv": False, "adapter": False}
     shown = columns(leaderboard.blocks([section])[0])
     by_row = dict(zip(shown["strategy"].cells, shown["latency ms"].cells, strict=True))
     assert by_row == {"full": "12.0 ‡", "lora_qv": "12.0", "adapter": "12.0"}
