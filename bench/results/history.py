@@ -27,15 +27,16 @@ from registry.atomic import replacing
 INTEGERS = ("epoch", "step", "peak_bytes")
 FIRST = ("epoch", "step", "loss")
 MIDDLE = ("lr", "grad_norm")
-LAST = ("images_per_s", "peak_bytes", "seconds")
+TIMINGS_AND_MEMORY = ("images_per_s", "peak_bytes", "seconds")
+"""Columns that differ between two trainings of one run."""
 
 
 def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names of all columns of some rows in the order of the table above."""
     known = list(dict.fromkeys(name for row in rows for name in row))
     terms = [name for name in known if name.startswith("loss_")]
-    scores = [name for name in known if name not in (*FIRST, *MIDDLE, *LAST, *terms)]
-    return [*FIRST, *terms, *MIDDLE, *scores, *LAST]
+    scores = [name for name in known if name not in (*FIRST, *MIDDLE, *TIMINGS_AND_MEMORY, *terms)]
+    return [*FIRST, *terms, *MIDDLE, *scores, *TIMINGS_AND_MEMORY]
 
 
 def write(folder: Path, rows: Sequence[Mapping[str, Any]], *, sync: bool = True) -> None:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bench.results.history import MIDDLE, TIMINGS_AND_MEMORY
 from registry.names import shown
 
 logger = logging.getLogger(__name__)
@@ -19,8 +20,6 @@ MISSING = (
     "--log tensorboard needs the package tensorboard, which is not installed here; "
     "pip install 'nuclei-bench[tensorboard]', or leave --log out: the history of every run is kept as Parquet anyway."
 )
-_COSTS = ("images_per_s", "seconds", "peak_bytes")
-_TRAINING = ("loss", "lr", "grad_norm")
 
 Follow = Callable[[Sequence[Mapping[str, Any]]], None]
 """Takes the history so far, a row per epoch."""
@@ -92,6 +91,6 @@ def _warning(folder: Path) -> Iterator[None]:
 
 def tag(column: str) -> str:
     """Return the name of a column of the history among the events: ``training/loss``, ``validation/pq``."""
-    if column in _COSTS:
+    if column in TIMINGS_AND_MEMORY:
         return f"cost/{column}"
-    return f"{'training' if column in _TRAINING or column.startswith('loss_') else 'validation'}/{column}"
+    return f"{'training' if column in ('loss', *MIDDLE) or column.startswith('loss_') else 'validation'}/{column}"

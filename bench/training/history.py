@@ -9,9 +9,6 @@ if TYPE_CHECKING:
     from bench.training.checkpoint import State
     from bench.training.step import StepResult
 
-TIMINGS_AND_MEMORY = ("images_per_s", "seconds", "peak_bytes")
-"""Columns that differ between two trainings of one run."""
-
 
 def add_step(state: State, result: StepResult, *, images: int, seconds: float, starts_epoch: bool) -> None:
     """Add a step to the sums of the current epoch.

@@ -15,12 +15,12 @@ from pyarrow import parquet
 from bench.errors import AuditError, DivergedError, InterruptedRunError
 from bench.grid import CLASSICAL, Run, TrainSettings
 from bench.results import history
+from bench.results.history import TIMINGS_AND_MEMORY
 from bench.results.measurement import MEASURED
 from bench.results.record import HISTORY_FILENAME, folder
 from bench.run import execute
 from bench.training import data, events, fit, measure
 from bench.training.context import RunContext
-from bench.training.history import TIMINGS_AND_MEMORY
 from registry import datasets
 
 TRAIN = {**vars(TrainSettings(epochs=2, batch_size=2, warmup_steps=0, lr=1e-3))}

@@ -9,7 +9,7 @@ from typing import Any
 from study import Command, Study, leftovers, tensors
 
 from bench.results import history
-from bench.training.history import TIMINGS_AND_MEMORY
+from bench.results.history import TIMINGS_AND_MEMORY
 
 GRID: dict[str, Any] = {"strategies": ("lora_qv", "adapter"), "folds": (1, 2), "epochs": 40, "image_size": 128}
 # SLURM warns a job when it looks, every 30 s, and sees that 10 + 30 s or less are left: 20 to 50 s after its start.

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import DivergedError, InterruptedRunError
+from bench.results.history import TIMINGS_AND_MEMORY
 from bench.training import loop
 from bench.training.checkpoint import State
-from bench.training.history import TIMINGS_AND_MEMORY
 from bench.training.optimizer import make_optimizer
 
 STEPS_PER_EPOCH, EPOCHS, BATCH = 3, 4, 4
