@@ -74,9 +74,18 @@ def parts(sam: Sam) -> dict[str, Part]:
     return by_name
 
 
+def lora_state(sam: Sam) -> dict[str, Tensor]:
+    """Return LoRA's tensors by PEFT's names; empty without LoRA."""
+    if not hasattr(sam, "peft_config"):
+        return {}
+    from peft import get_peft_model_state_dict
+
+    return dict(get_peft_model_state_dict(sam, save_embedding_layers=False))
+
+
 def own_places(sam: Sam) -> dict[str, Place]:
     """Return the places of all tensors of a model's state dict but those of PEFT's adapters, by their names."""
-    of_adapters = {tensor.data_ptr() for tensor in _adapter_tensors(sam)}
+    of_adapters = {tensor.data_ptr() for tensor in lora_state(sam).values()}
     split = parts(sam)
     places: dict[str, Place] = {}
     for name, tensor in sam.state_dict().items():
@@ -215,11 +224,3 @@ def _require_plain_lora(sam: Sam, module: str, names: list[str]) -> None:
             "can't be written for the whole layer; use the run's own folder with registry.load, or a strategy that "
             "puts plain LoRA (no DoRA, no bias) on the parts."
         )
-
-
-def _adapter_tensors(sam: Sam) -> list[Tensor]:
-    if not hasattr(sam, "peft_config"):
-        return []
-    from peft import get_peft_model_state_dict
-
-    return list(get_peft_model_state_dict(sam, save_embedding_layers=False).values())

@@ -16,6 +16,7 @@ from torch import Tensor
 from registry import export_adapter, export_layers, strategies
 from registry.atomic import replacing
 from registry.errors import WeightsError
+from registry.export_layers import lora_state
 from registry.modules import finite
 
 if TYPE_CHECKING:
@@ -143,15 +144,6 @@ def load(sam: Sam, folder: str | Path) -> None:
         set_peft_model_state_dict(sam, read_lora)
     # Clears what modules cache of their parameters, such as attention biases.
     sam.eval()
-
-
-def lora_state(sam: Sam) -> dict[str, Tensor]:
-    """Return LoRA's tensors by PEFT's names; empty without LoRA."""
-    if not hasattr(sam, "peft_config"):
-        return {}
-    from peft import get_peft_model_state_dict
-
-    return dict(get_peft_model_state_dict(sam, save_embedding_layers=False))
 
 
 def other_state(sam: Sam) -> dict[str, Tensor]:

@@ -179,7 +179,7 @@ def test_dora_on_a_part_is_refused(tmp_path: Path) -> None:
 
 def test_scattered_tensors_are_those_that_were_gathered() -> None:
     sam = trained_model("lora_qv")
-    places, lora = export_layers.own_places(sam), trained.lora_state(sam)
+    places, lora = export_layers.own_places(sam), export_layers.lora_state(sam)
     state = {name: tensor for name, tensor in sam.state_dict().items() if name in places}
     plain = export_layers.gather(state, places)
     assert plain.keys() == build("sam_nano", 64).state_dict().keys()
