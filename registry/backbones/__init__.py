@@ -53,7 +53,7 @@ def build(name: str, image_size: int | None = None, checkpoint: str | Path | Non
 
     Args:
         name: a registered name.
-        image_size: side of the square input in pixels, a multiple of 64; the native size by default.
+        image_size: side of the square input in pixels, a multiple of the card's `size_multiple`; the native one by default.
         checkpoint: path of the official file as published; None leaves the weights random.
 
     Returns:
@@ -61,13 +61,13 @@ def build(name: str, image_size: int | None = None, checkpoint: str | Path | Non
 
     Raises:
         UnknownNameError: no such backbone.
-        ValueError: an image size that is no positive multiple of 64.
+        ValueError: an image size that is no positive multiple of the card's `size_multiple`.
         WeightsError: a file that is damaged, unsafe, of another model, or with values that are not finite.
     """
     entry = get(name)
     size = entry.card.native_image_size if image_size is None else image_size
-    if size <= 0 or size % 64:
-        raise ValueError(f"image_size {size} is not a positive multiple of 64; try {max(64, round(size / 64) * 64)}.")
+    if problem := entry.card.size_problem(size):
+        raise ValueError(problem)
     sam = entry.build(size)
     if checkpoint is not None:
         from registry import weights

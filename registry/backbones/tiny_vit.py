@@ -1,4 +1,4 @@
-"""MobileSAM and TinySAM: TinyViT encoders distilled from SAM's ViT-H, with SAM's decoder."""
+"""MobileSAM, TinySAM and LiteMedSAM: TinyViT encoders distilled from larger ones, with SAM's decoder."""
 
 from __future__ import annotations
 

@@ -5,9 +5,14 @@ from __future__ import annotations
 from segment_anything.modeling import MaskDecoder, PromptEncoder, TwoWayTransformer
 
 
-def prompt_encoder(image_size: int) -> PromptEncoder:
-    """Build SAM's prompt encoder for square inputs of `image_size` pixels (6,220 parameters)."""
-    grid = image_size // 16
+def prompt_encoder(image_size: int, stride: int = 16) -> PromptEncoder:
+    """Build SAM's prompt encoder (6,220 parameters).
+
+    Args:
+        image_size: side of the square input in pixels.
+        stride: pixels of the input per cell of the embedding.
+    """
+    grid = image_size // stride
     return PromptEncoder(
         embed_dim=256, image_embedding_size=(grid, grid), input_image_size=(image_size, image_size), mask_in_chans=16
     )

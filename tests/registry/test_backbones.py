@@ -27,7 +27,7 @@ def on_meta(name: str, image_size: int | None = None) -> Sam:
 
 
 def test_all_backbones_are_registered() -> None:
-    assert set(backbones.names()) == {*PUBLIC, "sam_nano"}
+    assert set(backbones.names()) == {*PUBLIC, "sam_nano", "lite_medsam"}
 
 
 def test_cards_are_read_without_torch() -> None:
