@@ -25,6 +25,19 @@ def neutral(value: Any, default: Any = MISSING) -> Any:
     return field(default=value if default is MISSING else default, metadata={"neutral": value})
 
 
+def operational(default: Any) -> Any:
+    """Return the field of a setting of `TrainSettings` that changes no result beyond rounding, and so no id."""
+    return field(default=default, metadata={"operational": default})
+
+
+@cache
+def operational_values(settings: type) -> dict[str, Any]:
+    """Return the default of each field of a dataclass that is operational."""
+    return {
+        member.name: member.metadata["operational"] for member in fields(settings) if "operational" in member.metadata
+    }
+
+
 @cache
 def neutral_values(settings: type) -> dict[str, Any]:
     """Return the neutral value of each field of a dataclass that has one."""
@@ -63,6 +76,8 @@ class TrainSettings:
         augment: dihedral, stain (HED) and scale augmentation.
         stain_jitter: largest relative change of a stain's strength.
         scale_jitter: largest relative change of the magnification.
+        memory: ``checkpoint`` computes activations of the encoder's blocks again in the backward pass instead of
+            keeping them; ``auto`` does so once a step does not fit the device; ``full`` never. Enters no id.
     """
 
     epochs: int = 60
@@ -77,6 +92,7 @@ class TrainSettings:
     augment: bool = True
     stain_jitter: float = 0.1
     scale_jitter: float = 0.2
+    memory: Literal["auto", "full", "checkpoint"] = operational("auto")
 
 
 @dataclass(frozen=True)
@@ -91,6 +107,8 @@ class Settings:
         scale: input pixels per image pixel; larger images are cut into overlapping tiles, smaller ones padded.
             None fits each whole image into one input.
         seed: of initialisation, data order and augmentation.
+        embeddings: ``cached`` computes the embeddings of a frozen encoder once and keeps them on disk, which leaves
+            a fixed number of augmented variants of each image; strategies that train the encoder compute them always.
         folds: see `FoldSettings`.
         train: see `TrainSettings`.
         strategy: options of the strategies, e.g. ``{"rank": 8}``; each takes those that it has.
@@ -102,6 +120,7 @@ class Settings:
     image_size: int = 1024
     scale: float | None = None
     seed: int = 0
+    embeddings: Literal["computed", "cached"] = "computed"
     folds: FoldSettings = field(default_factory=FoldSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
     strategy: Mapping[str, Any] = field(default_factory=dict)
@@ -178,10 +197,12 @@ class Run:
     options: Mapping[str, Any]
     train: Mapping[str, Any]
     neutral_options: Mapping[str, Any] = field(default_factory=dict)
+    embeddings: str = neutral("computed")
 
     def __post_init__(self) -> None:
         """Complete training settings of a plan that was written before some of them existed."""
-        missing = {key: value for key, value in neutral_values(TrainSettings).items() if key not in self.train}
+        known = neutral_values(TrainSettings) | operational_values(TrainSettings)
+        missing = {key: value for key, value in known.items() if key not in self.train}
         if self.train and missing:
             object.__setattr__(self, "train", {**self.train, **missing})
 
@@ -210,7 +231,9 @@ def identity(run: Mapping[str, Any]) -> dict[str, Any]:
     if "options" in values:
         values["options"] = _without(values["options"], options_neutral)
     if "train" in values:
-        values["train"] = _without(values["train"], neutral_values(TrainSettings))
+        operational = operational_values(TrainSettings)
+        train = {key: value for key, value in values["train"].items() if key not in operational}
+        values["train"] = _without(train, neutral_values(TrainSettings))
     return values
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.grid import CLASSICAL, Run
 from bench.results.record import RunRecord, folder
-from bench.training import classical, costs, data, evaluate, fit, measure, outputs
+from bench.training import classical, costs, data, evaluate, fit, measure, outputs, predictions
 from bench.training.context import RunContext
 from bench.training.split import Split, split
 from bench.training.step import autocast
@@ -42,13 +42,13 @@ def execute(
     progress("preparing")
     parts = split(run, images)
     if run.backbone == CLASSICAL:
-        rows, predictions, blocks = _classical_fold(run, parts, progress)
+        rows, label_maps, blocks = _classical_fold(run, parts, progress)
     else:
-        rows, predictions, blocks = _model_fold(run, parts, context, progress, should_stop)
+        rows, label_maps, blocks = _model_fold(run, parts, context, progress, should_stop)
     progress("recording")
     outputs.save_scores(folder(context.results, run.id), rows)
     pq, n_first = {row["stem"]: row["pq"] for row in rows}, context.kept_predictions
-    outputs.save_kept(context.results, run, parts.test, predictions, pq, n_first=n_first)
+    outputs.save_kept(context.results, run, parts.test, label_maps, pq, n_first=n_first)
     blocks["scores"] = {**evaluate.summarise(rows), **blocks["scores"]}
     was_shared = context.is_shared or blocks["cost"].get("train_seconds", 0.0) is None  # in an earlier attempt, perhaps
     blocks["cost"] = measure.without_timings(blocks["cost"]) if was_shared else blocks["cost"]
@@ -63,12 +63,12 @@ def _model_fold(
     cost["adapter_bytes"] = trained.save(sam, run.strategy, folder(context.results, run.id) / "trained")
 
     started, precision = time.monotonic(), partial(autocast, fit.device(sam))
-    predict = partial(evaluate.raw_prediction, sam.eval(), head, scale=run.scale, autocast=precision)
+    predict = partial(predictions.raw_prediction, sam.eval(), head, scale=run.scale, autocast=precision)
     progress("choosing post-processing", {"images": len(parts.validation)})
     raw, true = [predict(image.pixels) for image in parts.validation], [image.label_map for image in parts.validation]
     chosen, reached = evaluate.choose_parameters(raw, true, head)
     predict_map, report = lambda pixels: head.instances(predict(pixels), **chosen), partial(progress, "evaluating")
-    rows, predictions = evaluate.score_images(parts.test, predict_map, fold=run.fold, progress=report)
+    rows, label_maps = evaluate.score_images(parts.test, predict_map, fold=run.fold, progress=report)
     cost["evaluate_seconds"] = time.monotonic() - started
 
     progress("measuring")
@@ -76,13 +76,13 @@ def _model_fold(
     cost |= costs.of_model(sam, head, predict=predict_first, raw=raw[0], post_processing=chosen)
     cost["gpu_seconds"] = measure.gpu_seconds(cost)
     scores = {"post_processing": chosen, "validation": reached}
-    return rows, predictions, {"audit": audit, "cost": cost, "scores": scores}
+    return rows, label_maps, {"audit": audit, "cost": cost, "scores": scores}
 
 
 def _classical_fold(run: Run, parts: Split, progress: Callable[..., None]) -> FoldResult:
     cost: dict[str, Any] = {"parameters_total": 0, "parameters_trainable": 0, "device": "cpu"}
     started, report = time.monotonic(), partial(progress, "evaluating")
-    rows, predictions = evaluate.score_images(parts.test, classical.segment, fold=run.fold, progress=report)
+    rows, label_maps = evaluate.score_images(parts.test, classical.segment, fold=run.fold, progress=report)
     cost["evaluate_seconds"] = time.monotonic() - started
     cost |= costs.of_classical(parts.test[0].pixels)
-    return rows, predictions, {"audit": None, "cost": cost, "scores": {}}
+    return rows, label_maps, {"audit": None, "cost": cost, "scores": {}}

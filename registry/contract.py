@@ -73,6 +73,8 @@ class Strategy:
         head: the head it must run with; None where the grid decides.
         neutral: for options that were added after runs had been done, the value that does what the strategy did
             before: ``{"dropout": 0.0}``. Runs with these values keep the ids that they had before.
+        freezes_encoder: True where the image encoder stays as the backbone brings it, whatever the options, so that
+            its embeddings may be cached.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Strategy:
     trains: bool = True
     head: str | None = None
     neutral: Mapping[str, Any] = field(default_factory=dict)
+    freezes_encoder: bool = False
 
 
 class Head(Protocol):

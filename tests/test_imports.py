@@ -23,7 +23,7 @@ LAYERS = (
     ("architecture",),
     ("results",),
     ("planning", "slurm"),
-    ("characters", "columns", "console", "errors", "folds", "grid", "grids", "metrics", "units"),
+    ("characters", "columns", "console", "errors", "fast_paths", "folds", "grid", "grids", "metrics", "units"),
     ("registry",),
 )
 """Packages and single modules of `bench`, top first; `registry` below them all."""

@@ -79,6 +79,8 @@ def run(
     workers: Annotated[int, typer.Option(min=0, help="Local processes; 0: one per GPU, or one.")] = 0,
     device: options.OnDevice = Device.auto,
     log: options.LogFor = None,
+    with_paths: options.WithPaths = None,
+    without_paths: options.WithoutPaths = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="On SLURM: submit and return; `bench status` shows the rest.")
     ] = False,
@@ -98,10 +100,12 @@ def run(
 
     Exit code: 0 if every run is done, 1 if any failed, 2 for a bad plan, 130 if stopped.
     """
+    from bench import fast_paths
     from bench.results.kept_files import parse_kept
     from bench.submission import prepare, preview
 
     kept = parse_kept(keep_predictions)
+    used_paths = fast_paths.choose(fast_paths.split(with_paths or ()), fast_paths.split(without_paths or ()))
     try:
         with console().status("checking images and checkpoints"):
             prepared = prepare.prepare(
@@ -117,6 +121,7 @@ def run(
                 ahead=dry_run,
                 plugins=plugins or (),
                 log=log.value if log else None,
+                used_paths=used_paths,
             )
     except KeyboardInterrupt:
         console().print("Stopped: nothing was started.")

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from bench.errors import BenchError
+from bench.fast_paths import FAST_PATHS, FastPath
 from bench.grid import Settings
 from bench.planning import overrides, plan
 from bench.units import millions
@@ -48,6 +49,7 @@ def listing(kind: str) -> Table:
         "datasets": lambda: ((n, datasets.get(n).summary) for n in datasets.names()),
         "grids": lambda: ((n, plan.load_grid(n).summary) for n in plan.grid_names()),
         "settings": lambda: overrides.setting_names().items(),
+        "fast-paths": lambda: ((n, path.summary + _unless_default(path)) for n, path in FAST_PATHS.items()),
     }[kind]()
     for name, summary in rows:
         table.add_row(escape(name), escape(summary))  # a plug-in's text may hold brackets
@@ -55,6 +57,10 @@ def listing(kind: str) -> Table:
         table.caption = "--set KEY=VALUE changes a setting, --set KEY=A,B,C plans each value."
         table.caption_justify = "left"
     return table
+
+
+def _unless_default(path: FastPath) -> str:
+    return "" if path.default else " (only --with it)"
 
 
 @dataclass(frozen=True)

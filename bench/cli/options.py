@@ -79,6 +79,7 @@ class Category(StrEnum):
     datasets = "datasets"
     grids = "grids"
     settings = "settings"
+    fast_paths = "fast-paths"
 
 
 Verbosity = Annotated[
@@ -143,3 +144,17 @@ KeepPredictions = Annotated[
 ]
 Backbones = Annotated[list[str] | None, typer.Argument(metavar="[BACKBONE]...", help="Backbones; all by default.")]
 RUN_HELP = "A run: its id or the beginning of it, or BACKBONE/STRATEGY[,KEY=VALUE...]/FOLD."
+WithPaths = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--with", metavar="NAME[,NAME]", help="Also use these faster forms; `bench list fast-paths` has them."
+    ),
+]
+WithoutPaths = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--without",
+        metavar="NAME[,NAME]|all",
+        help="Compute the plain form instead of these faster ones, to compare: results differ by rounding at most.",
+    ),
+]

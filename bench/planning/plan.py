@@ -196,6 +196,7 @@ def _runs_of_pair(grid: Grid, backbone: str, name: str, dataset_digest: str) -> 
             train=train,
             validation_fraction=settings.folds.validation_fraction,
             neutral_options=dict(strategy.neutral),
+            embeddings=settings.embeddings if strategy.freezes_encoder else "computed",
             **_data_settings(grid, dataset_digest),
         )
 

@@ -143,13 +143,13 @@ class Predictor:
     def _raw(self, pixels: UInt8[np.ndarray, "h w 3"]) -> Any:
         import torch
 
-        from bench.training import evaluate
+        from bench.training import predictions
         from bench.training.step import autocast
 
         total: Any = None
         for sam in self._models:
             precision = partial(autocast, torch.device(next(sam.parameters()).device))
-            raw = evaluate.raw_prediction(sam, self._head, pixels, scale=self._geometry.scale, autocast=precision)
+            raw = predictions.raw_prediction(sam, self._head, pixels, scale=self._geometry.scale, autocast=precision)
             if len(self._models) == 1:
                 return raw
             total = raw if total is None else total + raw

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import fast_paths
 from bench.errors import SavedPlanError
 from bench.grid import Run, digest
 from bench.results.kept_files import DEFAULT_KEPT
@@ -33,6 +34,7 @@ class SavedPlan:
         plugins: files and folders that register names which the runs use.
         keep_predictions: number of first test images whose predicted label maps a run keeps; None for all.
         log: ``tensorboard`` or None, as `--log` took it.
+        fast_paths: names of the faster forms that are used (see `bench.fast_paths`).
     """
 
     grid: str
@@ -47,6 +49,7 @@ class SavedPlan:
     plugins: tuple[Path, ...] = ()
     keep_predictions: int | None = DEFAULT_KEPT
     log: str | None = None
+    fast_paths: frozenset[str] = fast_paths.DEFAULT
 
 
 def write(results: Path, plan: SavedPlan) -> Path:
@@ -63,6 +66,7 @@ def write(results: Path, plan: SavedPlan) -> Path:
         "plugins": [str(source) for source in plan.plugins],
         "keep_predictions": plan.keep_predictions,
         "log": plan.log,
+        "fast_paths": sorted(plan.fast_paths),
         "runs": [run.as_dict() for run in plan.runs],
         "skipped": [[run.as_dict(), reason] for run, reason in plan.skipped],
     }
@@ -109,4 +113,5 @@ def _parse(values: Mapping[str, Any]) -> SavedPlan:
         plugins=tuple(map(Path, values.get("plugins", ()))),  # absent in version 0.1.0
         keep_predictions=values.get("keep_predictions", DEFAULT_KEPT),
         log=values.get("log"),  # likewise
+        fast_paths=frozenset(values.get("fast_paths", fast_paths.DEFAULT)),
     )

@@ -83,6 +83,7 @@ def execute(
         plugins=plan.plugins,
         keep_predictions=plan.keep_predictions,
         log=plan.log,
+        fast_paths=plan.fast_paths,
     )
     view = live.View(results=results, runs=plan.runs, is_final=is_final, console=console, index=index)
     outcome = _follow(plan, settings, view, workers=workers, detach=detach, ignored_failures=ignored, profile=profile)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import fast_paths
 from bench.console import PLAIN
 from bench.errors import ClusterError, PlanError
 from bench.grid import Grid, Run
@@ -45,6 +46,7 @@ class Prepared:
         device: ``auto``, ``cpu`` or ``cuda``.
         profile: cluster profile.
         log: ``tensorboard`` or None.
+        fast_paths: names of the faster forms that runs use (see `bench.fast_paths`).
     """
 
     plan: Plan
@@ -58,6 +60,7 @@ class Prepared:
     device: str
     profile: str
     log: str | None = None
+    fast_paths: frozenset[str] = fast_paths.DEFAULT
 
     @property
     def done(self) -> tuple[Run, ...]:
@@ -86,6 +89,7 @@ def prepare(
     ahead: bool = False,
     plugins: Sequence[Path] = (),
     log: str | None = None,
+    used_paths: frozenset[str] = fast_paths.DEFAULT,
 ) -> Prepared:
     """Plan a grid and look for everything it needs; nothing is submitted.
 
@@ -102,6 +106,7 @@ def prepare(
         ahead: data and checkpoints that are not here yet are no problem.
         plugins: folders and .py files that register further names.
         log: ``tensorboard``, or None; refused where it can't be written.
+        used_paths: names of the faster forms that runs use (see `bench.fast_paths`).
 
     Raises:
         PlanError: every problem at once: of settings, names, data, checkpoints, plug-ins, jobs that no node serves.
@@ -130,6 +135,7 @@ def prepare(
         device=device,
         profile=profile,
         log=log,
+        fast_paths=used_paths,
     )
 
 
@@ -165,6 +171,7 @@ def run(
         plugins=prepared.plan.plugins,
         keep_predictions=keep_predictions,
         log=prepared.log,
+        fast_paths=prepared.fast_paths,
     )
     plans.write(results, planned)
     print_sweep(prepared, console)

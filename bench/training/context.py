@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import fast_paths
 from bench.results.kept_files import DEFAULT_KEPT
 
 
@@ -23,6 +24,7 @@ class RunContext:
         micro_batch_halvings: how often the micro-batch is halved before training, because earlier attempts ran out of
             memory.
         log: ``tensorboard`` writes events of the training beside its history; None writes none.
+        fast_paths: names of the faster forms that are used (see `bench.fast_paths`).
     """
 
     results: Path
@@ -33,3 +35,4 @@ class RunContext:
     is_shared: bool = False
     micro_batch_halvings: int = 0
     log: str | None = None
+    fast_paths: frozenset[str] = fast_paths.DEFAULT

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.results.measurement import judged
 from bench.results.record import folder
-from bench.training import classical, evaluate, fit, measure
+from bench.training import classical, fit, measure, predictions
 from bench.training.load import machine_load
 from bench.training.step import autocast
 from registry import heads, trained
@@ -68,7 +68,7 @@ def of_trained(
     if run.train:
         trained.load(sam, folder(context.results, run.id) / "trained")
     precision = partial(autocast, fit.device(sam))
-    predict = partial(evaluate.raw_prediction, sam.eval(), head, pixels, scale=run.scale, autocast=precision)
+    predict = partial(predictions.raw_prediction, sam.eval(), head, pixels, scale=run.scale, autocast=precision)
     chosen = scores.get("post_processing") or head.defaults
     return of_model(sam, head, predict=predict, raw=predict(), post_processing=chosen)
 

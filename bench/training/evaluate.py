@@ -1,25 +1,18 @@
-"""Predictions of a model and their scores per image, at the image's own resolution."""
+"""Choice of post-processing parameters, and scores of predictions per image at the image's own resolution."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from bench import metrics
-from bench.errors import DivergedError
-from bench.training import tiling
 from registry.contract import LabelMap
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
     from registry.contract import Head
-    from registry.sam import Sam
 
 SCORES = ("dice", "aji", "aji_plus", "pq", "sq", "dq", "f1", "precision", "recall")
 
@@ -35,72 +28,6 @@ class LabelledImage(Protocol):
     def pixels(self) -> np.ndarray: ...
     @property
     def label_map(self) -> np.ndarray: ...
-
-
-def raw_prediction(
-    sam: Sam,
-    head: Head,
-    pixels: UInt8[np.ndarray, "h w 3"],
-    *,
-    scale: float | None,
-    autocast: Callable[[], AbstractContextManager[Any]],
-) -> Any:
-    """Predict what `head.instances` takes: logits (c, h, w) at the image's resolution, or candidates to choose from.
-
-    Raises:
-        DivergedError: the logits are not finite.
-    """
-    import torch
-
-    device = next(sam.parameters()).device
-    height, width = pixels.shape[:2]
-    if head.dense:
-        with torch.inference_mode(), autocast():
-            logits = dense_logits(sam, pixels, channels=head.channels, scale=scale, device=device).cpu()
-        if not bool(torch.isfinite(logits).all()):
-            raise DivergedError("the model predicts logits that are not finite; try a smaller train.lr.")
-        return logits
-    factor = tiling.scale_for(height, width, image_size=sam.image_size, scale=None)
-    resized = tiling.resize(
-        tiling.to_tensor(pixels).to(device), max(1, round(height * factor)), max(1, round(width * factor))
-    )
-    image = tiling.pad(resized, sam.image_size)[0].clamp(0, 1)
-    with torch.inference_mode(), autocast():
-        return head.candidates(  # type: ignore[attr-defined]  # prompting heads have it, see contract.Head.dense
-            sam,
-            image,
-            size=(height, width),
-            valid=resized.shape[-2:],
-            points_per_side=max(1, min(32, sam.image_size // 32)),  # as dense as at SAM's own 1024 px
-        )
-
-
-def dense_logits(
-    sam: Sam, pixels: UInt8[np.ndarray, "h w 3"], *, channels: Sequence[int], scale: float | None, device: torch.device
-) -> Float[Tensor, "c h w"]:
-    """Predict logits of mask tokens without prompts at the image's own resolution, blended over overlapping tiles."""
-    import torch
-
-    size = sam.image_size
-    height, width = pixels.shape[:2]
-    factor = tiling.scale_for(height, width, image_size=size, scale=scale)
-    scaled_height, scaled_width = max(1, round(height * factor)), max(1, round(width * factor))
-    resized = tiling.resize(tiling.to_tensor(pixels).to(device), scaled_height, scaled_width).clamp(0, 1)
-    padded = tiling.pad(resized, size)
-    total = torch.zeros(len(channels), *padded.shape[-2:], device=device)
-    weight = torch.zeros(padded.shape[-2:], device=device)
-    # A tile has more weight away from its edges, where it has more context; nowhere 0, so corners are covered too.
-    ramp = torch.minimum(torch.arange(1, size + 1, device=device), torch.arange(size, 0, -1, device=device))
-    window = torch.minimum(ramp[:, None], ramp[None, :]).clamp(max=size // 4).float()
-    for top in tiling.tile_starts(padded.shape[-2], size, size // 4):
-        for left in tiling.tile_starts(padded.shape[-1], size, size // 4):
-            tile = padded[..., top : top + size, left : left + size]
-            logits, _ = sam.decode(sam.encode(tile))
-            upsampled = tiling.resize(logits[:, list(channels)].float(), size, size)[0]
-            total[:, top : top + size, left : left + size] += upsampled * window
-            weight[top : top + size, left : left + size] += window
-    blended = (total / weight)[None, :, :scaled_height, :scaled_width]
-    return tiling.resize(blended, height, width)[0]
 
 
 def choose_parameters(

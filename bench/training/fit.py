@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.grid import Run
 from bench.results import history
 from bench.results.record import folder
-from bench.training import data, evaluate, events, loop, measure, model
+from bench.training import data, evaluate, events, loop, measure, model, predictions
 from bench.training.audit import audit
 from bench.training.checkpoint import State
 from bench.training.context import RunContext
@@ -166,11 +166,11 @@ def _validate(run: Run, sam: Sam, parts: Split) -> dict[str, float]:
     """Return the mean scores on the validation images under the head's default post-processing."""
     sam.eval()
     head, precision = heads.get(run.head), partial(autocast, device(sam))
-    predictions = (
-        evaluate.raw_prediction(sam, head, image.pixels, scale=run.scale, autocast=precision)
+    raw = (
+        predictions.raw_prediction(sam, head, image.pixels, scale=run.scale, autocast=precision)
         for image in parts.validation
     )
-    return evaluate.mean_scores(predictions, [image.label_map for image in parts.validation], head, head.defaults)
+    return evaluate.mean_scores(raw, [image.label_map for image in parts.validation], head, head.defaults)
 
 
 def _audit(

@@ -159,6 +159,7 @@ def _execute(
         is_shared=settings.runs_at_once > 1,
         micro_batch_halvings=retry.halvings(earlier.failures) if earlier else 0,
         log=settings.log,
+        fast_paths=settings.fast_paths,
     )
     result = execute(run, images, context, progress=report, should_stop=stop)
     return replace(result, provenance={**origin, **(result.provenance or {}), "ended": provenance.now()})

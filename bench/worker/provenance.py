@@ -42,6 +42,7 @@ def of_attempt(settings: WorkerSettings) -> dict[str, Any]:
     return {
         "versions": package_versions(),
         "runs_at_once": settings.runs_at_once,
+        "fast_paths": sorted(settings.fast_paths),
         "commit": revision,
         "dirty": dirty,
         "code": asdict(code_version()),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench import fast_paths
 from bench.results.kept_files import DEFAULT_KEPT
 from bench.results.retry import Limits
 
@@ -24,6 +25,7 @@ class WorkerSettings:
         plugins: files and folders that register names which the runs use.
         keep_predictions: number of first test images whose predicted label maps a run keeps; None for all.
         log: ``tensorboard`` writes events of every training beside its history.
+        fast_paths: names of the faster forms that are used (see `bench.fast_paths`).
     """
 
     results: Path
@@ -36,3 +38,4 @@ class WorkerSettings:
     plugins: tuple[Path, ...] = ()
     keep_predictions: int | None = DEFAULT_KEPT
     log: str | None = None
+    fast_paths: frozenset[str] = fast_paths.DEFAULT

@@ -45,6 +45,7 @@ def register(
     trains: bool = True,
     head: str | None = None,
     neutral: Mapping[str, Any] | None = None,
+    freezes_encoder: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorator: register ``apply(sam, *, tokens, **options)``; the fields are those of `Strategy`.
 
@@ -60,7 +61,7 @@ def register(
                 raise StrategyError(unknown(f"option of strategy {name!r} in neutral:", option, kinds))
         if problems := strategy_options.misfits(name, neutral or {}, kinds):
             raise StrategyError("neutral: " + " ".join(problems))
-        _store.add(name, Strategy(name, apply, summary, source, lr, trains, head, dict(neutral or {})))
+        _store.add(name, Strategy(name, apply, summary, source, lr, trains, head, dict(neutral or {}), freezes_encoder))
         return apply
 
     return add

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     # MedSAM used 1e-4 with large batches and long training. With batches of 4 and a few hundred steps, even random
     # weights scored above the classical watershed at 5e-4.
     lr=5e-4,
+    freezes_encoder=True,
 )
 def decoder_only(sam: Sam, *, tokens: tuple[int, ...]) -> None:
     """Train the decoder, as far as `tokens` depend on it, and the default prompt."""

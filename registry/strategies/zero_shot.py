@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     lr=0.0,
     trains=False,
     head="everything",
+    freezes_encoder=True,
 )
 def zero_shot(sam: Sam, *, tokens: tuple[int, ...]) -> None:
     """Freeze every parameter; `tokens` are not used."""

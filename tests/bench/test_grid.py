@@ -118,6 +118,17 @@ def test_a_new_field_of_run_at_its_neutral_value_leaves_ids_and_rows(monkeypatch
     assert row_id(changed.as_dict()) != row_id(values)
 
 
+def test_an_operational_setting_never_enters_an_id() -> None:
+    plain = lora_run(Settings(weights="random"))
+    changed = lora_run(Settings(weights="random", train=TrainSettings(memory="checkpoint")))
+    assert changed.train["memory"] == "checkpoint"
+    assert changed.id == plain.id
+    assert row_id(changed.as_dict()) == row_id(plain.as_dict())
+    older = json.loads(json.dumps(plain.as_dict()))
+    del older["train"]["memory"]
+    assert Run(**older).train["memory"] == "auto"
+
+
 def register(name: str, apply: Any, **arguments: Any) -> None:
     strategies.register(name, summary="", source="", lr=1e-3, **arguments)(apply)
 
@@ -181,7 +192,7 @@ def test_no_key_is_added_to_the_records_of_strategies_without_neutral_options() 
     run = lora_run()
     assert set(run.as_dict()) == {
         *("backbone", "strategy", "head", "dataset", "dataset_digest", "fold", "n_splits", "fold_seed"),
-        *("validation_fraction", "seed", "weights", "image_size", "scale", "options", "train"),
+        *("validation_fraction", "seed", "weights", "image_size", "scale", "options", "train", "embeddings"),
     }
     assert identity(run.as_dict()) == run.as_dict()
     assert neutral_values(TrainSettings) == {}

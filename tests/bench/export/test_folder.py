@@ -106,7 +106,7 @@ def test_registry_load_gives_the_model_of_the_run_bit_for_bit(exported: Path, lo
 
 def test_the_card_s_code_loads_the_model_with_registry_alone(exported: Path, lora_run: Trained) -> None:
     """The first block, executed as it stands: outputs, nuclei of an image, and no module of bench."""
-    from bench.training import evaluate
+    from bench.training import predictions
     from registry import heads
 
     image = pixels()
@@ -115,7 +115,7 @@ def test_the_card_s_code_loads_the_model_with_registry_alone(exported: Path, lor
     assert torch.equal(torch.tensor(logits).float(), lora_run.outputs.flatten())
     assert loaded == []
     head, sam = heads.get("distance"), registry.load(exported)
-    raw = evaluate.dense_logits(sam, image, channels=head.channels, scale=None, device=torch.device("cpu"))
+    raw = predictions.dense_logits(sam, image, channels=head.channels, scale=None, device=torch.device("cpu"))
     values = record.read(lora_run.results, lora_run.run.id)
     assert values is not None and values.scores is not None
     assert np.array_equal(found, head.instances(raw, **values.scores["post_processing"]))
@@ -159,7 +159,7 @@ def test_other_strategies_load_by_the_card_s_code(strategy: str, own_run: MAKE, 
 def test_the_card_s_code_cuts_large_images_at_a_scale_as_the_evaluation_does(
     own_run: MAKE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.training import evaluate
+    from bench.training import predictions
     from registry import heads
 
     made = own_run(replace(RUN, scale=1.5))
@@ -170,7 +170,7 @@ def test_the_card_s_code_cuts_large_images_at_a_scale_as_the_evaluation_does(
     assert segment(np.zeros((30, 42, 3), np.uint8)).shape == (30, 42)
     image = np.random.default_rng(0).integers(0, 256, (90, 71, 3), np.uint8)  # 135 × 106 px of inputs of 64
     sam, head = registry.load(tmp_path / "model"), heads.get("distance")
-    raw = evaluate.dense_logits(sam, image, channels=head.channels, scale=1.5, device=torch.device("cpu"))
+    raw = predictions.dense_logits(sam, image, channels=head.channels, scale=1.5, device=torch.device("cpu"))
     values = record.read(made.results, made.run.id)
     assert values is not None and values.scores is not None
     image.setflags(write=False)  # as `PIL` gives it

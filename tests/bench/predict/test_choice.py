@@ -127,17 +127,17 @@ def test_an_ensemble_is_of_one_setting_and_has_logits() -> None:
 
 
 def test_windows_of_a_prompting_head_are_padded_to_a_field(finished: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.training import evaluate
+    from bench.training import predictions
 
     (recipe,) = choose("sam_nano/zero_shot", finished.results).recipes
     seen: list[np.ndarray] = []
-    predict = evaluate.raw_prediction
+    predict = predictions.raw_prediction
 
     def raw_prediction(sam: Any, head: Any, pixels: np.ndarray, **options: Any) -> Any:
         seen.append(pixels)
         return predict(sam, head, pixels, **options)
 
-    monkeypatch.setattr(evaluate, "raw_prediction", raw_prediction)
+    monkeypatch.setattr(predictions, "raw_prediction", raw_prediction)
     pixels = np.full((40, 64, 3), 90, np.uint8)
     assert Predictor([recipe], geometry(recipe))(pixels).shape == (40, 64)
     assert [window.shape for window in seen] == [(64, 64, 3)]

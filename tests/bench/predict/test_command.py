@@ -92,7 +92,7 @@ def test_an_ensemble_averages_the_logits_of_the_folds(finished: Any, picture: Pa
 
     from bench.predict.choice import choose
     from bench.predict.predictor import Predictor, geometry, merged
-    from bench.training import evaluate
+    from bench.training import predictions
     from bench.training.step import autocast
     from registry import heads, loading
 
@@ -100,7 +100,7 @@ def test_an_ensemble_averages_the_logits_of_the_folds(finished: Any, picture: Pa
     assert len(chosen.recipes) == 2
     pixels = np.array(Image.open(picture).convert("RGB"))
     logits = [
-        evaluate.raw_prediction(
+        predictions.raw_prediction(
             loading.build(recipe),
             heads.get("distance"),
             pixels,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench.errors import DivergedError
-from bench.training import evaluate
+from bench.training import evaluate, predictions
 
 
 class Oracle(torch.nn.Module):
@@ -52,7 +52,7 @@ def picture(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize(("scale", "tiles"), [(None, 1), (1.0, 4), (2.0, 12)])
 def test_logits_have_the_images_own_resolution(scale, tiles):
     oracle = Oracle(64)
-    logits = evaluate.raw_prediction(oracle, Threshold(), picture(96, 80), scale=scale, autocast=nullcontext)
+    logits = predictions.raw_prediction(oracle, Threshold(), picture(96, 80), scale=scale, autocast=nullcontext)
     assert logits.shape == (3, 96, 80) and oracle.seen == tiles
     predicted = logits[0].numpy() > 0
     true = picture(96, 80)[..., 1] > 0
@@ -61,7 +61,7 @@ def test_logits_have_the_images_own_resolution(scale, tiles):
 
 def test_tiles_are_blended_without_seams():
     smooth = np.full((100, 100, 3), 200, np.uint8)
-    logits = evaluate.raw_prediction(Oracle(64), Threshold(), smooth, scale=1.0, autocast=nullcontext)
+    logits = predictions.raw_prediction(Oracle(64), Threshold(), smooth, scale=1.0, autocast=nullcontext)
     assert float(logits.max() - logits.min()) < 1e-4
 
 
@@ -72,7 +72,7 @@ def test_logits_that_are_not_finite_are_refused():
             return logits * torch.inf, iou
 
     with pytest.raises(DivergedError, match=r"logits that are not finite; try a smaller train\.lr\.$"):
-        evaluate.raw_prediction(Overflowing(64), Threshold(), picture(64, 64), scale=None, autocast=nullcontext)
+        predictions.raw_prediction(Overflowing(64), Threshold(), picture(64, 64), scale=None, autocast=nullcontext)
 
 
 def test_post_processing_is_chosen_by_the_mean_score():
@@ -98,11 +98,11 @@ def test_every_image_is_scored_and_has_the_same_weight_in_the_mean():
     half[:2] = 5
     images = [Picture("a", "liver", full, full), Picture("b", "brain", half, full)]
     numbers: list[Mapping[str, int]] = []
-    rows, predictions = evaluate.score_images(images, lambda pixels: pixels, fold=2, progress=numbers.append)
+    rows, label_maps = evaluate.score_images(images, lambda pixels: pixels, fold=2, progress=numbers.append)
     assert numbers == [{"image": 1, "images": 2}, {"image": 2, "images": 2}]
     assert [(r["stem"], r["organ"], r["fold"]) for r in rows] == [("a", "liver", 2), ("b", "brain", 2)]
     assert rows[0]["dice"] == 1.0 and rows[1]["dice"] == pytest.approx(2 * 8 / 24)
-    assert predictions["b"] is half
+    assert label_maps["b"] is half
     errors = ("n_missed", "n_spurious", "n_merged", "n_split")
     assert [[type(row[name]) for name in errors] for row in rows] == [[int] * 4] * 2
     assert [rows[1][name] for name in errors] == [1, 1, 0, 0]
