@@ -103,7 +103,7 @@ class Settings:
         dataset: a registered dataset.
         head: a registered head, for every strategy that does not bring its own.
         weights: ``official`` checkpoints or ``random`` ones.
-        image_size: side of the model's square input in pixels, a multiple of 64.
+        image_size: side of the model's square input in pixels, a multiple of what the backbone's card says.
         scale: input pixels per image pixel; larger images are cut into overlapping tiles, smaller ones padded.
             None fits each whole image into one input.
         seed: of initialisation, data order and augmentation.

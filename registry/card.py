@@ -143,6 +143,14 @@ class Card:
         nearest = max(multiple, round(image_size / multiple) * multiple)
         return f"image_size {image_size} is not a positive multiple of {multiple}; try {nearest}."
 
+    def target_side(self, image_size: int) -> int:
+        """Return the side of training targets in pixels: twice that of the logits, and at most that of the input."""
+        return min(image_size, round(2 * image_size * self.logits_per_pixel))
+
+    def points_per_side(self, image_size: int) -> int:
+        """Return the points along each side of a grid of prompts: one for two cells of the embedding, at most SAM's 32."""
+        return max(1, min(32, image_size // (2 * self.stride)))
+
     @property
     def logits_per_pixel(self) -> float:
         """Pixels of the mask logits per pixel of the input, along each side: 1/4 at a stride of 16, 1 at 4."""

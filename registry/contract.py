@@ -20,7 +20,10 @@ LabelMap = Int[np.ndarray, "h w"]
 
 @runtime_checkable
 class Sam(Protocol):
-    """A Segment Anything Model of any family; an `nn.Module` (see `registry.sam.Sam`, the one implementation)."""
+    """A Segment Anything Model of any family; an `nn.Module` (see `registry.sam.Sam`, the one implementation).
+
+    In the shapes s is the stride on the card.
+    """
 
     card: Card
     image_size: int
@@ -28,15 +31,15 @@ class Sam(Protocol):
     prompt_encoder: nn.Module
     mask_decoder: nn.Module
 
-    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/16 w/16"]: ...
+    def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/s w/s"]: ...
 
     def decode(
         self,
-        embeddings: Float[Tensor, "b 256 h/16 w/16"],
+        embeddings: Float[Tensor, "b 256 h/s w/s"],
         points: Float[Tensor, "n k 2"] | None = None,
         labels: Int[Tensor, "n k"] | None = None,
         boxes: Float[Tensor, "n 4"] | None = None,
-    ) -> tuple[Float[Tensor, "n 4 h/4 w/4"], Float[Tensor, "n 4"]]: ...
+    ) -> tuple[Float[Tensor, "n 4 4*h/s 4*w/s"], Float[Tensor, "n 4"]]: ...
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ def prepare(
 
     Raises:
         RegistryError: unknown names, a bad checkpoint, or a strategy that can't be applied.
-        ValueError: an image size that is no positive multiple of 64.
+        ValueError: an image size that the backbone does not take.
     """
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would touch the GPUs' states too

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from registry.card import Card
+from registry.modules.scaling import min_max
 
 
 class Sam(nn.Module):
@@ -64,7 +65,7 @@ class Sam(nn.Module):
                 f"images are {images.dtype}; allowed is floating point in [0, 1]. Divide 8-bit images by 255."
             )
         if self.card.input_scaling == "min_max":
-            images = _min_max(images)
+            images = min_max(images)
         normalised = (images - self.pixel_mean) / self.pixel_std
         # Channels-last makes every convolution and patch embedding faster. Only the images: such weights would not be
         # contiguous, and safetensors refuses to save them.
@@ -137,12 +138,6 @@ class Sam(nn.Module):
         if batch not in (1, n):
             raise ValueError(f"{n} rows of prompts do not fit {batch} embeddings; give one for all rows, or one each.")
         return n
-
-
-def _min_max(images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 3 h w"]:
-    """Scale each image to [0, 1] by its own minimum and maximum over all pixels and channels; a constant one to 0."""
-    darkest, brightest = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
-    return (images - darkest) / (brightest - darkest).clamp(min=1e-8)
 
 
 def _predict(

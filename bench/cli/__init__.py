@@ -228,7 +228,7 @@ def show(
     from bench.planning import plugins as plugin_files
 
     plugin_files.load(plugins or ())
-    settings = catalog.model_settings(strategy, set_ or ())
+    settings = catalog.model_settings(backbone, strategy, set_ or ())
     if figure is not None:
         path = catalog.save_figure(backbone, strategy, figure, settings)
         console().print(f"wrote {names.shown(path)}", **PLAIN)

@@ -76,11 +76,12 @@ class ModelSettings:
     image_size: int | None = None
 
 
-def model_settings(strategy: str | None, assignments: Sequence[str]) -> ModelSettings:
+def model_settings(backbone: str, strategy: str | None, assignments: Sequence[str]) -> ModelSettings:
     """Return what ``KEY=VALUE`` texts set: options of the strategy, and the image size.
 
     Raises:
         BenchError: an ill-typed value, or a setting that the strategy does not have or modules do not follow from.
+        UnknownNameError: an image size for a backbone that is not registered.
     """
     keys, _ = overrides.read(assignments)
     own = strategies.options(strategy) if strategy else {}
@@ -91,9 +92,11 @@ def model_settings(strategy: str | None, assignments: Sequence[str]) -> ModelSet
             hint = " Name a strategy to set its options." if strategy is None and key.startswith("strategy.") else ""
             raise BenchError(f"--set {key}: {text} All others change no module.{hint}")
     settings = overrides.apply(Settings(), assignments, (strategy,) if strategy else ())
-    if settings.image_size < 1 or settings.image_size % 64:
-        raise BenchError(f"--set image_size={settings.image_size}: give a positive multiple of 64.")
-    return ModelSettings(settings.strategy, settings.image_size if "image_size" in keys else None)
+    if "image_size" not in keys:
+        return ModelSettings(settings.strategy)
+    if problem := backbones.card(backbone).size_problem(settings.image_size):
+        raise BenchError(f"--set image_size: {problem}")
+    return ModelSettings(settings.strategy, settings.image_size)
 
 
 def show(

@@ -86,7 +86,7 @@ def _step(sam: Sam, image: Tensor, head: Head, flops: Any, *, trains: bool) -> i
     logits, _ = sam.decode(sam.encode(image))
     forward: int = flops.get_total_flops()
     if trains:
-        _loss(head, logits, sam.image_size).backward()
+        _loss(head, logits, sam.card.target_side(sam.image_size)).backward()
     return forward
 
 
@@ -111,24 +111,23 @@ def _drop_gradient(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-def _loss(head: Head, logits: Tensor, image_size: int) -> Tensor:
-    """Return the head's loss at half the input's resolution, as training computes it."""
+def _loss(head: Head, logits: Tensor, side: int) -> Tensor:
+    """Return the head's loss at the resolution of the targets, as training computes it."""
     import torch
     import torch.nn.functional as F
 
-    side = image_size // 2
     scaled = F.interpolate(logits[:, list(head.channels)].float(), (side, side), mode="bilinear", align_corners=False)
     return head.loss(scaled, torch.empty(1, len(head.channels), side, side))
 
 
 def _prompted_flops(sam: Sam, image: Tensor, flops: Any) -> int:
-    """Return the FLOPs of encoding one image once and decoding a grid of points, as `bench.training.evaluate` does.
+    """Return the FLOPs of encoding one image once and decoding a grid of points, as `bench.training.predictions` does.
 
     Boxes stand for the points: they give as many prompt tokens, and no operation that depends on values.
     """
     import torch
 
-    points = max(1, min(32, sam.image_size // 32)) ** 2
+    points = sam.card.points_per_side(sam.image_size) ** 2
     rows = min(points, POINTS_PER_BATCH)
     embedding = sam.encode(image)
     encoder: int = flops.get_total_flops()

@@ -25,7 +25,7 @@ def _of_single_settings(grid: Grid) -> list[str]:
         for name, value, is_fine, allowed in (*_ranges(grid.settings), *_option_ranges(grid.settings))
         if not is_fine
     ]
-    return [*_names(grid), *_image_size(grid.settings), *_options(grid), *_folds(grid), *outside]
+    return [*_names(grid), *_image_size(grid), *_options(grid), *_folds(grid), *outside]
 
 
 def fold_list(folds: Sequence[int]) -> str:
@@ -54,11 +54,10 @@ def _names(grid: Grid) -> list[str]:
     return sentences
 
 
-def _image_size(settings: Settings) -> list[str]:
-    size = settings.image_size
-    if size > 0 and size % 64 == 0:
-        return []
-    return [f"image_size is {size}; it must be a positive multiple of 64, e.g. 256, 512 or 1024."]
+def _image_size(grid: Grid) -> list[str]:
+    known = [backbones.card(name) for name in grid.backbones if name in backbones.names()]
+    problems = [card.size_problem(grid.settings.image_size) for card in known]
+    return [problem for problem in dict.fromkeys(problems) if problem]
 
 
 def _options(grid: Grid) -> list[str]:

@@ -31,7 +31,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs of one optimiser step (b, 3, s, s) in [0, 1], and the head's targets (b, c, s/2, s/2)."""
+    """Inputs of one optimiser step (b, 3, s, s) in [0, 1], and the head's targets (b, c, t, t)."""
 
     images: Float[Tensor, "b 3 s s"]
     targets: Float[Tensor, "b c t t"]
@@ -84,12 +84,13 @@ def training_sample(
     *,
     rng: np.random.Generator,
     image_size: int,
+    target_side: int,
     scale: float | None,
     augment: bool,
     stain_strength: float,
     scale_strength: float,
 ) -> tuple[Float[Tensor, "3 s s"], Int[np.ndarray, "t t"]]:
-    """Cut one square input and its label map at half the input's resolution.
+    """Cut one square input, and its label map at the resolution of the targets (`registry.card.Card.target_side`).
 
     Where the square is larger than the image, the rest is padded as `evaluate` pads it.
     """
@@ -108,8 +109,7 @@ def training_sample(
             pixels, label_map = pixels[:, ::-1], label_map[:, ::-1]
         pixels = stain_jitter(pixels, rng, stain_strength)
     square = tiling.pad(tiling.to_tensor(pixels), side)
-    target_size = image_size // 2
-    rows = np.minimum((np.arange(target_size) + 0.5) * side / target_size, side - 1).astype(int)
+    rows = np.minimum((np.arange(target_side) + 0.5) * side / target_side, side - 1).astype(int)
     padded = np.zeros((side, side), np.int32)
     padded[: label_map.shape[0], : label_map.shape[1]] = label_map
     return tiling.resize(square, image_size, image_size)[0].clamp(0, 1), padded[np.ix_(rows, rows)]
@@ -123,6 +123,7 @@ def plain_batch(image: Image, *, image_size: int) -> Batch:
         image,
         rng=np.random.default_rng(0),
         image_size=image_size,
+        target_side=image_size,
         scale=None,
         augment=False,
         stain_strength=0.0,
@@ -146,6 +147,7 @@ def batches(
     epochs: int,
     batch_size: int,
     image_size: int,
+    target_side: int,
     scale: float | None,
     seed: int,
     augment: bool,
@@ -176,6 +178,7 @@ def batches(
                 images[index],
                 rng=np.random.default_rng([seed, epoch, 1, position]),
                 image_size=image_size,
+                target_side=target_side,
                 scale=scale,
                 augment=augment,
                 stain_strength=stain_jitter,

@@ -23,7 +23,7 @@ from bench.training.finite import check_finite
 from bench.training.optimizer import make_optimizer
 from bench.training.split import Split
 from bench.training.step import Loss, autocast
-from registry import heads
+from registry import backbones, heads
 from registry.names import shown
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def _batches(run: Run, parts: Split, context: RunContext, first_step: int) -> It
         heads.get(run.head).targets,
         first_step=first_step,
         image_size=run.image_size,
+        target_side=backbones.card(run.backbone).target_side(run.image_size),
         scale=run.scale,
         seed=run.seed,
         workers=context.loader_workers,
@@ -155,7 +156,7 @@ def _write_history(place: Path, rows: Sequence[Mapping[str, Any]], *, sync: bool
 
 
 def _loss(sam: Sam, head: Head, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the head's loss of the model's logits, enlarged to the resolution of the targets, and its terms."""
+    """Return the head's loss of the model's logits, resized to the resolution of the targets, and its terms."""
     low_resolution, _ = sam.decode(sam.encode(images))
     size = tuple(targets.shape[-2:])
     logits = F.interpolate(low_resolution[:, list(head.channels)].float(), size, mode="bilinear", align_corners=False)

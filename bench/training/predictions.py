@@ -54,7 +54,7 @@ def raw_prediction(
             image,
             size=(height, width),
             valid=resized.shape[-2:],
-            points_per_side=max(1, min(32, sam.image_size // 32)),  # as dense as at SAM's own 1024 px
+            points_per_side=sam.card.points_per_side(sam.image_size),
         )
 
 

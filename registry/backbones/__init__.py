@@ -53,7 +53,7 @@ def build(name: str, image_size: int | None = None, checkpoint: str | Path | Non
 
     Args:
         name: a registered name.
-        image_size: side of the square input in pixels, a multiple of the card's `size_multiple`; the native one by default.
+        image_size: side of the square input in pixels, a multiple of what the card says; the native one by default.
         checkpoint: path of the official file as published; None leaves the weights random.
 
     Returns:
@@ -76,5 +76,7 @@ def build(name: str, image_size: int | None = None, checkpoint: str | Path | Non
     else:
         from registry.modules.batchnorm import calibrate_batchnorm
 
-        calibrate_batchnorm(sam.image_encoder)
+        calibrate_batchnorm(
+            sam.image_encoder, stride=entry.card.stride, unit_range=entry.card.input_scaling == "min_max"
+        )
     return sam.eval()

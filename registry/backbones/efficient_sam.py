@@ -105,6 +105,6 @@ def _build(card: Card, image_size: int, *, width: int, heads: int) -> Sam:
         card,
         image_size,
         image_encoder=plain_vit(width=width, heads=heads),
-        prompt_encoder=PointEncoder(image_size),
+        prompt_encoder=PointEncoder(image_size, card.stride),
         mask_decoder=gelu_mask_decoder(),
     )

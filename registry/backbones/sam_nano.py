@@ -48,6 +48,6 @@ def build(image_size: int) -> Sam:
         CARD,
         image_size,
         image_encoder=sam_vit(width=128, depth=4, heads=4, global_blocks=(3,), trained_size=256),
-        prompt_encoder=prompt_encoder(image_size),
+        prompt_encoder=prompt_encoder(image_size, CARD.stride),
         mask_decoder=mask_decoder(),
     )

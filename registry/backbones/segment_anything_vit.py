@@ -90,6 +90,6 @@ def _build(card: Card, image_size: int, *, width: int, depth: int, heads: int, g
         card,
         image_size,
         image_encoder=sam_vit(width=width, depth=depth, heads=heads, global_blocks=global_blocks),
-        prompt_encoder=prompt_encoder(image_size),
+        prompt_encoder=prompt_encoder(image_size, card.stride),
         mask_decoder=mask_decoder(),
     )

@@ -104,6 +104,6 @@ def _build(card: Card, image_size: int) -> Sam:
         card,
         image_size,
         image_encoder=tiny_vit(),
-        prompt_encoder=prompt_encoder(image_size),
+        prompt_encoder=prompt_encoder(image_size, card.stride),
         mask_decoder=mask_decoder(),
     )

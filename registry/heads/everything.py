@@ -73,7 +73,7 @@ class Everything:
         """Return all masks of one image that some choice of parameters may keep.
 
         Memory is bounded: masks are filtered at the loosest values of `search`, and at most `limit` of them are kept,
-        each as uint8 in its bounding box at a quarter of the input's resolution. A batch of 64 points holds 64 × 4
+        each as uint8 in its bounding box at the resolution of the logits. A batch of 64 points holds 64 × 4
         logits maps.
 
         Args:
@@ -102,7 +102,7 @@ class Everything:
             return collect(
                 batches,
                 size=(height, width) if size is None else (int(size[0]), int(size[1])),
-                grid=(height / 4, width / 4),
+                grid=(height * sam.card.logits_per_pixel, width * sam.card.logits_per_pixel),
                 offset=1.0,
                 min_iou=min(self.search["iou"]),
                 min_stability=min(self.search["stability"]),

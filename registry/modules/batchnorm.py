@@ -7,8 +7,10 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from registry.modules.scaling import min_max
 
-def calibrate_batchnorm(encoder: nn.Module) -> None:
+
+def calibrate_batchnorm(encoder: nn.Module, *, stride: int = 16, unit_range: bool = False) -> None:
     """Set BatchNorm's running statistics to those of smooth noise.
 
     In this project BatchNorm is never in training mode. With the initial statistics (mean 0, variance 1) it would
@@ -18,13 +20,16 @@ def calibrate_batchnorm(encoder: nn.Module) -> None:
     Args:
         encoder: an image encoder with random weights, on any device; changed in place. Nothing is done without
             BatchNorm or on the meta device.
+        stride: pixels of the input per cell of the embedding; the noise fills a grid of 16 × 16 cells.
+        unit_range: scale each noise image to [0, 1], for an encoder whose inputs are scaled so.
     """
     norms = [module for module in encoder.modules() if isinstance(module, _BatchNorm)]
     device = next(encoder.parameters()).device
     if not norms or device.type == "meta":
         return
     noise = torch.randn(4, 3, 32, 32, device=device)
-    images = F.interpolate(noise, (256, 256), mode="bicubic", align_corners=False)
+    images = F.interpolate(noise, (16 * stride, 16 * stride), mode="bicubic", align_corners=False)
+    images = min_max(images) if unit_range else images
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = None  # the plain average over all batches, of which there is one

@@ -69,20 +69,22 @@ class PointEncoder(nn.Module):
 
     Args:
         image_size: side of the square input in pixels.
+        stride: pixels of the input per cell of the embedding.
     """
 
-    def __init__(self, image_size: int) -> None:
+    def __init__(self, image_size: int, stride: int) -> None:
         super().__init__()
         self.image_size = image_size
+        self.stride = stride
         self.pe_layer = PositionEmbeddingRandom(128)
         self.invalid_points = nn.Embedding(1, 256)
         self.point_embeddings = nn.Embedding(1, 256)
         self.bbox_top_left_embeddings = nn.Embedding(1, 256)
         self.bbox_bottom_right_embeddings = nn.Embedding(1, 256)
 
-    def get_dense_pe(self) -> Float[Tensor, "1 256 h/16 w/16"]:
+    def get_dense_pe(self) -> Float[Tensor, "1 256 h/s w/s"]:
         """Return the positional encoding of every cell of the embedding."""
-        grid = self.image_size // 16
+        grid = self.image_size // self.stride
         positions: Tensor = self.pe_layer((grid, grid)).unsqueeze(0)
         return positions
 

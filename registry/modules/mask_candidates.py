@@ -53,7 +53,7 @@ def prompt_grid(
     tokens: tuple[int, ...],
     points_per_side: int,
     points_per_batch: int,
-) -> Iterator[tuple[Float[Tensor, "n s/4 s/4"], Float[Tensor, " n"]]]:
+) -> Iterator[tuple[Float[Tensor, "n t t"], Float[Tensor, " n"]]]:
     """Yield logits and predicted IoU of the masks at each point of a regular grid, in batches.
 
     Args:

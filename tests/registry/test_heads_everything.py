@@ -128,6 +128,7 @@ class OracleSam:
     """Fake model whose mask of a point is the square cell around it, at a quarter of the input's size."""
 
     image_size = 64
+    card = backbones.card("sam_nano")
 
     def encode(self, images):
         assert images.shape == (1, 3, 64, 64)

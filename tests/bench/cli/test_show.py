@@ -52,7 +52,7 @@ def test_an_error_of_a_strategy_is_raised_once(monkeypatch):
 
 
 def test_options_and_image_size_are_those_of_the_shown_model():
-    settings = catalog.model_settings("lora_qv", ["strategy.rank=8", "image_size=128"])
+    settings = catalog.model_settings("sam_nano", "lora_qv", ["strategy.rank=8", "image_size=128"])
     assert settings == catalog.ModelSettings({"rank": 8}, 128)
     small, large = (
         catalog._built("sam_nano", "lora_qv", catalog.ModelSettings({"rank": rank}, 128)) for rank in (4, 8)
@@ -83,10 +83,10 @@ def test_the_figure_has_options_and_image_size(tmp_path, monkeypatch):
         ("full", "strategy.rank=8", r"Known: image_size\. All others change no module\."),
         (None, "strategy.rank=8", r"Name a strategy to set its options\."),
         ("lora_qv", "train.lr=0.1", r"--set train\.lr: unknown setting"),
-        ("lora_qv", "image_size=100", r"--set image_size=100: give a positive multiple of 64\."),
+        ("lora_qv", "image_size=100", r"--set image_size: image_size 100 is not a positive multiple of 64; try 128\."),
         ("lora_qv", "strategy.rank=x", r"strategy\.rank='x' is not of type int"),
     ],
 )
 def test_settings_that_change_no_module_are_refused(strategy, text, message):
     with pytest.raises(BenchError, match=message):
-        catalog.model_settings(strategy, [text])
+        catalog.model_settings("sam_nano", strategy, [text])

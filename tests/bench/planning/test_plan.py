@@ -166,7 +166,7 @@ def test_all_problems_are_reported_at_once():
     with pytest.raises(PlanError) as caught:
         plan.make(
             grid(
-                backbones=("sam_nan",),
+                backbones=("sam_nan", "sam_nano", "lite_medsam"),
                 strategies=("lora",),
                 settings=Settings(
                     dataset="nuinseg", head="dist", image_size=100, train=TrainSettings(epochs=0, lr=-1.0)
@@ -180,7 +180,8 @@ def test_all_problems_are_reported_at_once():
         "unknown strategy 'lora'.",
         "unknown head 'dist'. Did you mean 'distance'?",
         "unknown dataset 'nuinseg'. Did you mean 'nuinsseg'?",
-        "image_size is 100; it must be a positive multiple of 64",
+        "image_size 100 is not a positive multiple of 64; try 128.",
+        "image_size 100 is not a positive multiple of 16; try 96.",
         "train.epochs is 0; it must be 1 or more.",
         "train.lr is -1.0; it must be above 0 and at most 1, or none.",
     ):

@@ -17,14 +17,21 @@ def image(height: int = 48, width: int = 64, stem: str = "a") -> data.Image:
 
 
 def sample(seed: int = 0, **changes):
-    arguments = {"image_size": 64, "scale": None, "augment": False, "stain_strength": 0.1, "scale_strength": 0.2}
-    return data.training_sample(image(), rng=np.random.default_rng(seed), **(arguments | changes))
+    arguments = {"image_size": 64, "target_side": 32, "scale": None, "augment": False}
+    jitter = {"stain_strength": 0.1, "scale_strength": 0.2}
+    return data.training_sample(image(), rng=np.random.default_rng(seed), **(arguments | jitter | changes))
 
 
 def foreground_agreement(inputs: torch.Tensor, label_map: np.ndarray) -> float:
     """Share of target pixels where 'dark' in the input and 'nucleus' in the label map agree."""
     dark = torch.nn.functional.avg_pool2d(inputs[None, 1:2], 2)[0, 0].numpy() < 0.4
     return float((dark == (label_map > 0)).mean())
+
+
+def test_targets_of_the_inputs_own_side_have_its_resolution():
+    inputs, label_map = sample(target_side=64)
+    assert label_map.shape == (64, 64)
+    assert ((inputs[1].numpy() < 0.5) == (label_map > 0)).all()
 
 
 def test_whole_image_becomes_a_padded_square_with_labels_of_half_its_size():
@@ -88,6 +95,7 @@ def test_batches_of_a_resumed_training_are_the_remaining_ones(workers):
         "image_size": 64,
         "scale": None,
         "seed": 0,
+        "target_side": 32,
         "augment": True,
         "stain_jitter": 0.1,
         "scale_jitter": 0.2,
