@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import ClusterError
+from bench.slurm import container as containers
+from bench.slurm.container import Container
 from registry.errors import unknown
 
 FOLDER = Path(__file__).resolve().parents[2] / "slurm"
@@ -43,6 +45,7 @@ class ClusterProfile:
         out_of_memory_retries: maximum number of new attempts of a run, each with half the micro-batch.
         check_nodes: whether `bench run` and `bench plan` compare the profile with the nodes that `sinfo` lists.
         setup: shell lines before the job starts (modules, environment).
+        container: image in which jobs run; None runs them on the node itself.
         extra: other options of sbatch, without the dashes.
     """
 
@@ -69,6 +72,7 @@ class ClusterProfile:
     out_of_memory_retries: int = 3
     check_nodes: bool = True
     setup: tuple[str, ...] = ()
+    container: Container | None = None
     extra: Mapping[str, str | int] = field(default_factory=dict)
 
 
@@ -107,6 +111,8 @@ def load_profile(name: str) -> ClusterProfile:
         raise ClusterError(f"{path}: " + " ".join(problems))
     if "setup" in values:
         values["setup"] = tuple(values["setup"])
+    if "container" in values:
+        values["container"] = containers.from_table(values["container"])
     return ClusterProfile(**values)
 
 
@@ -116,6 +122,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "float": (float, int),
     "bool": (bool,),
     "tuple[str, ...]": (list,),
+    "Container | None": (dict,),
     "Mapping[str, str | int]": (dict,),
 }
 EXAMPLES = {
@@ -160,7 +167,10 @@ def _problems(values: Mapping[str, Any]) -> list[str]:
     for key in values.keys() & known.keys():
         value, allowed = values[key], known[key]
         if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
-            problems.append(f"{key} = {value!r} is not of type {allowed[0].__name__}: write {EXAMPLES[allowed[0]]}.")
+            example = f"a table, such as {containers.EXAMPLE}" if key == "container" else EXAMPLES[allowed[0]]
+            problems.append(f"{key} = {value!r} is not of type {allowed[0].__name__}: write {example}.")
+    if not problems and "container" in values:
+        problems += containers.problems(values["container"], known)
     if problems:
         return problems
     given = ClusterProfile(**values)

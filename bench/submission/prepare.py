@@ -19,7 +19,7 @@ from bench.results.kept_files import DEFAULT_KEPT
 from bench.results.plans import SavedPlan
 from bench.results.record import RunRecord
 from bench.slurm.profile import load_profile
-from bench.submission import checkpoints, images, servable
+from bench.submission import checkpoints, container_paths, images, servable
 from bench.submission.executor import Executor, check_detachable, choose_executor
 from bench.submission.images import DatasetImages
 from bench.submission.results_folder import check_writable
@@ -119,6 +119,14 @@ def prepare(
     problems += [*unusable.wrong, *executor_problems, *(() if ahead else unusable.absent)]
     if executor == "slurm":
         problems += _unservable(planned, dataset, profile, device, results, is_ahead=ahead)
+        problems += container_paths.problems(
+            planned.runs,
+            profile_name=profile,
+            results=results,
+            data=dataset.root,
+            weights=weights_folder,
+            plugins=planned.plugins,
+        )
     if problems:
         raise PlanError(problems)
     index = Index(results)

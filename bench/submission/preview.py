@@ -8,7 +8,7 @@ from bench.results import record
 from bench.results.kept_files import DEFAULT_KEPT
 from bench.slurm import client
 from bench.slurm.profile import ClusterProfile, load_profile, profile_for_device
-from bench.submission import servable
+from bench.submission import container_paths, servable
 from bench.submission.results_folder import check_writable
 from registry import atomic
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def show_costs(prepared: Prepared, *, console: Console, keep_predictions: int | None = DEFAULT_KEPT) -> CostSummary:
-    """Print what a prepared grid would cost, what is still to be fetched, and what no node of the cluster can serve."""
+    """Print what a prepared grid would cost, what is still to be fetched, and what would keep its jobs from working."""
     from rich.markup import escape
 
     from bench.estimate import page
@@ -44,6 +44,10 @@ def show_costs(prepared: Prepared, *, console: Console, keep_predictions: int | 
     )
     for sentence in prepared.absent:
         console.print(f"[yellow]not here yet[/]  {escape(sentence)}", highlight=False, soft_wrap=True)
+    if profile.container is not None:
+        console.print(f"container     {escape(str(profile.container))}", highlight=False, soft_wrap=True)
+    for sentence in _hidden_paths(prepared):
+        console.print(f"[yellow]warning[/]  {escape(sentence)}", highlight=False, soft_wrap=True)
     for sentence in _unservable(profile, costs) if is_answering else ():
         console.print(f"[yellow]warning[/]  profile {escape(prepared.profile)}: {escape(sentence)}", soft_wrap=True)
     return costs
@@ -73,6 +77,17 @@ def dry_run(prepared: Prepared, *, console: Console, keep_predictions: int | Non
         atomic.write_text(path, text)
         console.print(f"written, not submitted: {path}", highlight=False, soft_wrap=True)
     return code
+
+
+def _hidden_paths(prepared: Prepared) -> list[str]:
+    return container_paths.problems(
+        prepared.plan.runs,
+        profile_name=prepared.profile,
+        results=prepared.results,
+        data=prepared.images.root,
+        weights=prepared.weights_folder,
+        plugins=prepared.plan.plugins,
+    )
 
 
 def _unservable(profile: ClusterProfile, costs: CostSummary) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from bench.results import plans
 from bench.results.index import Index
 from bench.results.plans import SavedPlan
 from bench.slurm.profile import load_profile
-from bench.submission import images, servable
+from bench.submission import container_paths, images, servable
 from bench.submission.execute_plan import execute
 from bench.submission.executor import check_detachable, choose_executor
 from bench.submission.results_folder import check_writable
@@ -106,7 +106,7 @@ def _reported(share: SavedPlan, console: Console, codes: list[int], *, is_single
 
 
 def _check(plan: SavedPlan, results: Path) -> None:
-    """Load the plug-ins of a plan, and refuse a profile that no node can serve: its jobs would wait for ever.
+    """Load the plug-ins of a plan, and refuse a profile whose jobs would wait for ever, or not find their files.
 
     Raises:
         PluginError: a plug-in can't be loaded.
@@ -122,6 +122,14 @@ def _check(plan: SavedPlan, results: Path) -> None:
         profile_name=plan.profile,
         device=plan.device,
         results=results,
+    )
+    unservable += container_paths.problems(
+        plan.runs,
+        profile_name=plan.profile,
+        results=results,
+        data=plan.data,
+        weights=plan.weights,
+        plugins=plan.plugins,
     )
     if unservable:
         raise ClusterError(f"{' '.join(unservable)} Another profile is given with `bench retry --profile NAME`.")

@@ -20,6 +20,7 @@ from bench.worker import provenance
 from bench.worker.code import code_version, python_command
 from bench.worker.job import Job, JobResult
 from bench.worker.settings import WorkerSettings
+from registry import cache_dir
 
 if TYPE_CHECKING:
     import submitit
@@ -162,7 +163,7 @@ def _executor(array: JobArray, profile: ClusterProfile, submission: submissions.
         folder=submission.folder,
         cluster="slurm",
         slurm_max_num_timeout=profile.timeout_retries,
-        slurm_python=python_command(),
+        slurm_python=_python(profile),
     )
     executor.update_parameters(
         name=submission.job_name,
@@ -172,9 +173,20 @@ def _executor(array: JobArray, profile: ClusterProfile, submission: submissions.
         slurm_signal_delay_s=profile.signal_delay_s,
         slurm_setup=list(profile.setup),
         slurm_additional_parameters={"requeue" if profile.requeue else "no-requeue": True, **profile.extra},
+        **({"slurm_srun_args": profile.container.srun_arguments()} if profile.container else {}),
         **_resources(profile),
     )
     return executor
+
+
+def _python(profile: ClusterProfile) -> str:
+    """Shell words that start Python in a job; in its container, if there is one."""
+    container = profile.container
+    if container is None:
+        return python_command()
+    # An image may have another home folder: checkpoints and caches lie where they do outside.
+    python = python_command(container.python, XDG_CACHE_HOME=str(cache_dir.root().parent))
+    return f"{container.command(has_gpu=profile.gpus > 0)} {python}".lstrip()
 
 
 def _resources(profile: ClusterProfile) -> dict[str, Any]:

@@ -57,10 +57,16 @@ def python_environment() -> dict[str, str]:
     return {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(dict.fromkeys(parts))}
 
 
-def python_command() -> str:
-    """Return the shell words that start this Python on this code, whatever setup lines before them export."""
+def python_command(python: str | None = None, **variables: str) -> str:
+    """Return the shell words that start Python on this code, whatever setup lines before them export.
+
+    Args:
+        python: another Python, of a container's image; None is the one that runs now.
+        **variables: further environment variables.
+    """
     path = f'PYTHONPATH={shlex.quote(str(IMPORT_PATH))}"${{PYTHONPATH:+:$PYTHONPATH}}"'
-    return f"env PYTHONSAFEPATH=1 {path} {shlex.quote(sys.executable)}"
+    others = "".join(f" {name}={shlex.quote(value)}" for name, value in variables.items())
+    return f"env PYTHONSAFEPATH=1 {path}{others} {shlex.quote(python or sys.executable)}"
 
 
 @contextmanager

@@ -39,12 +39,14 @@ class JobResult:
         error: sentence that says why it could not work at all; None if it could.
         left: ids of runs that were interrupted by a signal after which the job was not requeued.
         out_of_time: it had been requeued as often as the profile allows.
+        signal: the signal that stopped it.
     """
 
     stopped: bool = False
     error: str | None = None
     left: tuple[str, ...] = ()
     out_of_time: bool = False
+    signal: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Job:
             with StopFlag(is_immediate=True) as early:  # until `work` listens: nothing has to be saved yet
                 result = self._start(early)
         except StopNow:
-            result = JobResult(stopped=True)
+            result = JobResult(stopped=True, signal=early.first)
         except Exception as error:
             return JobResult(error=failure_of(error).reason)
         if result.stopped and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
@@ -114,13 +116,13 @@ class Job:
         if self.settings.device == "cuda" and (problem := _gpu_problem()):
             return JobResult(error=problem)
         if early():
-            return JobResult(stopped=True)
+            return JobResult(stopped=True, signal=early.first)
         return self._share() if self.at_once > 1 else self._work()
 
     def _work(self) -> JobResult:
         result = work(self.runs, self.settings, ignored_failures=self.ignored_failures)
         left = tuple(run_id for run_id, status in result.statuses.items() if status == "interrupted")
-        return JobResult(stopped=result.stopped, left=left)
+        return JobResult(stopped=result.stopped, left=left, signal=result.signal)
 
     def _share(self) -> JobResult:
         """Start several processes over the same runs: locks decide which process does which run."""
@@ -143,10 +145,13 @@ class Job:
         while not results.empty():
             collected.append(results.get())
         error = next((result.error for result in collected if result.error), None)
-        return JobResult(stopped, error, tuple(run_id for result in collected for run_id in result.left))
+        left = tuple(run_id for result in collected for run_id in result.left)
+        return JobResult(stopped, error, left, signal=stop.first)
 
     def _stopped_on_slurm(self, result: JobResult) -> JobResult:
         """Requeue through submitit, unless SLURM is ending this job in its own way; the state is saved already."""
+        if not client.is_installed():
+            return _stopped_without_slurm(result)
         state = self._state()
         if state is not None and state not in ("RUNNING", "SUSPENDED", "SIGNALING"):
             # Cancelled, requeued or preempted. No result is left, which would be taken for that of the next start.
@@ -173,6 +178,18 @@ class Job:
                 return state
             time.sleep(pause_s)
         return None
+
+
+def _stopped_without_slurm(result: JobResult) -> JobResult:
+    """End a job in a container whose image lacks SLURM's commands: it can neither ask for its state nor requeue.
+
+    SLURM sends SIGUSR2 ahead of a time limit, and SIGTERM when it cancels, requeues or preempts a job.
+    """
+    if result.signal != signal.SIGUSR2:
+        # No result is left, which would be taken for that of the next start.
+        raise SystemExit(128 + signal.SIGTERM)
+    logger.warning("this job is not requeued, since there are no SLURM commands in its container.")
+    return result  # counts as a time-out; the command that follows submits the rest
 
 
 class StderrHandler(logging.Handler):

@@ -31,6 +31,7 @@ class StopFlag:
 
     Attributes:
         count: number of signals so far.
+        first: the first of them; None before.
         is_immediate: whether SIGINT and SIGTERM raise `StopNow`: imports and decoding take seconds, and lose nothing.
     """
 
@@ -38,6 +39,7 @@ class StopFlag:
 
     def __init__(self, *, is_immediate: bool = False) -> None:
         self.count = 0
+        self.first: int | None = None
         self.is_immediate = is_immediate
 
     def __call__(self) -> bool:
@@ -54,6 +56,7 @@ class StopFlag:
     def _set(self, number: int, _: FrameType | None) -> None:
         self.count += 1
         if self.count == 1:
+            self.first = number
             logger.info("Stopping …" if self.is_immediate else "Stopping: the state is saved first …")
         # SIGUSR2 comes ahead of a time limit: there is time for one more step, without which a run might
         # never get further.

@@ -36,10 +36,12 @@ class WorkResult:
     Attributes:
         statuses: of the runs attempted here, by id; see `bench.worker.attempt.attempt`.
         stopped: stopped by a signal before the end.
+        signal: the first one; None if there was none.
     """
 
     statuses: dict[str, str] = field(default_factory=dict)
     stopped: bool = False
+    signal: int | None = None
 
 
 def work(
@@ -84,7 +86,7 @@ def work(
                 for run in remaining
                 if statuses.get(run.id) == "cancelled" and not is_cancelled(settings.results, run.id)
             ]
-        return WorkResult(statuses, stopped=flag())
+        return WorkResult(statuses, stopped=flag(), signal=flag.first)
 
 
 def _check_results(results: Path, inode: int) -> None:

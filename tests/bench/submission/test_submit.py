@@ -14,6 +14,7 @@ from bench.estimate.packing import JobArray
 from bench.grid import FoldSettings, Grid, Run, Settings
 from bench.planning import plan
 from bench.results.submissions import JobRef, Submission
+from bench.slurm.container import Container
 from bench.slurm.profile import ClusterProfile, profile_for_device
 from bench.submission import submit
 
@@ -83,6 +84,27 @@ def test_the_job_starts_python_on_the_code_that_submits_it(tmp_path, monkeypatch
     assert "env PYTHONSAFEPATH=1 " in line and f"{sys.executable} -u -m submitit.core._submit" in line
     folder = Path(submit.__file__).resolve().parents[1] / "worker" / "import_path"
     assert f'PYTHONPATH={folder}"${{PYTHONPATH:+:$PYTHONPATH}}"' in line
+
+
+@pytest.mark.parametrize(
+    ("container", "words"),
+    [
+        (
+            Container("/i.sqsh", mounts=("/s:/s", "/d:/d:ro"), python="python3", arguments=("--container-mount-home",)),
+            "--container-image=/i.sqsh --container-mounts=/s:/s,/d:/d:ro --container-mount-home env PYTHONSAFEPATH=1 ",
+        ),
+        (
+            Container("/i.sif", mounts=("/s:/s",), runtime="apptainer", python="python3"),
+            " apptainer exec --nv --bind /s:/s /i.sif env PYTHONSAFEPATH=1 ",
+        ),
+    ],
+)
+def test_a_job_in_a_container_starts_its_python_there(tmp_path, monkeypatch, container, words):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    put_commands(tmp_path / "bin", monkeypatch, srun="exit 0")
+    text = sbatch_text(tmp_path, ClusterProfile(container=container))
+    (line,) = [line for line in text.splitlines() if line.startswith("srun ")]
+    assert words in line and " XDG_CACHE_HOME=/cache python3 -u -m submitit.core._submit " in line
 
 
 def test_arrays_share_the_limit_by_their_work():

@@ -74,7 +74,7 @@ def test_a_job_that_is_told_to_stop_before_it_works_does_nothing(tmp_path, monke
 
     monkeypatch.setattr(torch, "set_num_threads", lambda _: signal.raise_signal(signal.SIGUSR2))
     job = Job(runs(2), WorkerSettings(tmp_path, tmp_path / "gone", device="cpu"), {}, threads=1)
-    assert job() == JobResult(stopped=True)
+    assert job() == JobResult(stopped=True, signal=signal.SIGUSR2)
 
 
 def test_signals_are_noted_on_the_jobs_standard_error(monkeypatch, capfd):
@@ -112,3 +112,19 @@ def test_messages_that_a_command_shows_are_not_written_a_second_time(monkeypatch
     with logging_to(Console(file=printed)):
         Job((), WorkerSettings(Path("r"), Path("d")), {})()
     assert printed.getvalue() == "a message\n" and capfd.readouterr().err == ""
+
+
+def test_a_job_without_slurms_commands_is_judged_by_its_signal(tmp_path, monkeypatch):
+    import signal
+
+    import pytest
+
+    monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
+    monkeypatch.setenv("PATH", str(tmp_path))  # as in a container
+    job = Job((), WorkerSettings(Path("r"), Path("d")), {}, requeue=True)
+    monkeypatch.setattr(room, "work", lambda *_, **__: WorkResult({"a": "interrupted"}, True, signal.SIGUSR2))
+    assert job() == JobResult(stopped=True, left=("a",), signal=signal.SIGUSR2)  # a time limit: submitted again
+    monkeypatch.setattr(room, "work", lambda *_, **__: WorkResult({"a": "interrupted"}, True, signal.SIGTERM))
+    with pytest.raises(SystemExit) as ended:  # cancelled, preempted or requeued: SLURM knows, and no result is left
+        job()
+    assert ended.value.code == 143
