@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.training.optimizer import load_state
 from registry.atomic import replacing
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class State:
         best_step: the step after which it was made.
         stale: validations since then that were no better.
         micro_batch: images that go through the model at once.
+        checkpointed: activations inside the encoder's blocks are computed again in the backward pass.
         peak_bytes: peak memory so far; None where it is unknown.
         stopped: training has ended early because validation stopped improving.
         seconds: time spent in training, of earlier attempts too.
@@ -41,6 +43,7 @@ class State:
     best_step: int = 0
     stale: int = 0
     micro_batch: int = 0
+    checkpointed: bool = False
     peak_bytes: int | None = None
     stopped: bool = False
     seconds: float = 0.0
@@ -115,7 +118,7 @@ def restore(
     with torch.no_grad():
         for name, p in trained.items():
             p.copy_(content["trained"][name])
-    optimizer.load_state_dict(content["optimizer"])
+    load_state(optimizer, content["optimizer"])
     known = {f.name for f in fields(State)}  # what earlier versions kept besides is no longer needed
     state = State(**{name: value for name, value in content["state"].items() if name in known})
     # Earlier versions had a row per validation.

@@ -7,26 +7,35 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from bench.training.checkpoint import State
-    from bench.training.step import StepResult
+    from bench.training.step_result import StepResult
 
 
-def add_step(state: State, result: StepResult, *, images: int, seconds: float, starts_epoch: bool) -> None:
-    """Add a step to the sums of the current epoch.
+def begin_epoch(state: State) -> None:
+    """Set the sums of an epoch to nothing, before its first step."""
+    state.epoch_sums = {}
+
+
+def add_step(state: State, result: StepResult, *, images: int) -> None:
+    """Add the numbers of a step to the sums of the current epoch.
 
     Args:
         state: of the training.
         result: of the step.
         images: of the step's batch.
-        seconds: that the step and the loading of its batch took.
-        starts_epoch: whether the step is the first of an epoch.
     """
-    if starts_epoch:
-        state.epoch_sums = {}
+    terms = {f"loss_{name}": value * images for name, value in result.terms.items()}
+    _add(state, {"loss": result.loss * images, **terms, "grad_norm": result.grad_norm, "steps": 1, "images": images})
+
+
+def add_seconds(state: State, seconds: float) -> None:
+    """Add the time that a step and the loading of its batch took to the sums of the current epoch."""
+    _add(state, {"seconds": seconds})
+
+
+def _add(state: State, values: Mapping[str, float]) -> None:
     if state.epoch_sums is None:  # the first steps of this epoch are not known
         return
-    terms = {f"loss_{name}": value * images for name, value in result.terms.items()}
-    added = {"loss": result.loss * images, **terms, "grad_norm": result.grad_norm}
-    for name, value in {**added, "steps": 1, "images": images, "seconds": seconds}.items():
+    for name, value in values.items():
         state.epoch_sums[name] = state.epoch_sums.get(name, 0.0) + value
 
 

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from bench.errors import DivergedError, InterruptedRunError
 from bench.training import history
-from bench.training.checkpoint import State, restore, save
+from bench.training.checkpoint import State, restore
 from bench.training.optimizer import learning_rate
-from bench.training.step import LabelledBatch, Loss, StepResult, step
+from bench.training.saver import Saver, larger
+from bench.training.step import Checkpointed, LabelledBatch, Loss, step
+from bench.training.step_result import PendingResult
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
 SAVE_EVERY_S = 60.0
-SAVING_SHARE = 20
-"""A save of a second or more is followed by a pause of at least this many times its duration."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class LoopSettings:
             saved random state to continue like an undisturbed one.
         save_every_s: seconds between two saves in the middle of an epoch.
         is_shared: other runs use the device at the same time; the state remembers it.
+        memory: ``checkpoint`` computes activations inside the encoder's blocks again from the first step on; ``auto``
+            once a step does not fit, before the micro-batch is halved; ``full`` never.
+        is_late: the numbers of a step are read after the next one is queued, so that a GPU never waits for the
+            program; needs a fused optimiser (see `bench.training.step.step`).
     """
 
     epochs: int
@@ -50,6 +55,8 @@ class LoopSettings:
     seed: int = 0
     save_every_s: float = SAVE_EVERY_S
     is_shared: bool = False
+    memory: Literal["auto", "full", "checkpoint"] = "full"
+    is_late: bool = False
 
     @property
     def steps(self) -> int:
@@ -87,6 +94,7 @@ def fit(
     progress: Callable[[Mapping[str, Any]], None] = lambda _: None,
     follow: Callable[[Sequence[Mapping[str, Any]]], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
+    checkpointed: Checkpointed | None = None,
 ) -> State:
     """Train until the last epoch or until validation stops improving; leave the best checkpoint in `model`.
 
@@ -97,10 +105,11 @@ def fit(
         validate: scores on the validation images; higher ``pq``, then ``aji``, then ``dice`` is better.
         enter_training: puts the model into training mode (validation leaves it in eval mode).
         state_path: file of the state; training continues from there if it exists.
-        peak_bytes: peak memory since `reset_peak`, which is called when the micro-batch was halved.
-        progress: called after every step with step, epoch, ``loss`` (of this step), speed and time left.
+        peak_bytes: peak memory since `reset_peak`, which is called when a step did not fit.
+        progress: called once the numbers of a step are known, with step, epoch, ``loss``, speed and time left.
         follow: called with the history so far, a row per epoch: at the start, and after each epoch unless stopped.
         should_stop: called after every step; True saves the state and raises `InterruptedRunError`.
+        checkpointed: see `bench.training.step.Checkpointed`; None where the model has no blocks to do so.
 
     Raises:
         DivergedError: a loss, a gradient or a weight is not finite.
@@ -110,20 +119,36 @@ def fit(
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     state, best = _start(state_path, trained, optimizer, settings)
     first_step, resumed = state.step, time.monotonic()
-    saver = _Saver(state_path, settings, started=resumed - state.seconds, saved=resumed)
+    saver = Saver(state_path, settings.save_every_s, started=resumed - state.seconds, saved=resumed)
+    unread: deque[tuple[PendingResult, int]] = deque()
+    save_memory = None if settings.memory == "full" else checkpointed
+
+    def read(leave: int = 0) -> None:
+        while len(unread) > leave:
+            loss_value = _read(state, *unread.popleft())
+            step_read = state.step - len(unread)
+            progress(_numbers(step_read, settings, loss_value, first_step, time.monotonic() - resumed))
+
     follow(state.history)
     enter_training()
     begun = time.monotonic()
     for batch in batches(state.step) if not state.stopped else ():
-        result = _step(optimizer, trained, batch, loss, state, settings, reset_peak)
-        _count(state, result, settings, images=len(batch.images), seconds=time.monotonic() - begun)
-        progress(_numbers(state, settings, result.loss, first_step, time.monotonic() - resumed))
-        if settings.ends_epoch(state.step):
-            best = _end_epoch(state, settings, trained, best, validate, peak_bytes)
+        pending = _step(optimizer, trained, batch, loss, state, settings, reset_peak, save_memory)
+        unread.append((pending, len(batch.images)))
+        ends_epoch = settings.ends_epoch(state.step)
+        read(leave=1 if settings.is_late and not ends_epoch else 0)
+        history.add_seconds(state, time.monotonic() - begun)
+        if ends_epoch:
+            _end_epoch(state, settings, trained, best, validate, peak_bytes)
             enter_training()
         # Before `follow`, which may fail: it is called with this epoch when an interrupted run continues.
-        saver.save_if_due(state, best, trained, optimizer, peak_bytes, is_interrupted=should_stop())
-        if settings.ends_epoch(state.step):
+        is_interrupted, is_last = should_stop(), state.stopped or state.step == settings.steps
+        if is_interrupted or is_last or saver.is_due(ends_epoch=ends_epoch):
+            read()  # a diverged step is never saved
+            saver.save(state, best, trained, optimizer, peak_bytes)
+        if is_interrupted:
+            raise InterruptedRunError(f"asked to stop after step {state.step} of {settings.steps}; the state is saved.")
+        if ends_epoch:
             follow(state.history)
         if state.stopped:
             break
@@ -133,44 +158,6 @@ def fit(
     return state
 
 
-@dataclass
-class _Saver:
-    """Saves the state at the end of an epoch and every `save_every_s` seconds, less often where a save takes long."""
-
-    path: Path
-    settings: LoopSettings
-    started: float
-    saved: float
-    duration_s: float = 0.0
-
-    def save_if_due(
-        self,
-        state: State,
-        best: Mapping[str, Tensor],
-        trained: Mapping[str, Tensor],
-        optimizer: torch.optim.Optimizer,
-        peak_bytes: Callable[[], int | None],
-        *,
-        is_interrupted: bool,
-    ) -> None:
-        """Save the state where it is time or the training ends; after that, raise the error of an interruption."""
-        settings = self.settings
-        if is_interrupted or state.stopped or state.step == settings.steps or self._is_due(state.step):
-            begun = time.monotonic()
-            state.seconds = begun - self.started
-            state.peak_bytes = _larger(state.peak_bytes, peak_bytes())
-            save(self.path, state, best, trained, optimizer)
-            self.saved = time.monotonic()
-            self.duration_s = self.saved - begun
-        if is_interrupted:
-            raise InterruptedRunError(f"asked to stop after step {state.step} of {settings.steps}; the state is saved.")
-
-    def _is_due(self, step: int) -> bool:
-        since = time.monotonic() - self.saved
-        rested = self.duration_s < 1 or since > SAVING_SHARE * self.duration_s
-        return rested and (self.settings.ends_epoch(step) or since > self.settings.save_every_s)
-
-
 def _start(
     path: Path, trained: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, settings: LoopSettings
 ) -> tuple[State, dict[str, Tensor]]:
@@ -178,6 +165,7 @@ def _start(
     restored = restore(path, trained, optimizer) if path.exists() else None
     state, best = restored or (State(micro_batch=settings.batch_size), {})
     state.micro_batch = min(state.micro_batch, settings.micro_batch)
+    state.checkpointed = settings.memory == "checkpoint" or (settings.memory == "auto" and state.checkpointed)
     state.shared = state.shared or settings.is_shared
     return state, best
 
@@ -190,22 +178,36 @@ def _step(
     state: State,
     settings: LoopSettings,
     reset_peak: Callable[[], None],
-) -> StepResult:
-    """Do the next step with its own learning rate and random seed."""
+    checkpointed: Checkpointed | None,
+) -> PendingResult:
+    """Queue the next step with its own learning rate and random seed, and count it."""
     import torch
 
+    if settings.ends_epoch(state.step):
+        history.begin_epoch(state)
     for group in optimizer.param_groups:
         group["lr"] = settings.learning_rate(state.step)
     torch.manual_seed(settings.seed * 1_000_003 + state.step)
-    parameters = list(trained.values())
-    return step(optimizer, parameters, batch, loss, state, clip_norm=settings.clip_norm, reset_peak=reset_peak)
-
-
-def _count(state: State, result: StepResult, settings: LoopSettings, *, images: int, seconds: float) -> None:
-    """Count a step that was done, and add its numbers to those of its epoch."""
-    starts_epoch = settings.ends_epoch(state.step)
-    history.add_step(state, result, images=images, seconds=seconds, starts_epoch=starts_epoch)
+    pending = step(
+        optimizer,
+        list(trained.values()),
+        batch,
+        loss,
+        state,
+        clip_norm=settings.clip_norm,
+        reset_peak=reset_peak,
+        checkpointed=checkpointed,
+        is_late=settings.is_late,
+    )
     state.step += 1
+    return pending
+
+
+def _read(state: State, pending: PendingResult, images: int) -> float:
+    """Add the numbers of a step to those of its epoch, and return its loss."""
+    result = pending.result()
+    history.add_step(state, result, images=images)
+    return result.loss
 
 
 def _end_epoch(
@@ -215,21 +217,16 @@ def _end_epoch(
     best: dict[str, Tensor],
     validate: Callable[[], Mapping[str, float]],
     peak_bytes: Callable[[], int | None],
-) -> dict[str, Tensor]:
-    """Validate an epoch where it is due, and add its row to the history; return the best checkpoint so far."""
+) -> None:
+    """Validate an epoch where it is due, keep the best checkpoint, and add the epoch's row to the history."""
     scores: dict[str, float] = {}
     if settings.validates_after(state.step):
         scores = _validated(validate, trained, state.step)
         if _judge(state, scores, settings):
-            best = _copy_to_cpu(trained)
-    state.peak_bytes = _larger(state.peak_bytes, peak_bytes())
+            _keep(best, trained)
+    state.peak_bytes = larger(state.peak_bytes, peak_bytes())
     epoch, lr = state.step // settings.steps_per_epoch, settings.learning_rate(state.step - 1)
     history.end_epoch(state, epoch=epoch, lr=lr, scores=scores)
-    return best
-
-
-def _larger(*peaks: int | None) -> int | None:
-    return max(filter(None, peaks), default=None)
 
 
 def _judge(state: State, scores: Mapping[str, float], settings: LoopSettings) -> bool:
@@ -250,34 +247,42 @@ def _validated(
     """Return the scores after a step; NaN and infinity, which the loss of no later step may show, are divergence."""
     import torch
 
-    for name, p in trained.items():
-        if not bool(torch.isfinite(p).all()):
-            raise DivergedError(f"{name} is not finite after step {step}; try a smaller train.lr.")
+    finite = torch.stack([torch.isfinite(p).all() for p in trained.values()])
+    if not bool(finite.all()):  # all of them in one transfer
+        name = next(name for name, is_finite in zip(trained, finite.tolist(), strict=True) if not is_finite)
+        raise DivergedError(f"{name} is not finite after step {step}; try a smaller train.lr.")
     try:
         return dict(validate())
     except DivergedError as error:
         raise DivergedError(f"after step {step}, {error}") from error
 
 
-def _numbers(
-    state: State, settings: LoopSettings, step_loss: float, first_step: int, elapsed_s: float
-) -> dict[str, Any]:
+def _numbers(step: int, settings: LoopSettings, step_loss: float, first_step: int, elapsed_s: float) -> dict[str, Any]:
     """Return what `progress` shows after a step."""
-    speed = (state.step - first_step) * settings.batch_size / elapsed_s
+    speed = (step - first_step) * settings.batch_size / elapsed_s
     return {
-        "step": state.step,
+        "step": step,
         "steps": settings.steps,
-        "epoch": (state.step - 1) // settings.steps_per_epoch + 1,
+        "epoch": (step - 1) // settings.steps_per_epoch + 1,
         "epochs": settings.epochs,
         "loss": step_loss,
         "images_per_s": speed,
-        "eta_s": (settings.steps - state.step) * settings.batch_size / speed,
+        "eta_s": (settings.steps - step) * settings.batch_size / speed,
     }
 
 
-def _copy_to_cpu(trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # On the GPU the copy would count as memory that training needs.
-    return {name: p.detach().to("cpu", copy=True) for name, p in trained.items()}
+def _keep(best: dict[str, Tensor], trained: Mapping[str, Tensor]) -> None:
+    """Copy the parameters into `best`, into the tensors that are there already, so that there is only one copy.
+
+    In the host's memory, because a copy on the GPU would count as memory that training needs. Not in pinned memory:
+    the copy is made once per epoch, and pinned pages would be lost to everything else on the machine.
+    """
+    import torch
+
+    for name, p in trained.items():
+        if name not in best:
+            best[name] = torch.empty(p.shape, dtype=p.dtype)
+        best[name].copy_(p.detach())
 
 
 def _load(trained: Mapping[str, Tensor], best: Mapping[str, Tensor]) -> None:

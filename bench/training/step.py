@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from bench.errors import DivergedError
+from bench.training.step_result import PendingResult
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +18,12 @@ Loss = Callable[["Tensor", "Tensor"], "tuple[Tensor, Mapping[str, Tensor]]"]
 """Of images and targets: the mean over the images of each image's own loss, so that micro-batches add up, and the mean
 of each of its named terms, which may be none."""
 
+Checkpointed = Callable[[], AbstractContextManager[None]]
+"""Gives a context in which a forward pass keeps no activations inside the encoder's blocks."""
+
+Mark = Callable[[Literal["batch", "forward", "backward", "optimizer"]], None]
+"""Called when a part of a step is queued: its batch is at hand, a forward pass, a backward pass, the update."""
+
 
 class LabelledBatch(Protocol):
     """Inputs and targets of an optimiser step (see `bench.training.data.Batch`)."""
@@ -27,21 +32,6 @@ class LabelledBatch(Protocol):
     def images(self) -> Tensor: ...
     @property
     def targets(self) -> Tensor: ...
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """Numbers of one optimiser step.
-
-    Attributes:
-        loss: mean over the images of the batch.
-        terms: of the loss, by name; likewise means.
-        grad_norm: norm of the gradient of all parameters before it is clipped.
-    """
-
-    loss: float
-    terms: dict[str, float]
-    grad_norm: float
 
 
 def autocast(device: torch.device) -> Any:
@@ -60,8 +50,11 @@ def step(
     state: State,
     *,
     clip_norm: float,
-    reset_peak: Callable[[], None],
-) -> StepResult:
+    reset_peak: Callable[[], None] = lambda: None,
+    checkpointed: Checkpointed | None = None,
+    is_late: bool = False,
+    mark: Mark = lambda _: None,
+) -> PendingResult:
     """Do one optimiser step.
 
     Args:
@@ -69,9 +62,19 @@ def step(
         parameters: those that it holds, in the model's order.
         batch: inputs and targets, on any device.
         loss: see `Loss`.
-        state: gives the step's number and the micro-batch, which is halved where it does not fit.
+        state: gives the step's number, whether activations are computed again, and the micro-batch. Where a step does
+            not fit, activations are computed again from then on, if `checkpointed` is given; after that the
+            micro-batch is halved.
         clip_norm: the gradient's norm is clipped to this.
-        reset_peak: called after the micro-batch was halved.
+        reset_peak: called after a step that did not fit.
+        checkpointed: see `Checkpointed`; None where activations are always kept.
+        is_late: do not wait for the numbers of the step before the parameters are changed. The optimiser itself, which
+            must be a fused one, then leaves them as they are, in this and every later step, where the loss or the
+            gradient is not finite; the result says so once it is read.
+        mark: see `Mark`.
+
+    Returns:
+        The numbers of the step, read already unless `is_late`.
 
     Raises:
         DivergedError: the loss or the gradient is not finite; the parameters are unchanged.
@@ -79,54 +82,85 @@ def step(
     """
     import torch
 
-    mean_loss, terms = _gradients(optimizer, batch, loss, state, reset_peak)
-    if not math.isfinite(mean_loss):
-        raise DivergedError(f"the loss became {mean_loss} at step {state.step + 1}; try a smaller train.lr.")
-    norm = float(torch.nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], clip_norm))
-    if not math.isfinite(norm):
-        raise DivergedError(f"the gradient's norm became {norm} at step {state.step + 1}; try a smaller train.lr.")
+    mark("batch")
+    numbers, names = _gradients(optimizer, batch, loss, state, reset_peak, checkpointed, mark)
+    norm = torch.nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], clip_norm)
+    numbers = torch.cat([numbers, norm.detach().to(numbers)[None]])
+    pending = PendingResult(state.step + 1, names, numbers)
+    if is_late:
+        _keep_if_not_finite(optimizer, numbers[[0, -1]])
+    else:
+        pending.result()
     optimizer.step()
-    return StepResult(mean_loss, terms, norm)
+    mark("optimizer")
+    return pending
+
+
+def _keep_if_not_finite(optimizer: Any, loss_and_norm: Tensor) -> None:
+    """Let a fused optimiser change nothing, now and later, if a number is not finite, without waiting for the device.
+
+    The attribute is the one by which `torch.amp.GradScaler` lets a fused optimiser skip a step.
+    """
+    import torch
+
+    broken = (~torch.isfinite(loss_and_norm)).any().float()
+    earlier = getattr(optimizer, "found_inf", None)
+    optimizer.found_inf = broken if earlier is None else torch.maximum(earlier, broken)
 
 
 def _gradients(
-    optimizer: torch.optim.Optimizer, batch: LabelledBatch, loss: Loss, state: State, reset_peak: Callable[[], None]
-) -> tuple[float, dict[str, float]]:
-    """Compute the gradients of a batch; out of memory, halve the micro-batch and compute them again."""
+    optimizer: torch.optim.Optimizer,
+    batch: LabelledBatch,
+    loss: Loss,
+    state: State,
+    reset_peak: Callable[[], None],
+    checkpointed: Checkpointed | None,
+    mark: Mark,
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Compute the gradients of a batch; out of memory, save memory and compute them again."""
     import torch
 
     while True:
+        context = checkpointed if checkpointed and state.checkpointed else nullcontext
         try:
-            return _accumulate(optimizer, batch, loss, state.micro_batch)
+            return _accumulate(optimizer, batch, loss, state.micro_batch, context, mark)
         except torch.OutOfMemoryError:
-            if state.micro_batch == 1:
+            if checkpointed and not state.checkpointed:
+                state.checkpointed = True
+            elif state.micro_batch == 1:
                 raise
-            state.micro_batch = max(1, state.micro_batch // 2)
+            else:
+                state.micro_batch = max(1, state.micro_batch // 2)
         torch.cuda.empty_cache()  # outside the handler, whose traceback still holds the activations
         state.peak_bytes = None
         reset_peak()
 
 
 def _accumulate(
-    optimizer: torch.optim.Optimizer, batch: LabelledBatch, loss: Loss, micro_batch: int
-) -> tuple[float, dict[str, float]]:
-    """Add up the gradients of the micro-batches; return the mean loss of the batch's images, and that of its terms."""
+    optimizer: torch.optim.Optimizer,
+    batch: LabelledBatch,
+    loss: Loss,
+    micro_batch: int,
+    context: Checkpointed,
+    mark: Mark,
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Add up the gradients of the micro-batches; return the mean loss and its terms, on the device, and their names."""
     import torch
 
     device = optimizer.param_groups[0]["params"][0].device
     optimizer.zero_grad(set_to_none=True)
-    size, mean = len(batch.images), 0.0
-    means: dict[str, float] = {}
+    size = len(batch.images)
+    means: dict[str, Tensor] = {}
     for start in range(0, size, micro_batch):
         images = batch.images[start : start + micro_batch].to(device, non_blocking=True)
         targets = batch.targets[start : start + micro_batch].to(device, non_blocking=True)
-        with autocast(device):
+        share = len(images) / size
+        with autocast(device), context():
             own, terms = loss(images, targets)
-            share = own * (len(images) / size)
-        share.backward()
-        # In one transfer, because each of them waits for the GPU.
-        own_mean, *own_means = torch.stack([share.detach(), *terms.values()]).tolist()
-        mean += own_mean
-        for name, value in zip(terms, own_means, strict=True):
-            means[name] = means.get(name, 0.0) + value * (len(images) / size)
-    return mean, means
+            part = own * share
+        mark("forward")
+        part.backward()
+        mark("backward")
+        for name, value in {"": part.detach(), **{name: term.detach() * share for name, term in terms.items()}}.items():
+            means[name] = means[name] + value if name in means else value
+    return torch.stack([value.float() for value in means.values()]), tuple(means)[1:]

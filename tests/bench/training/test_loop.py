@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from bench.errors import DivergedError, InterruptedRunError
 from bench.results.history import TIMINGS_AND_MEMORY
-from bench.training import loop
+from bench.training import loop, saver
 from bench.training.checkpoint import State
 from bench.training.optimizer import make_optimizer
 
@@ -396,7 +396,7 @@ def test_saves_that_take_long_are_rarer(tmp_path, monkeypatch):
         now[0] += 2.0
 
     monkeypatch.setattr(loop.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(loop, "save", save)
+    monkeypatch.setattr(saver, "save", save)
     settings = replace(SETTINGS, epochs=1, steps_per_epoch=100, save_every_s=5.0)
 
     def many(first_step: int) -> Iterator[Batch]:
