@@ -15,11 +15,11 @@ from pathlib import Path
 
 from bench.estimate.fake_step import run_fake_step
 from bench.estimate.resources import StepCost
-from bench.estimate.source_digest import source_digest
 from bench.grid import CLASSICAL, Grid, Run, digest
 from bench.planning import plan
 from registry import atomic, backbones, cache_dir, heads, strategies
 from registry.errors import CacheDirError
+from registry.source_digest import source_digest
 
 VERSION = 2
 """Version of the way of counting; a change of it outdates all stored counts."""

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from planned_run import RUN
 
-from bench.estimate import flops, source_digest
+from bench.estimate import flops
 from bench.planning import plan
-from registry import backbones, heads, strategies
+from registry import backbones, heads, source_digest, strategies
 
 
 @pytest.fixture(autouse=True)

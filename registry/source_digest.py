@@ -1,4 +1,4 @@
-"""Digest of the source code that models are built from: a change of this code makes stored step costs outdated.
+"""Digest of the source code that models are built from: its change outdates stored step costs and embeddings.
 
 Comments, docstrings and layout don't change a model, so the digest is taken of the syntax tree without docstrings. It
 covers the files that define a backbone's builder, a strategy and a head, and the files that these import, directly or

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bench.estimate.source_digest import _code_digest, _digest, _imported_files, source_digest
+from registry.source_digest import _code_digest, _digest, _imported_files, source_digest
 
 BUILDER = '''"""Builds a model."""
 from __future__ import annotations
