@@ -99,6 +99,11 @@ class Head(Protocol):
     which is what `loss` must return, and the history of a run shows each term. It is no part of this Protocol, so that
     a head without it is one, too (see `registry.heads.loss_and_terms`).
 
+    It may also have a method ``prepare(logits)``, which returns `instances` of one image as a function of the
+    parameters: ``prepare(logits)(**parameters)`` equals ``instances(logits, **parameters)``. The search for parameters
+    calls that function for every candidate, so that it can compute what they share once (see
+    `registry.heads.prepared`).
+
     Attributes:
         name: the name it is registered under.
         summary: one line for `bench list`.

@@ -20,10 +20,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from bench.metrics.assignment import best_assignment
 from bench.metrics.object_errors import error_counts
 from bench.metrics.overlaps import Overlaps, overlaps, starts
 
@@ -134,29 +132,9 @@ def _best_prediction(table: Overlaps, iou: Float[np.ndarray, " pairs"]) -> Int[n
 
 
 def _one_to_one(table: Overlaps, union: Int[np.ndarray, " pairs"]) -> Int[np.ndarray, " chosen"]:
-    """The pairs of the assignment with the largest summed IoU, solved per cluster of overlapping nuclei.
-
-    Clusters keep it small: a dense matrix of a fragmented prediction would take gigabytes.
-    """
+    """The pairs of the assignment with the largest summed IoU."""
     # The offset settles ties of IoU in favour of the larger intersection; the original code has the same one.
-    weight = table.inter / (union + 1e-6)
-    n_true, n_pred = len(table.true_area), len(table.pred_area)
-    nodes = n_true + n_pred
-    graph = coo_array((weight, (table.true, table.pred + n_true)), shape=(nodes, nodes))
-    cluster = connected_components(graph, directed=False)[1][table.true]
-    alone = np.bincount(cluster)[cluster] == 1 if len(cluster) else np.zeros(0, bool)
-    chosen, contested = [np.flatnonzero(alone)], np.flatnonzero(~alone)
-    contested = contested[np.argsort(cluster[contested], kind="stable")]
-    for pairs in np.split(contested, starts(cluster[contested])[1:]):
-        _, row = np.unique(table.true[pairs], return_inverse=True)
-        _, column = np.unique(table.pred[pairs], return_inverse=True)
-        matrix = np.zeros((row.max(initial=-1) + 1, column.max(initial=-1) + 1))
-        matrix[row, column] = weight[pairs]
-        rows, columns = linear_sum_assignment(matrix, maximize=True)
-        partner = np.full(len(matrix), -1)
-        partner[rows] = columns
-        chosen.append(pairs[partner[row] == column])
-    return np.concatenate(chosen)
+    return best_assignment(table.true, table.pred, table.inter / (union + 1e-6))
 
 
 def _aji(table: Overlaps, union: Int[np.ndarray, " pairs"], chosen: Int[np.ndarray, " chosen"]) -> float:

@@ -7,8 +7,9 @@ from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
 from skimage.color import rgb2hed
 from skimage.filters import gaussian, threshold_otsu
-from skimage.morphology import h_maxima
 from skimage.segmentation import watershed
+
+from registry.modules.h_maxima import h_maxima
 
 # Fixed and coarse on purpose: tuned on the images that it is scored on, it would no longer be a reference.
 STAIN_SIGMA_PX = 1.0

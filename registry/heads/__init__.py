@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from registry.contract import Head
+from registry.contract import Head, LabelMap
 from registry.store import Store
 
 if TYPE_CHECKING:
@@ -28,6 +30,11 @@ def names() -> tuple[str, ...]:
 def get(name: str) -> Head:
     """Return a head; raises `UnknownNameError`."""
     return _store.get(name)
+
+
+def prepared(head: Head, logits: Any) -> Callable[..., LabelMap]:
+    """Return ``head.instances`` of one image as a function of its parameters, by the head's `prepare` if it has one."""
+    return head.prepare(logits) if hasattr(head, "prepare") else partial(head.instances, logits)
 
 
 def loss_and_terms(

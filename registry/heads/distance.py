@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -97,18 +98,37 @@ class Distance:
             ValueError: logits of another shape.
             StrategyError: an unknown parameter.
         """
+        return self.prepare(logits)(**parameters)
+
+    def prepare(self, logits: Any) -> Callable[..., LabelMap]:
+        """Return `instances` of one image as a function of the parameters, which computes what they share once.
+
+        Raises:
+            ValueError: logits of another shape.
+        """
         from scipy import ndimage
 
         from registry.modules.parameters import complete
-        from registry.modules.seeding import foreground_of, grow, probabilities
+        from registry.modules.seeding import Foreground, foreground_of, grow, probabilities
 
-        p = complete(self.name, self.defaults, parameters)
         nucleus, distance, edge = probabilities(logits, channels=3)
-        foreground = foreground_of(nucleus > p["foreground"])
-        height = distance * (1 - p["boundary"] * edge)
-        if p["smoothing"] > 0:
-            height = ndimage.gaussian_filter(height, p["smoothing"] * foreground.radius)
-        return grow(height > p["seed"], -height, foreground, min_seed=p["min_seed"], min_area=p["min_area"])
+
+        @cache
+        def measured(threshold: float) -> Foreground:
+            return foreground_of(nucleus > threshold)
+
+        @cache
+        def heights(boundary: float, sigma: float) -> Float[np.ndarray, "h w"]:
+            height = distance * (1 - boundary * edge)
+            return ndimage.gaussian_filter(height, sigma) if sigma > 0 else height
+
+        def instances(**parameters: float) -> LabelMap:
+            p = complete(self.name, self.defaults, parameters)
+            foreground = measured(p["foreground"])
+            height = heights(p["boundary"], p["smoothing"] * foreground.radius)
+            return grow(height > p["seed"], -height, foreground, min_seed=p["min_seed"], min_area=p["min_area"])
+
+        return instances
 
 
 register(Distance(defaults=_DEFAULTS, search=_SEARCH))

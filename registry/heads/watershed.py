@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from registry.contract import LabelMap
 from registry.heads import register
@@ -83,20 +84,44 @@ class Watershed:
             ValueError: logits of another shape.
             StrategyError: an unknown parameter.
         """
+        return self.prepare(logits)(**parameters)
+
+    def prepare(self, logits: Any) -> Callable[..., LabelMap]:
+        """Return `instances` of one image as a function of the parameters, which computes what they share once.
+
+        Raises:
+            ValueError: logits of another shape.
+        """
         from scipy import ndimage
-        from skimage.morphology import h_maxima
 
+        from registry.modules.h_maxima import Peaks, h_maxima, peaks
         from registry.modules.parameters import complete
-        from registry.modules.seeding import foreground_of, grow, probabilities
+        from registry.modules.seeding import Foreground, foreground_of, grow, probabilities
 
-        p = complete(self.name, self.defaults, parameters)
         (nucleus,) = probabilities(logits, channels=1)
-        foreground = foreground_of(nucleus > p["foreground"])
-        height = foreground.distance
-        if p["smoothing"] > 0:
-            height = ndimage.gaussian_filter(height, p["smoothing"] * foreground.radius)
-        seeds = h_maxima(height, p["depth"] * foreground.radius) > 0
-        return grow(seeds, -height, foreground, min_seed=0.0, min_area=p["min_area"])
+
+        @cache
+        def measured(threshold: float) -> Foreground:
+            return foreground_of(nucleus > threshold)
+
+        @cache
+        def heights(threshold: float, smoothing: float) -> Peaks:
+            foreground = measured(threshold)
+            if smoothing > 0:
+                return peaks(ndimage.gaussian_filter(foreground.distance, smoothing * foreground.radius))
+            return peaks(foreground.distance)
+
+        @cache
+        def markers(threshold: float, smoothing: float, depth: float) -> Bool[np.ndarray, "h w"]:
+            return h_maxima(heights(threshold, smoothing), depth * measured(threshold).radius)
+
+        def instances(**parameters: float) -> LabelMap:
+            p = complete(self.name, self.defaults, parameters)
+            shape = p["foreground"], p["smoothing"]
+            seeds, foreground = markers(*shape, p["depth"]), measured(p["foreground"])
+            return grow(seeds, -heights(*shape).image, foreground, min_seed=0.0, min_area=p["min_area"])
+
+        return instances
 
 
 register(Watershed(defaults=_DEFAULTS, search=_SEARCH))

@@ -6,11 +6,16 @@ import sys
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.ndimage import gaussian_filter
+from skimage.morphology import h_maxima
 
 from registry import heads
 from registry.errors import StrategyError
-from registry.modules.instance_targets import inner_boundary, interior_distance
-from registry.modules.seeding import foreground_of
+from registry.modules.instance_targets import inner_boundary, interior_distance, interior_distance_of_each
+from registry.modules.seeding import foreground_of, grow, probabilities
 
 DENSE = ("distance", "watershed")
 
@@ -70,6 +75,25 @@ def test_a_nucleus_of_one_pixel_has_distance_1_and_ids_may_have_gaps():
     label_map[:] = 2**31  # no background at all
     assert interior_distance(label_map).max() == 1.0
     assert interior_distance(np.zeros((3, 3), np.int32)).max() == 0.0
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    hnp.arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, 4)),
+    st.integers(1, 6),
+    st.integers(1, 6),
+)
+def test_distances_of_all_nuclei_at_once_are_those_of_each_bit_for_bit(coarse, high, wide):
+    label_map = np.kron(coarse, np.ones((high, wide), np.int32))
+    np.testing.assert_array_equal(interior_distance(label_map), interior_distance_of_each(label_map))
+
+
+@pytest.mark.parametrize("side", [127, 128, 129, 130, 131, 300])
+def test_distances_of_nuclei_around_the_largest_size_for_the_fast_form(side):
+    label_map = np.zeros((side + 9, side + 4), np.int32)
+    label_map[3 : side + 3, :side] = 1
+    label_map[:2, 4:90], label_map[side + 4 :, :] = 2, 7
+    np.testing.assert_array_equal(interior_distance(label_map), interior_distance_of_each(label_map))
 
 
 def test_inner_boundary_of_hand_made_labels():
@@ -213,6 +237,49 @@ def test_instances_refuse_other_shapes_and_parameters(name):
         head.instances(np.zeros((1, len(head.channels), 8, 8)))
     with pytest.raises(StrategyError, match=f"unknown parameter of head '{name}' 'smoothin'.*'smoothing'"):
         head.instances(np.zeros((len(head.channels), 8, 8)), smoothin=0.1)
+
+
+def noisy_logits(head, seed: int = 0, side: int = 96) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    circles = [(*rng.uniform(0, side, 2), rng.uniform(3, 9)) for _ in range(50)]
+    coarse = logits_of(head.targets(discs(*circles, side=side))) / 4 + rng.normal(size=(len(head.channels), side, side))
+    return gaussian_filter(coarse, (0, 1, 1))
+
+
+@pytest.mark.parametrize("name", DENSE)
+def test_prepared_image_gives_the_instances_of_every_candidate_bit_for_bit(name):
+    head = heads.get(name)
+    logits = noisy_logits(head)
+    prepared = heads.prepared(head, logits)
+    candidates = [{key: value} for key, values in head.search.items() for value in values]
+    maps = [prepared(**candidate) for candidate in candidates]
+    for candidate, label_map in zip(candidates, maps, strict=True):
+        np.testing.assert_array_equal(label_map, head.instances(logits, **candidate))
+    assert len({label_map.tobytes() for label_map in maps}) > len(candidates) // 2
+    with pytest.raises(StrategyError, match="unknown parameter"):
+        prepared(depht=1.0)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.12, 0.3])
+def test_watershed_equals_its_plain_form_with_the_h_maxima_of_scikit_image(smoothing):
+    head = heads.get("watershed")
+    logits = noisy_logits(head)
+    for foreground, depth in ((0.5, 0.06), (0.3, 0.2), (0.6, 0.02)):
+        found = foreground_of(probabilities(logits, 1)[0] > foreground)
+        height = gaussian_filter(found.distance, smoothing * found.radius) if smoothing else found.distance
+        seeds = h_maxima(height, depth * found.radius) > 0
+        expected = grow(seeds, -height, found, min_seed=0.0, min_area=0.02)
+        label_map = head.instances(logits, smoothing=smoothing, depth=depth, foreground=foreground)
+        np.testing.assert_array_equal(label_map, expected)
+
+
+def test_head_without_prepare_is_called_for_each_choice():
+    class Plain:
+        def instances(self, logits, *, above):
+            return (logits > above).astype(np.int32)
+
+    prepared = heads.prepared(Plain(), np.array([[1.0, 3.0]]))
+    assert prepared(above=2.0).tolist() == [[0, 1]] and prepared(above=0.0).tolist() == [[1, 1]]
 
 
 def test_each_parameter_has_its_effect():

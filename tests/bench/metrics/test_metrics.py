@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from scipy.optimize import linear_sum_assignment
 
 from bench import metrics
+from bench.metrics import assignment
 from bench.metrics.overlaps import overlaps
 
 GOLDEN = Path(__file__).parents[3].parent / "shared" / "golden"
@@ -228,6 +229,35 @@ def test_agrees_with_the_definitions(true, pred):
     union = table.true_area[table.true] + table.pred_area[table.pred] - table.inter
     assigned = (table.inter / union)[metrics._one_to_one(table, union)].sum() if len(union) else 0.0
     assert assigned == pytest.approx(expected.get("assigned_iou", 0.0), abs=1e-5)
+
+
+@settings(max_examples=150, deadline=None)
+@given(label_maps(side=7, ids=9), label_maps(side=7, ids=9))
+def test_certain_pairs_first_and_clusters_alone_give_the_same_aji_plus(true, pred):
+    table = overlaps(true, pred)
+    union = table.true_area[table.true] + table.pred_area[table.pred] - table.inter
+    weight = table.inter / (union + 1e-6)
+    chosen = assignment.best_assignment(table.true, table.pred, weight)
+    plain = assignment.solved_by_cluster(table.true, table.pred, weight)
+    assert weight[chosen].sum() == pytest.approx(weight[plain].sum(), abs=1e-12)
+    assert len(set(table.true[chosen])) == len(set(table.pred[chosen])) == len(chosen)
+    if len(union):
+        values = [metrics._aji(table, union, pairs) for pairs in (chosen, plain)]
+        assert values[0] == pytest.approx(values[1], abs=1e-12)
+
+
+def test_chain_in_which_two_weak_pairs_outweigh_a_strong_one():
+    # Nucleus 0 with predictions 0 and 1, nucleus 1 with prediction 1 alone: 0.5 + 0.4 is more than 0.6.
+    true, pred = np.array([0, 0, 1]), np.array([0, 1, 1])
+    chosen = assignment.best_assignment(true, pred, np.array([0.5, 0.6, 0.4]))
+    assert sorted(chosen.tolist()) == [0, 2]
+
+
+def test_chain_longer_than_the_rounds_is_solved_to_its_end():
+    # Each pair outweighs the one before it, so a round is certain of the last pair alone: every other one is taken.
+    true, pred = np.arange(1, 81) // 2, np.arange(80) // 2
+    chosen = assignment.best_assignment(true, pred, np.linspace(0.1, 0.9, 80))
+    assert sorted(chosen.tolist()) == list(range(1, 80, 2))
 
 
 @settings(max_examples=100, deadline=None)
