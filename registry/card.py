@@ -113,6 +113,8 @@ class Card:
         stride: pixels of the input per cell of the embedding, along each side. The logits have four pixels per cell.
         input_scaling: ``"min_max"``: each input is scaled to [0, 1] by its own minimum and maximum over all pixels and
             channels, before mean and standard deviation; ``"none"``: it is taken as it is.
+        may_have_seen: names of datasets whose images may be among those of the pre-training: nobody has shown that they
+            are not. Scores of the pre-trained weights on them are marked, and not ranked beside others.
     """
 
     name: str
@@ -129,6 +131,7 @@ class Card:
     note: str = ""
     stride: int = 16
     input_scaling: Literal["none", "min_max"] = "none"
+    may_have_seen: tuple[str, ...] = ()
 
     @property
     def size_multiple(self) -> int:
@@ -148,7 +151,7 @@ class Card:
         return min(image_size, round(2 * image_size * self.logits_per_pixel))
 
     def points_per_side(self, image_size: int) -> int:
-        """Return the points along each side of a grid of prompts: one for two cells of the embedding, at most SAM's 32."""
+        """Return the prompts along each side of a grid of points: one for two cells of the embedding, at most 32."""
         return max(1, min(32, image_size // (2 * self.stride)))
 
     @property

@@ -60,6 +60,7 @@ ESCAPES = {
     "≤": r"\ensuremath{\leq}",
     "†": r"\textdagger{}",
     "‡": r"\textdaggerdbl{}",
+    "§": r"\S{}",
     **{character: f"\\{character}" for character in "&%$#_{}"},
 }
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.columns import Column
 from bench.grid import CLASSICAL
+from bench.report import may_have_seen
 from bench.report.choice import alike, chosen, sources
 from bench.report.frame import busy
 from bench.report.notes import section_notes
@@ -240,7 +241,8 @@ def _rank(row: pd.Series) -> str:
     if row["backbone"] == CLASSICAL and row["complete"]:
         return "ref"
     low, high = _number(row["rank_low"], "{:.0f}"), _number(row["rank_high"], "{:.0f}")
-    return low if low == high else f"{low}–{high}"
+    rank = low if low == high else f"{low}–{high}"
+    return f"{rank} {may_have_seen.MARK}" if row["may_have_seen"] else rank
 
 
 def _folds(row: pd.Series) -> str:

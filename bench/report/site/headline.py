@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.grid import CLASSICAL
+from bench.report import may_have_seen
 from bench.report.intervals import MOST_ROWS
 from bench.report.ranks import decisive_order
 from bench.report.section import Section, row_name
@@ -126,6 +127,7 @@ def _cautions(section: Section) -> list[str]:
         shown.append(RANDOM)
     elif (rows["weights"] == "random").any():
         shown.append("Rows marked random have no pre-trained weights; they show that the harness works, nothing more.")
+    shown += may_have_seen.notes(section.rows)
     if not section.real_tissue:
         shown.append(SYNTHETIC)
     incomplete = int((~section.rows["complete"]).sum())

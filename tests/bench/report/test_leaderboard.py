@@ -381,3 +381,38 @@ def test_a_peak_at_a_smaller_micro_batch_is_marked() -> None:
     expected = "These trained in micro-batches that fitted, and their peak is of these: mobile_sam lora_qv (2 of 8)."
     assert expected in own.notes
     assert not any("micro-batches" in note for note in leaderboard.blocks(sections_of(small()))[0].notes)
+
+
+def lite(strategy: str, pq: float, **changes: object) -> list[RunRecord]:
+    n = {"n_splits": 2, "weights": "official", **changes}
+    return [
+        record(run("lite_medsam", strategy, fold, **n), dice=0.8, aji=0.5, pq=pq, official=False) for fold in (1, 2)
+    ]
+
+
+def test_a_row_whose_pretraining_may_have_seen_the_images_has_a_mark_and_no_rank_beside_others() -> None:
+    others = lite("full", 0.4, weights="random")
+    (own, _) = leaderboard.blocks(sections_of([*small(), *lite("lora_qv", 0.7), *others]))
+    shown = {title: column.cells for title, column in columns(own).items()}
+    assert [*zip(shown["backbone"], shown["weights"], shown["#"], strict=True)][:4] == [
+        ("lite_medsam", "official", "– §"),
+        ("mobile_sam", "official", "1"),
+        ("classical", "–", "ref"),
+        ("lite_medsam", "random", "2"),
+    ]
+    (note,) = [note for note in own.notes if note.startswith("§")]
+    assert note == (
+        "§ LiteMedSAM with official weights: the pre-training may have seen images of this dataset (nobody has shown "
+        "that it did not), so these rows are not ranked beside other rows."
+    )
+
+
+def test_marked_rows_alone_are_ranked_among_themselves() -> None:
+    own = leaderboard.blocks(sections_of([*lite("lora_qv", 0.5), *lite("full", 0.7)]))[0]
+    assert columns(own)["#"].cells == ["1 §", "2 §"]
+    assert any(note.endswith("so these rows are ranked among themselves only.") for note in own.notes)
+
+
+def test_rows_on_a_dataset_that_the_card_does_not_name_are_not_marked() -> None:
+    own = leaderboard.blocks(sections_of(lite("full", 0.7, dataset="synthetic")))[0]
+    assert columns(own)["#"].cells == ["1"]
