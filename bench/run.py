@@ -42,7 +42,7 @@ def execute(
     progress("preparing")
     parts = split(run, images)
     if run.backbone == CLASSICAL:
-        rows, label_maps, blocks = _classical_fold(run, parts, progress)
+        rows, label_maps, blocks = _classical_fold(run, parts, context, progress)
     else:
         rows, label_maps, blocks = _model_fold(run, parts, context, progress, should_stop)
     progress("recording")
@@ -62,27 +62,31 @@ def _model_fold(
     audit, cost = fit.fit(run, sam, parts, context, progress=progress, should_stop=should_stop)
     cost["adapter_bytes"] = trained.save(sam, run.strategy, folder(context.results, run.id) / "trained")
 
-    started, precision = time.monotonic(), partial(autocast, fit.device(sam))
+    started, precision, side = time.monotonic(), partial(autocast, fit.device(sam)), context.side_processes
     predict = partial(predictions.raw_prediction, sam.eval(), head, scale=run.scale, autocast=precision)
     progress("choosing post-processing", {"images": len(parts.validation)})
-    raw, true = [predict(image.pixels) for image in parts.validation], [image.label_map for image in parts.validation]
-    chosen, reached = evaluate.choose_parameters(raw, true, head)
-    predict_map, report = lambda pixels: head.instances(predict(pixels), **chosen), partial(progress, "evaluating")
-    rows, label_maps = evaluate.score_images(parts.test, predict_map, fold=run.fold, progress=report)
+    raw = (predict(image.pixels) for image in parts.validation)
+    chosen, reached = evaluate.choose_parameters(raw, parts.validation, head, processes=side)
+    instances, report = partial(head.instances, **chosen), partial(progress, "evaluating")
+    rows, label_maps = evaluate.score_images(
+        parts.test, predict, instances, fold=run.fold, progress=report, processes=side
+    )
     cost["evaluate_seconds"] = time.monotonic() - started
 
     progress("measuring")
     predict_first = partial(predict, parts.validation[0].pixels)
-    cost |= costs.of_model(sam, head, predict=predict_first, raw=raw[0], post_processing=chosen)
+    cost |= costs.of_model(sam, head, predict=predict_first, raw=predict_first(), post_processing=chosen)
     cost["gpu_seconds"] = measure.gpu_seconds(cost)
     scores = {"post_processing": chosen, "validation": reached}
     return rows, label_maps, {"audit": audit, "cost": cost, "scores": scores}
 
 
-def _classical_fold(run: Run, parts: Split, progress: Callable[..., None]) -> FoldResult:
+def _classical_fold(run: Run, parts: Split, context: RunContext, progress: Callable[..., None]) -> FoldResult:
     cost: dict[str, Any] = {"parameters_total": 0, "parameters_trainable": 0, "device": "cpu"}
-    started, report = time.monotonic(), partial(progress, "evaluating")
-    rows, label_maps = evaluate.score_images(parts.test, classical.segment, fold=run.fold, progress=report)
+    started, report, side = time.monotonic(), partial(progress, "evaluating"), context.side_processes
+    rows, label_maps = evaluate.score_images(
+        parts.test, lambda pixels: pixels, classical.segment, fold=run.fold, progress=report, processes=side
+    )
     cost["evaluate_seconds"] = time.monotonic() - started
     cost |= costs.of_classical(parts.test[0].pixels)
     return rows, label_maps, {"audit": None, "cost": cost, "scores": {}}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench import fast_paths
 from bench.results.kept_files import DEFAULT_KEPT
+from bench.training import side_processes
 
 
 @dataclass(frozen=True)
@@ -36,3 +37,8 @@ class RunContext:
     micro_batch_halvings: int = 0
     log: str | None = None
     fast_paths: frozenset[str] = fast_paths.DEFAULT
+
+    @property
+    def side_processes(self) -> int:
+        """Processes for post-processing and scores beside this one; 0 does both here, after each prediction."""
+        return side_processes.available("overlap" in self.fast_paths, shared=self.is_shared)

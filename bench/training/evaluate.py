@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from jaxtyping import UInt8
 
 from bench import metrics
+from bench.training import side_processes
+from registry import heads
 from registry.contract import LabelMap
 
 if TYPE_CHECKING:
@@ -31,34 +33,70 @@ class LabelledImage(Protocol):
 
 
 def choose_parameters(
-    raw: Sequence[Any], true: Sequence[LabelMap], head: Head, *, key: str = "pq"
+    raw: Iterable[Any], images: Sequence[LabelledImage], head: Head, *, key: str = "pq", processes: int = 0
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Choose post-processing parameters on validation images, in turn, each by the best mean `key`.
+
+    Args:
+        raw: raw predictions of the images; they may be made one after the other, and are kept.
+        images: the images with their true label maps.
+        head: gives the parameters, their defaults and their candidates.
+        key: the score.
+        processes: see `bench.training.side_processes.each`.
 
     Returns:
         The parameters, and their mean scores.
     """
+    kept: list[Any] = []
     chosen = dict(head.defaults)
-    best = mean_scores(raw, true, head, chosen)
-    for name, candidates in head.search.items():
-        for value in candidates:
-            if value == chosen[name]:
-                continue
-            scores = mean_scores(raw, true, head, {**chosen, name: value})
+    (best,) = candidate_scores(_keeping(raw, kept), images, head, [chosen], processes=processes)
+    for name, values in head.search.items():
+        others = [value for value in values if value != chosen[name]]
+        candidates = [{**chosen, name: value} for value in others]
+        # Nothing is predicted meanwhile, which leaves a core for one process more.
+        means = candidate_scores(kept, images, head, candidates, processes=processes + 1 if processes else 0)
+        for candidate, scores in zip(candidates, means, strict=True):
             if scores[key] > best[key]:
-                chosen, best = {**chosen, name: value}, scores
+                chosen, best = candidate, scores
     return chosen, best
 
 
-def mean_scores(
-    raw: Iterable[Any], true: Iterable[LabelMap], head: Head, parameters: Mapping[str, float]
-) -> dict[str, float]:
-    """Mean scores of raw predictions with these post-processing parameters; `raw` may be a generator."""
-    pairs = zip(true, raw, strict=True)
-    return mean(
-        metrics.score(label_map, head.instances(prediction, **parameters), aji_plus=False)
-        for label_map, prediction in pairs
-    )
+def _keeping(items: Iterable[Any], kept: list[Any]) -> Iterator[Any]:
+    for item in items:
+        kept.append(item)
+        yield item
+
+
+def candidate_scores(
+    raw: Iterable[Any],
+    images: Sequence[LabelledImage],
+    head: Head,
+    candidates: Sequence[Mapping[str, float]],
+    *,
+    processes: int = 0,
+) -> list[dict[str, float]]:
+    """Return the mean scores over images of each choice of post-processing parameters, without AJI+.
+
+    Image by image, so that what candidates share is computed once and held for one image at a time.
+
+    Args:
+        raw: raw predictions; they may be made one after the other.
+        images: the images with their true label maps.
+        head: turns them into label maps.
+        candidates: parameters.
+        processes: see `bench.training.side_processes.each`.
+    """
+
+    def score(item: tuple[int, Any]) -> list[dict[str, float]]:
+        index, prediction = item
+        instances = heads.prepared(head, prediction)
+        return [metrics.score(images[index].label_map, instances(**choice), aji_plus=False) for choice in candidates]
+
+    if not candidates:
+        return []
+    names = [image.stem for image in images]
+    rows = side_processes.each(score, enumerate(raw), names=names, processes=processes)
+    return [mean(of_candidate) for of_candidate in zip(*rows, strict=True)]
 
 
 def mean(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -69,31 +107,45 @@ def mean(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 def score_images(
     images: Sequence[LabelledImage],
-    predict: Callable[[UInt8[np.ndarray, "h w 3"]], LabelMap],
+    predict: Callable[[UInt8[np.ndarray, "h w 3"]], Any],
+    instances: Callable[[Any], LabelMap],
     *,
     fold: int,
     progress: Callable[[Mapping[str, int]], None] = lambda _: None,
+    processes: int = 0,
 ) -> tuple[list[dict[str, Any]], dict[str, LabelMap]]:
     """Predict and score each image of a test fold, once.
 
     Args:
         images: the test fold.
-        predict: pixels to label map.
+        predict: pixels to what `instances` takes, in this process.
+        instances: that to a label map; it and the scores are computed in processes where they pay.
         fold: number of the fold, for the rows.
         progress: called after each image with its number and the number of images.
+        processes: see `bench.training.side_processes.each`.
 
     Returns:
         A row per image (stem, organ, fold, scores, counts of nuclei and of errors), and the predicted label maps by
         stem.
     """
-    rows, predictions = [], {}
-    for number, image in enumerate(images, start=1):
-        label_map = predict(image.pixels)
-        scores = metrics.score(image.label_map, label_map, errors=True)
-        rows.append({"stem": image.stem, "organ": image.organ, "fold": fold, **scores})
-        predictions[image.stem] = label_map
-        progress({"image": number, "images": len(images)})
-    return rows, predictions
+
+    def score(item: tuple[int, Any]) -> tuple[LabelMap, dict[str, float]]:
+        index, raw = item
+        label_map = instances(raw)
+        return label_map, metrics.score(images[index].label_map, label_map, errors=True)
+
+    results = side_processes.each(
+        score,
+        ((index, predict(image.pixels)) for index, image in enumerate(images)),
+        names=[image.stem for image in images],
+        processes=processes,
+        follow=lambda number: progress({"image": number, "images": len(images)}),
+    )
+    rows = [
+        {"stem": image.stem, "organ": image.organ, "fold": fold, **scores}
+        for image, (_, scores) in zip(images, results, strict=True)
+    ]
+    return rows, {image.stem: label_map for image, (label_map, _) in zip(images, results, strict=True)}
 
 
 def summarise(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def fit(
             settings,
             loss=loss,
             batches=batches,
-            validate=partial(_validate, run, sam, parts),
+            validate=partial(_validate, run, sam, parts, context),
             enter_training=partial(model.set_training_mode, sam),
             state_path=place / "state.pt",
             peak_bytes=partial(measure.peak_bytes, device(sam)),
@@ -163,7 +163,7 @@ def _loss(sam: Sam, head: Head, images: Tensor, targets: Tensor) -> tuple[Tensor
     return heads.loss_and_terms(head, logits, targets)
 
 
-def _validate(run: Run, sam: Sam, parts: Split) -> dict[str, float]:
+def _validate(run: Run, sam: Sam, parts: Split, context: RunContext) -> dict[str, float]:
     """Return the mean scores on the validation images under the head's default post-processing."""
     sam.eval()
     head, precision = heads.get(run.head), partial(autocast, device(sam))
@@ -171,7 +171,10 @@ def _validate(run: Run, sam: Sam, parts: Split) -> dict[str, float]:
         predictions.raw_prediction(sam, head, image.pixels, scale=run.scale, autocast=precision)
         for image in parts.validation
     )
-    return evaluate.mean_scores(raw, [image.label_map for image in parts.validation], head, head.defaults)
+    (scores,) = evaluate.candidate_scores(
+        raw, parts.validation, head, [head.defaults], processes=context.side_processes
+    )
+    return scores
 
 
 def _audit(

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 import torch
 
+from bench import metrics
 from bench.errors import DivergedError
-from bench.training import evaluate, predictions
+from bench.training import evaluate, predictions, side_processes
+from registry import heads
 
 
 class Oracle(torch.nn.Module):
@@ -79,7 +81,8 @@ def test_post_processing_is_chosen_by_the_mean_score():
     true = np.zeros((4, 4), np.int32)
     true[:2] = 1
     raw = np.where(true, 0.7, 0.0)[None]
-    chosen, scores = evaluate.choose_parameters([raw, raw], [true, true], Threshold())
+    images = [Picture(stem, "liver", picture(4, 4), true) for stem in ("a", "b")]
+    chosen, scores = evaluate.choose_parameters([raw, raw], images, Threshold())
     assert chosen == {"above": 0.5, "unused": 1.0}  # without effect, so the default stays
     assert scores["pq"] == 1.0
 
@@ -98,7 +101,7 @@ def test_every_image_is_scored_and_has_the_same_weight_in_the_mean():
     half[:2] = 5
     images = [Picture("a", "liver", full, full), Picture("b", "brain", half, full)]
     numbers: list[Mapping[str, int]] = []
-    rows, label_maps = evaluate.score_images(images, lambda pixels: pixels, fold=2, progress=numbers.append)
+    rows, label_maps = evaluate.score_images(images, lambda pixels: pixels, np.asarray, fold=2, progress=numbers.append)
     assert numbers == [{"image": 1, "images": 2}, {"image": 2, "images": 2}]
     assert [(r["stem"], r["organ"], r["fold"]) for r in rows] == [("a", "liver", 2), ("b", "brain", 2)]
     assert rows[0]["dice"] == 1.0 and rows[1]["dice"] == pytest.approx(2 * 8 / 24)
@@ -110,3 +113,75 @@ def test_every_image_is_scored_and_has_the_same_weight_in_the_mean():
     assert scores["dice"] == pytest.approx((1 + 2 / 3) / 2)
     assert scores["pq"] == 0.5  # half of a nucleus is no match: 2·8 is not above 16
     assert (scores["n_images"], scores["n_true"], scores["n_pred"]) == (2, 2, 2)
+
+
+def nuclei(seed: int, side: int = 48) -> tuple[np.ndarray, np.ndarray]:
+    """Label map of discs, and noisy logits of its foreground (1, h, w)."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:side, :side]
+    label_map = np.zeros((side, side), np.int32)
+    for index, (cy, cx, radius) in enumerate(rng.uniform([0, 0, 3], [side, side, 8], (12, 3)), start=1):
+        label_map[(y - cy) ** 2 + (x - cx) ** 2 <= radius**2] = index
+    return label_map, (np.where(label_map > 0, 1.5, -1.5) + rng.normal(size=label_map.shape))[None].astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def noisy() -> tuple[list[Picture], list[torch.Tensor]]:
+    maps, logits = zip(*(nuclei(seed) for seed in range(4)), strict=True)
+    images = [Picture(f"image {n}", "liver", picture(48, 48), label_map) for n, label_map in enumerate(maps)]
+    return images, [torch.from_numpy(values) for values in logits]
+
+
+@pytest.fixture
+def eager_processes(monkeypatch):
+    """Processes start even where there is little work; counts the pools."""
+    started: list[int] = []
+    enter = side_processes._Pool.__enter__
+    monkeypatch.setattr(side_processes._Pool, "__enter__", lambda pool: started.append(pool.size) or enter(pool))
+    monkeypatch.setattr(side_processes.each, "__kwdefaults__", {**side_processes.each.__kwdefaults__, "pays_s": 0.0})
+    return started
+
+
+def plain_search(raw, images, head):
+    """Coordinate search as its definition says, candidate by candidate."""
+
+    def scores_of(parameters):
+        rows = [
+            metrics.score(image.label_map, head.instances(prediction, **parameters), aji_plus=False)
+            for image, prediction in zip(images, raw, strict=True)
+        ]
+        return evaluate.mean(rows)
+
+    chosen = dict(head.defaults)
+    best = scores_of(chosen)
+    for name, values in head.search.items():
+        for value in values:
+            scores = scores_of({**chosen, name: value})
+            if scores["pq"] > best["pq"]:
+                chosen, best = {**chosen, name: value}, scores
+    return chosen, best
+
+
+def test_search_with_shared_stages_and_in_processes_equals_the_plain_one_bit_for_bit(noisy, eager_processes):
+    images, raw = noisy
+    search = {"smoothing": (0.05, 0.12, 0.3), "depth": (0.06, 0.2), "foreground": (0.4, 0.5), "min_area": (0.02, 0.2)}
+    head = replace(heads.get("watershed"), search=search)
+    expected = plain_search(raw, images, head)
+    assert expected[0] != dict(head.defaults)
+    assert evaluate.choose_parameters(iter(raw), images, head) == expected and not eager_processes
+    assert evaluate.choose_parameters(iter(raw), images, head, processes=1) == expected
+    assert eager_processes == [1, 2, 2, 2, 2]  # one more where nothing is predicted meanwhile
+
+
+def test_scores_and_label_maps_from_processes_equal_those_made_here(noisy, eager_processes):
+    images, raw = noisy
+    logits = dict(zip((id(image.pixels) for image in images), raw, strict=True))
+    results = [
+        evaluate.score_images(
+            images, lambda pixels: logits[id(pixels)], heads.get("watershed").instances, fold=1, processes=processes
+        )
+        for processes in (0, 2)
+    ]
+    assert eager_processes == [2] and results[0][0] == results[1][0]
+    for image in images:
+        np.testing.assert_array_equal(results[0][1][image.stem], results[1][1][image.stem])
