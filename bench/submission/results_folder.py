@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -37,10 +38,29 @@ def check_writable(results: Path) -> None:
         with tempfile.NamedTemporaryFile(prefix=".writable.", dir=results) as probe:
             probe.write(b"\0" * 4096)
             probe.flush()
+            _check_links(Path(probe.name), results)
     except OSError as error:
         raise BenchError(
             f"can't write to the results folder {results}: {error.strerror}; choose another with --results DIR."
         ) from error
+
+
+def _check_links(probe: Path, results: Path) -> None:
+    """Refuse a file system without hard links, by which a run is locked: buckets mounted as folders have none.
+
+    Raises:
+        BenchError: with what to do.
+    """
+    second = probe.with_name(f"{probe.name}.link")
+    try:
+        os.link(probe, second)
+    except OSError as error:
+        raise BenchError(
+            f"the results folder {results} is on a file system without hard links ({error.strerror}), by which "
+            "processes keep from doing a run twice; choose another with --results DIR, on NFS, Lustre or a local disk."
+        ) from error
+    finally:
+        second.unlink(missing_ok=True)
 
 
 @dataclass

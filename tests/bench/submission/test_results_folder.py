@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from bench.errors import BenchError
-from bench.submission.results_folder import PresenceCheck
+from bench.submission.results_folder import PresenceCheck, check_writable
 
 
 @pytest.fixture
@@ -57,3 +58,17 @@ def test_a_file_system_that_fails_is_waited_for_and_reported_once(
     monkeypatch.undo()
     assert answers == [False] * 5
     assert caplog.messages == [f"the results folder {tmp_path} can't be read (it fails); waiting."]
+
+
+def test_a_file_system_without_hard_links_is_refused(tmp_path: Path, monkeypatch) -> None:
+    check_writable(tmp_path / "results")
+    assert list((tmp_path / "results").iterdir()) == []
+
+    def fail(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", fail)
+    message = r"is on a file system without hard links \(Operation not permitted\), by which processes keep from doing"
+    with pytest.raises(BenchError, match=message):
+        check_writable(tmp_path / "results")
+    assert list((tmp_path / "results").iterdir()) == []
