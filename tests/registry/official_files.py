@@ -37,7 +37,7 @@ def state_dict(name: str) -> dict[str, torch.Tensor]:
     """Return a state dict with the official keys and pseudo-random values."""
     keys: dict[str, Any] = json.loads(golden(f"{name}.keys.json").read_text())["state_dict"]
     return {
-        key: _fill(key, shape) if dtype == "float32" else torch.zeros(shape, dtype=getattr(torch, dtype))
+        key: filled(key, shape) if dtype == "float32" else torch.zeros(shape, dtype=getattr(torch, dtype))
         for key, (shape, dtype) in keys.items()
     }
 
@@ -59,7 +59,8 @@ def write(name: str, folder: Path, tensors: dict[str, torch.Tensor] | None = Non
     return path
 
 
-def _fill(key: str, shape: list[int]) -> torch.Tensor:
+def filled(key: str, shape: list[int]) -> torch.Tensor:
+    """Return the pseudo-random values of a tensor, by its official name."""
     x = np.random.default_rng(zlib.crc32(key.encode())).standard_normal(tuple(shape), dtype=np.float32)
     if key.endswith("running_var"):
         x = 1 + 0.1 * np.abs(x)
