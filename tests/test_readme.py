@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
-README, CONTRIBUTING, CLUSTERS = (
-    (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "slurm/README.md")
+README, CONTRIBUTING, CLUSTERS, WORKERS = (
+    (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "CONTRIBUTING.md", "slurm/README.md", "docs/workers.md")
 )
 FILES = dict(re.findall(r"```python\n# (registry/\S+\.py)\n(.*?)```", README + CONTRIBUTING, re.DOTALL))
 
@@ -105,7 +108,7 @@ def test_every_option_of_the_readme_exists():
         done = help_of(command)
         assert done.returncode == 0, done.stderr
         help_text += done.stdout
-    for option in set(re.findall(r"^\s+bench .*", README + CLUSTERS, re.MULTILINE)):
+    for option in set(re.findall(r"^\s+bench .*", README + CLUSTERS + WORKERS, re.MULTILINE)):
         for flag in re.findall(r"(--[a-z-]+)", option):
             assert flag in help_text, option
 
@@ -116,7 +119,22 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "slurm/README.md"])
+def test_the_files_of_other_schedulers_start_the_same_worker():
+    job, task = (yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", WORKERS, re.DOTALL))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    (rule,) = re.findall(r"    shell:\n(.*?)```", WORKERS, re.DOTALL)
+    commands = [
+        " ".join(container["command"]).replace("=", " "),
+        " ".join(task["run"].replace("\\\n", " ").split()),
+        "".join(ast.literal_eval(line.strip()) for line in rule.splitlines()),
+    ]
+    places = "--data /shared/nuinsseg --weights /shared/weights --results /shared/results"
+    only = "--only backbone={wildcards.backbone} --only fold={wildcards.fold} "
+    assert commands == [f"bench run --grid default {part}--cluster inline {places}" for part in ("", "", only)]
+    assert commands[0] in README
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "slurm/README.md", "docs/workers.md"])
 def test_every_local_link_resolves(page):
     folder = (ROOT / page).parent
     links = re.findall(r"\]\(((?!http)[^)#]+)(?:#([^)]+))?\)", (ROOT / page).read_text(encoding="utf-8"))
