@@ -6,14 +6,14 @@ exactly the backward pass that it needs.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bench.estimate.live_bytes import LiveBytes, tracked_storages
 from bench.estimate.resources import StepCost
-from registry import heads
+from registry import block_forward, heads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +33,7 @@ def run_fake_step(
     head: str,
     trains: bool,
     gpu: bool = True,
+    recomputed: bool = False,
 ) -> StepCost:
     """Count the FLOPs and the memory of a step; the global random state and the default device stay as they are.
 
@@ -41,10 +42,10 @@ def run_fake_step(
         trains: whether the strategy trains anything.
         gpu: True counts as on a GPU: bfloat16 where autocast uses it, and attention that keeps its inputs, output and
             bias but never the matrix of probabilities. False counts as on this machine's CPU, in float32.
+        recomputed: activations of the encoder's blocks are computed again in the backward pass (``train.memory``).
     """
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
-    from torch.utils.flop_counter import FlopCounterMode
 
     from bench.training import model
 
@@ -59,35 +60,83 @@ def run_fake_step(
             tokens=chosen_head.channels,
             seed=0,
         )
-    attention = _memory_efficient_attention() if gpu else nullcontext()
-    precision = torch.autocast("cpu", torch.bfloat16, enabled=gpu)
     with torch.random.fork_rng(devices=[]), FakeTensorMode():
         _replace_meta_tensors(sam)
         model.set_training_mode(sam) if trains else sam.eval()
-        flops = FlopCounterMode(display=False, custom_mapping=_convolution_backward())
-        weights = [*sam.parameters(), *sam.buffers()]
-        image = torch.empty(1, 3, image_size, image_size)  # the input batch is no activation, so it is not tracked
-        with flops, _tracked_storages(weights) as live, attention, precision, torch.set_grad_enabled(trains):
-            infer_flops = _step(sam, image, chosen_head, flops, trains=trains)
+        plain = _counted(sam, chosen_head, trains=trains, gpu=gpu, recomputed=recomputed)
+        cached = plain
+        if trains and not any(p.requires_grad for p in sam.image_encoder.parameters()):
+            cached = _counted(sam, chosen_head, trains=trains, gpu=gpu, encodes=False)
     return StepCost(
         parameters=sum(p.numel() for p in sam.parameters()),
         trainable=sum(p.numel() for p in sam.parameters() if p.requires_grad),
-        train_flops=flops.get_total_flops() if trains else 0,
-        infer_flops=infer_flops,
-        fixed_bytes=live.copies_peak,
-        image_bytes=live.activations_peak,
+        train_flops=plain.flops if trains else 0,
+        infer_flops=plain.infer_flops,
+        fixed_bytes=plain.live.copies_peak,
+        image_bytes=plain.live.activations_peak,
+        encoder_flops=plain.encoder_flops,
+        decoder_bytes=cached.live.activations_peak,
     )
 
 
-def _step(sam: Sam, image: Tensor, head: Head, flops: Any, *, trains: bool) -> int:
-    """Run the forward pass of one image, and the backward pass if it trains; return the FLOPs of a prediction."""
-    if not head.dense:
-        return _prompted_flops(sam, image, flops)
-    logits, _ = sam.decode(sam.encode(image))
-    forward: int = flops.get_total_flops()
-    if trains:
-        _loss(head, logits, sam.card.target_side(sam.image_size)).backward()
-    return forward
+@dataclass(frozen=True)
+class _Count:
+    """FLOPs of a step, of its prediction and of the encoder in it, and the memory that it takes."""
+
+    flops: int
+    infer_flops: int
+    encoder_flops: int
+    live: LiveBytes
+
+
+def _counted(
+    sam: Sam, head: Head, *, trains: bool, gpu: bool, recomputed: bool = False, encodes: bool = True
+) -> _Count:
+    """Run a step of one image on fake tensors.
+
+    Args:
+        sam: with fake tensors.
+        head: its head.
+        trains: False runs no backward pass.
+        gpu: as in `run_fake_step`.
+        recomputed: activations of the encoder's blocks are computed again in the backward pass.
+        encodes: False gives the decoder an embedding that exists already.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    attention: Callable[[], AbstractContextManager[None]] = _memory_efficient_attention if gpu else nullcontext
+    blocks: AbstractContextManager[None] = nullcontext()
+    if recomputed:
+        # PyTorch turns modes of functions off within `Tensor.backward`, where blocks are computed again.
+        inside = {name: _within(attention, forward) for name, forward in block_forward.forwards(sam).items()}
+        blocks = block_forward.checkpointed(sam, inside)
+    precision = torch.autocast("cpu", torch.bfloat16, enabled=gpu)
+    flops = FlopCounterMode(display=False, custom_mapping=_convolution_backward())
+    # The input batch is no activation, so it is not tracked.
+    side, stride = sam.image_size, sam.card.stride
+    given = torch.empty(1, 3, side, side) if encodes else torch.empty(1, 256, side // stride, side // stride)
+    weights = [*sam.parameters(), *sam.buffers()]
+    with flops, tracked_storages(weights) as live, attention(), precision, torch.set_grad_enabled(trains), blocks:
+        embedding = sam.encode(given) if encodes else given
+        encoder_flops = flops.get_total_flops()
+        if not head.dense:
+            infer_flops = encoder_flops + _prompted_flops(sam, embedding, flops)
+        else:
+            logits, _ = sam.decode(embedding)
+            infer_flops = flops.get_total_flops()
+            del embedding
+            if trains:
+                _loss(head, logits, sam.card.target_side(side)).backward()
+    return _Count(flops.get_total_flops(), infer_flops, encoder_flops, live)
+
+
+def _within(context: Callable[[], AbstractContextManager[None]], function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        with context():
+            return function(*args, **kwargs)
+
+    return call
 
 
 def _replace_meta_tensors(sam: Sam) -> None:
@@ -120,8 +169,8 @@ def _loss(head: Head, logits: Tensor, side: int) -> Tensor:
     return head.loss(scaled, torch.empty(1, len(head.channels), side, side))
 
 
-def _prompted_flops(sam: Sam, image: Tensor, flops: Any) -> int:
-    """Return the FLOPs of encoding one image once and decoding a grid of points, as `bench.training.predictions` does.
+def _prompted_flops(sam: Sam, embedding: Tensor, flops: Any) -> int:
+    """Return the FLOPs of decoding a grid of points, as `bench.training.predictions` does.
 
     Boxes stand for the points: they give as many prompt tokens, and no operation that depends on values.
     """
@@ -129,11 +178,10 @@ def _prompted_flops(sam: Sam, image: Tensor, flops: Any) -> int:
 
     points = sam.card.points_per_side(sam.image_size) ** 2
     rows = min(points, POINTS_PER_BATCH)
-    embedding = sam.encode(image)
-    encoder: int = flops.get_total_flops()
+    before: int = flops.get_total_flops()
     sam.decode(embedding, boxes=torch.empty(rows, 4))
-    decoder = flops.get_total_flops() - encoder
-    return encoder + decoder * points // rows
+    decoder = flops.get_total_flops() - before
+    return decoder * points // rows
 
 
 @contextmanager
@@ -190,65 +238,3 @@ def _convolution_backward() -> dict[Any, Callable[..., int]]:
         return int(conv_flop_count(list(x), list(w), list(grad), transposed)) * sum(output_mask[:2])
 
     return {torch.ops.aten.convolution_backward: flops}
-
-
-@dataclass
-class _LiveBytes:
-    """Bytes of the storages that exist, and the largest sums so far.
-
-    Attributes:
-        activations: everything but the model's weights and copies of them.
-        copies: copies of weights in another precision.
-    """
-
-    activations: int = 0
-    copies: int = 0
-    activations_peak: int = 0
-    copies_peak: int = 0
-
-    def add(self, storage: Any, is_copy: bool) -> None:
-        size = storage.nbytes()
-        if is_copy:
-            self.copies += size
-            self.copies_peak = max(self.copies, self.copies_peak)
-        else:
-            self.activations += size
-            self.activations_peak = max(self.activations, self.activations_peak)
-        weakref.finalize(storage, self._subtract, size, is_copy)
-
-    def _subtract(self, size: int, is_copy: bool) -> None:
-        if is_copy:
-            self.copies -= size
-        else:
-            self.activations -= size
-
-
-@contextmanager
-def _tracked_storages(weights: Sequence[Tensor]) -> Iterator[_LiveBytes]:
-    """Count every storage that is created inside the block; those of the model's `weights` exist already."""
-    import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-
-    weight_storages: set[Any] = {_storage_key(tensor) for tensor in weights}
-    alive: set[Any] = set(weight_storages)
-    live = _LiveBytes()
-
-    class TrackStorages(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            out = func(*args, **(kwargs or {}))
-            is_copy = func is torch.ops.aten._to_copy.default and _storage_key(args[0]) in weight_storages
-            for tensor in tree_leaves(out):
-                if isinstance(tensor, torch.Tensor) and (key := _storage_key(tensor)) not in alive:
-                    alive.add(key)
-                    storage = tensor.untyped_storage()
-                    weakref.finalize(storage, alive.discard, key)
-                    live.add(storage, is_copy)
-            return out
-
-    with TrackStorages():
-        yield live
-
-
-def _storage_key(tensor: Tensor) -> Any:
-    return tensor.untyped_storage()._cdata

@@ -12,7 +12,7 @@ from bench.grid import CLASSICAL, Run, identity
 from bench.results.record import RunRecord
 from bench.units import plural
 
-SAME_WORK = ("backbone", "strategy", "head", "weights", "image_size", "scale", "options")
+SAME_WORK = ("backbone", "strategy", "head", "weights", "image_size", "scale", "options", "embeddings")
 SAME_KIND = (*SAME_WORK, "dataset", "dataset_digest", "n_splits", "validation_fraction", "train")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench import fast_paths
 from bench.columns import Column, fitted_table
 from bench.estimate import estimator, packing, summary
 from bench.estimate.packing import JobArray
@@ -38,6 +39,7 @@ def show(
     records: Iterable[RunRecord] = (),
     max_array_size: int = 1000,
     keep_predictions: int | None = DEFAULT_KEPT,
+    used_paths: frozenset[str] = fast_paths.DEFAULT,
 ) -> CostSummary:
     """Print what a plan would cost, and return the sums; nothing is submitted or written.
 
@@ -53,10 +55,11 @@ def show(
         records: records so far, with measurements.
         max_array_size: largest number of jobs in one array.
         keep_predictions: number of first test images whose predictions each run keeps; None for all.
+        used_paths: names of the faster forms that runs use (see `bench.fast_paths`).
     """
     pending = [run for run in runs if run.id not in done]
     resources = estimate_with_progress(
-        pending, samples, profile=profile, console=console, records=records, n_images=n_images
+        pending, samples, profile=profile, console=console, records=records, n_images=n_images, used_paths=used_paths
     )
     arrays = packing.pack(pending, resources, profile, max_array_size)
     kept = kept_bytes(pending, n_images, keep_predictions)
@@ -84,6 +87,7 @@ def estimate_with_progress(
     console: Console,
     records: Iterable[RunRecord],
     n_images: int,
+    used_paths: frozenset[str] = fast_paths.DEFAULT,
 ) -> dict[str, Resources]:
     """Return the resources of runs by their id (see `estimate_resources`); a status line shows what is counted."""
     status = console.status("")
@@ -101,6 +105,7 @@ def estimate_with_progress(
             n_images=n_images,
             image_shape=_image_shape(samples[0]) if tiled and samples else None,
             progress=show_progress,
+            used_paths=used_paths,
         )
     finally:
         status.stop()
@@ -143,11 +148,12 @@ def _cells(line: CostLine, profile: ClusterProfile) -> tuple[str, str, str, str,
 
 
 def _batch(line: CostLine) -> str:
-    """Return the batch size, or the micro-batch and the batch size if they differ."""
+    """Return the batch size, or the micro-batch and the batch size if they differ; ↻: see `basis_notes`."""
     micro = line.resources.micro_batch if line.resources else None
     if micro is None or line.batch_size is None:
         return "–"
-    return f"{micro} of {line.batch_size}" if summary.is_batch_split(line) else str(micro)
+    text = f"{micro} of {line.batch_size}" if summary.is_batch_split(line) else str(micro)
+    return f"{text} ↻" if line.resources and line.resources.is_recomputed else text
 
 
 def _totals(costs: CostSummary, profile: ClusterProfile, free: int | None, results: Path) -> Table:
@@ -168,7 +174,16 @@ def _totals(costs: CostSummary, profile: ClusterProfile, free: int | None, resul
         f"≈ {gigabytes(costs.disk_bytes)} to stay, ≈ {gigabytes(costs.state_bytes)} more while jobs run, for the "
         f"states of training{unknown_size}{free_space}"
     )
-    return _titled_texts([*rows, ("wall-clock", wall_clock), ("disk", disk)])
+    rows += [("wall-clock", wall_clock), ("disk", disk)]
+    if costs.cache_bytes:
+        rows.append(("embeddings", f"≈ {gigabytes(costs.cache_bytes)} in the cache, which has {_cache_limit()}"))
+    return _titled_texts(rows)
+
+
+def _cache_limit() -> str:
+    from bench.cache import store
+
+    return f"a limit of {gigabytes(store.limit_bytes())} ({store.LIMIT}); what does not fit is computed again"
 
 
 def _array(array: JobArray, profile: ClusterProfile) -> str:

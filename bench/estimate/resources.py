@@ -13,6 +13,7 @@ from typing import Literal
 
 from bench.grid import CLASSICAL, Run
 from bench.training import tiling
+from bench.training.variants import TURNS
 from registry import heads
 
 CONTEXT_BYTES = 512 * 2**20
@@ -21,13 +22,15 @@ OUTPUT_BYTES = 1_400_000
 """Size of a run's record, scores, log and three overlays of 512 × 512 pixels, measured on NuInsSeg."""
 LABEL_MAP_BYTES, IMAGE_BYTES = 8_000, 440_000
 """Size of a label map of 512 × 512 pixels, and of an image's pixels and true label map, measured on NuInsSeg."""
+EMBEDDING_BYTES = 2
+"""Bytes of a value of a cached embedding (float16 or bfloat16)."""
 STATE_BYTES = 16
 """Bytes per trainable parameter in ``state.pt``: current and best value, and AdamW's two moments, 4 bytes each."""
 MEASURED_FACTOR, COUNTED_FACTOR = 1.5, 3.0
 
-Basis = Literal["measured", "scaled", "counted", "no_gpu", "unknown"]
-"""Origin of an estimate: runs of the same kind; runs of other length or batch size; FLOPs and memory counted on fake
-tensors; the classical pipeline, which uses no GPU; nothing."""
+Basis = Literal["measured", "scaled", "perf", "counted", "no_gpu", "unknown"]
+"""Origin of an estimate: runs of the same kind; runs of other length or batch size; steps that `bench perf` measured;
+FLOPs and memory counted on fake tensors; the classical pipeline, which uses no GPU; nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,8 @@ class Resources:
         basis: origin of the numbers.
         details: text about the origin, e.g. how many runs were measured on which GPU, or why nothing is known.
         factor: time limits are `minutes` × this.
+        is_recomputed: activations of the encoder's blocks are computed again in the backward pass, to save memory.
+        cache_bytes: its share of the cached embeddings, which runs on the same backbone and images have in common.
     """
 
     minutes: float | None
@@ -55,6 +60,8 @@ class Resources:
     basis: Basis
     details: str
     factor: float
+    is_recomputed: bool = False
+    cache_bytes: int = 0
 
 
 def kept_bytes(runs: Sequence[Run], n_images: int, n_first: int | None) -> int:
@@ -93,6 +100,8 @@ class StepCost:
         infer_flops: prediction of one input; for a prompting head one encoding and the decoding of a grid of points.
         fixed_bytes: largest sum of the bfloat16 copies of weights, which are needed once whatever the batch size.
         image_bytes: largest sum of everything else that one image keeps for or during its backward pass.
+        encoder_flops: part of `infer_flops` that encodes the input.
+        decoder_bytes: `image_bytes` where the embedding is given and nothing is encoded.
     """
 
     parameters: int
@@ -101,11 +110,20 @@ class StepCost:
     infer_flops: int
     fixed_bytes: int
     image_bytes: int
+    encoder_flops: int
+    decoder_bytes: int
 
-    def peak_bytes(self, micro_batch: int) -> int:
-        """Return the GPU memory that training at this micro-batch allocates: float32 weights, bfloat16 autocast."""
+    def peak_bytes(self, micro_batch: int, *, cached: bool = False) -> int:
+        """Return the GPU memory that training at this micro-batch allocates: float32 weights, bfloat16 autocast.
+
+        Args:
+            micro_batch: images that go through the model at once.
+            cached: embeddings come from the cache; those that are missing are computed singly.
+        """
         weights, gradients, moments = 4 * self.parameters, 4 * self.trainable, 8 * self.trainable
         activations = self.fixed_bytes + micro_batch * self.image_bytes
+        if cached:
+            activations = self.fixed_bytes + max(self.image_bytes, micro_batch * self.decoder_bytes)
         update = 4 * self.trainable  # AdamW's temporary tensors, when the activations are freed
         return weights + gradients + moments + max(activations, update)
 
@@ -119,21 +137,24 @@ class Workload:
         predicted: inputs with a forward pass for validation and test.
         post_processed: images turned into instances and scored.
         tested: images of the test fold.
+        encoded: embeddings that are computed for the cache; what runs share is counted in equal parts.
     """
 
     trained: int
     predicted: int
     post_processed: int
     tested: int
+    encoded: float = 0.0
 
 
-def workload(run: Run, n_images: int, image_shape: tuple[int, int] | None = None) -> Workload:
+def workload(run: Run, n_images: int, image_shape: tuple[int, int] | None = None, *, n_sharing: int = 1) -> Workload:
     """Return the number of images that a run processes if it doesn't stop early.
 
     Args:
         run: the run.
         n_images: of its dataset.
         image_shape: (h, w) of the images in pixels; needed only if the run has a `scale`.
+        n_sharing: runs of other folds and seeds with the same embeddings, this one included.
     """
     outer = round(n_images * (1 - 1 / run.n_splits))
     test, validation = n_images - outer, round(outer * (run.validation_fraction or 0))
@@ -149,7 +170,24 @@ def workload(run: Run, n_images: int, image_shape: tuple[int, int] | None = None
         predicted=(validation * (validations + 1) + test) * tiles,
         post_processed=validation * (validations + candidates) + test,
         tested=test,
+        encoded=_encoded(run, n_images, outer - validation, crops * epochs, tiles, n_sharing),
     )
+
+
+def _encoded(run: Run, n_images: int, n_train: int, draws: int, tiles: int, n_sharing: int) -> float:
+    """Return a run's share of the embeddings that runs compute together; 0 where they are not cached.
+
+    An epoch draws a turn, a stain variant and a tile of each training image at random, and a prediction takes all tiles
+    of the plain image. The runs of other folds and seeds draw others, of the same images.
+    """
+    if run.embeddings != "cached" or not n_images:
+        return 0.0
+    variants = TURNS * int(run.train.get("stain_variants", 1)) if run.train.get("augment") else 1
+    places = variants * tiles
+    trained_by, predicted_by = n_train / n_images, 1 - n_train / n_images
+    drawn = trained_by * (1 - (1 - 1 / places) ** draws)
+    missed, plain_missed = (1 - drawn) ** n_sharing, (1 - drawn - predicted_by) ** n_sharing
+    return n_images * tiles * ((variants - 1) * (1 - missed) + (1 - plain_missed)) / n_sharing
 
 
 def _inputs_per_image(run: Run, shape: tuple[int, int] | None) -> tuple[int, int]:

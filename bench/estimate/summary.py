@@ -22,6 +22,7 @@ SAME_COST = ("seed", "fold_seed")
 BASIS_TITLES: Mapping[Basis, str] = {
     "measured": "measured",
     "scaled": "scaled",
+    "perf": "bench perf",
     "counted": "FLOPs",
     "no_gpu": "no GPU",
     "unknown": "unknown",
@@ -73,6 +74,7 @@ class CostSummary:
         unknown: number of pending runs of unknown duration; they are in no sum.
         disk_bytes: size of the results when all runs are done.
         state_bytes: largest size of the training states of all runs that run at once, in addition to `disk_bytes`.
+        cache_bytes: size of the embeddings that the runs cache together, in the user's cache.
     """
 
     lines: tuple[CostLine, ...]
@@ -82,6 +84,7 @@ class CostSummary:
     unknown: int
     disk_bytes: int
     state_bytes: int
+    cache_bytes: int = 0
 
 
 def summarise(
@@ -125,6 +128,7 @@ def summarise(
         unknown=sum(line.pending for line in lines if line.resources and line.resources.minutes is None),
         disk_bytes=sum((resources[run.id].disk_bytes or 0 for job in jobs for run in job), start=shared_bytes),
         state_bytes=sum(states[:at_once]),
+        cache_bytes=sum(resources[run.id].cache_bytes for job in jobs for run in job),
     )
 
 
@@ -192,6 +196,7 @@ def basis_notes(lines: Sequence[CostLine], profile: ClusterProfile) -> list[tupl
     ends: dict[Basis, str] = {
         "measured": f". Time limits are {MEASURED_FACTOR:g} × that.",
         "scaled": f". Time limits are {MEASURED_FACTOR:g} × that.",
+        "perf": f": steps and predictions measured by `bench perf`. Time limits are {MEASURED_FACTOR:g} × that.",
         "unknown": ". Jobs of these runs have the profile's time limit.",
     }
     notes = [(BASIS_TITLES[basis], "; ".join(details[basis]) + end) for basis, end in ends.items() if basis in details]
@@ -199,9 +204,10 @@ def basis_notes(lines: Sequence[CostLine], profile: ClusterProfile) -> list[tupl
         text = (
             "forward and backward pass of one image, counted for each strategy without computing them, times images "
             f"and epochs, at {profile.utilisation * 100:.0f} % of the {profile.gpu_tflops:.0f} TFLOP/s that the "
-            f"profile states. Post-processing adds {POSTPROCESSING_S * 1000:.0f} ms for each image validated or "
-            "tested. Reading images, which small models may wait for, is not included; nor is early stopping, which "
-            f"shortens runs. Time limits are {COUNTED_FACTOR:g} × that."
+            f"profile states. Post-processing takes {POSTPROCESSING_S * 1000:.0f} ms of a core for each image "
+            "validated or tested, beside the predictions where there are cores for it. Reading images, which small "
+            "models may wait for, is not included; nor is early stopping, which shortens runs. Time limits are "
+            f"{COUNTED_FACTOR:g} × that."
         )
         notes.append((BASIS_TITLES["counted"], text))
     if profile.gpus and any(is_batch_split(line) for line in lines):
@@ -210,6 +216,9 @@ def basis_notes(lines: Sequence[CostLine], profile: ClusterProfile) -> list[tupl
             "optimiser step uses the whole batch all the same."
         )
         notes.append(("batch", text))
+    if recomputed := [line.name for line in lines if line.resources and line.resources.is_recomputed]:
+        text = "activations of the encoder's blocks are computed again in the backward pass, for want of memory: "
+        notes.append(("↻", text + ", ".join(recomputed) + "."))
     return notes
 
 

@@ -167,6 +167,7 @@ def _arrangement(
         console=console,
         n_images=len(samples),
         records=record.read_all(results, [], history=False),
+        used_paths=plan.fast_paths,
     )
     return lambda due: packing.pack(due, resources, profile, client.max_array_size())
 

@@ -41,6 +41,7 @@ def show_costs(prepared: Prepared, *, console: Console, keep_predictions: int | 
         records=record.read_all(prepared.results, [], history=False),
         max_array_size=client.max_array_size() if is_answering else client.DEFAULT_MAX_ARRAY_SIZE,
         keep_predictions=keep_predictions,
+        used_paths=prepared.fast_paths,
     )
     for sentence in prepared.absent:
         console.print(f"[yellow]not here yet[/]  {escape(sentence)}", highlight=False, soft_wrap=True)

@@ -8,8 +8,9 @@ import pytest
 from fabricated import record
 from planned_run import CLASSICAL_RUN, GIB, RUN
 
-from bench.estimate import estimator, flops
-from bench.estimate.resources import Resources, StepCost, Workload
+from bench import fast_paths
+from bench.estimate import estimator, flops, step_measurements
+from bench.estimate.resources import Resources, StepCost, Workload, workload
 from bench.slurm.profile import ClusterProfile, profile_for_device
 
 PROFILE = ClusterProfile(gpu_tflops=100.0, utilisation=0.25, gpu_memory_gb=40)
@@ -21,6 +22,8 @@ COST = StepCost(
     infer_flops=10**11,
     fixed_bytes=GIB,
     image_bytes=10 * GIB,
+    encoder_flops=9 * 10**10,
+    decoder_bytes=GIB,
 )
 
 
@@ -28,8 +31,8 @@ COST = StepCost(
 def _counts(tmp_path, monkeypatch):
     """No count is stored, and counting gives `COST` at once."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(flops, "cached_step_cost", lambda run: None)
-    monkeypatch.setattr(flops, "count_step", lambda run: COST)
+    monkeypatch.setattr(flops, "cached_step_cost", lambda run, **_: None)
+    monkeypatch.setattr(flops, "count_step", lambda run, **_: COST)
 
 
 def finished(run=RUN, provenance=None, **cost: object):
@@ -127,7 +130,7 @@ def test_the_classical_pipeline_takes_no_gpu():
 
 def test_minutes_and_memory_from_counts_by_hand():
     amount = Workload(trained=1000, predicted=500, post_processed=100, tested=20)
-    resources = estimator.resources_from_step_cost(RUN, COST, PROFILE, amount)
+    resources = estimator.resources_from_step_cost(RUN, COST, PROFILE, amount, frozenset())
     # (1000 × 1 + 500 × 0.1) TFLOP at a quarter of 100 TFLOP/s, and 100 × 40 ms.
     assert resources.minutes == pytest.approx((1050 / 25 + 4) / 60)
     # 8 images take more than 81 GiB; 40 GiB hold 2: weights, gradients and moments, copies, images, CUDA.
@@ -141,7 +144,7 @@ def test_minutes_and_memory_from_counts_by_hand():
 def test_progress_is_reported_for_models_without_a_stored_count(monkeypatch):
     other = replace(RUN, strategy="adapter", options={})
     stored = replace(RUN, strategy="full", options={})
-    monkeypatch.setattr(flops, "cached_step_cost", lambda run: COST if run == stored else None)
+    monkeypatch.setattr(flops, "cached_step_cost", lambda run, **_: COST if run == stored else None)
     calls = []
     estimator.estimate_resources(
         [RUN, stored, other], records=[], profile=PROFILE, n_images=100, progress=lambda *values: calls.append(values)
@@ -150,7 +153,7 @@ def test_progress_is_reported_for_models_without_a_stored_count(monkeypatch):
 
 
 def test_a_model_that_cannot_be_counted_is_unknown(monkeypatch):
-    def refuse(run):
+    def refuse(run, **_):
         raise RuntimeError("depends on\nvalues")
 
     monkeypatch.setattr(flops, "count_step", refuse)
@@ -161,7 +164,89 @@ def test_a_model_that_cannot_be_counted_is_unknown(monkeypatch):
 
 
 def test_zero_shot_takes_no_training_state(monkeypatch):
-    monkeypatch.setattr(flops, "count_step", lambda run: replace(COST, trainable=0, train_flops=0))
+    monkeypatch.setattr(flops, "count_step", lambda run, **_: replace(COST, trainable=0, train_flops=0))
     resources = estimate(ZERO_SHOT)
     assert resources.minutes and resources.state_bytes == 0
     assert resources.micro_batch == 1
+
+
+AMOUNT = Workload(trained=1000, predicted=500, post_processed=100, tested=20, encoded=50)
+
+
+def test_post_processing_beside_predictions_takes_no_time_of_its_own():
+    used = frozenset({"overlap"})
+    beside = estimator.resources_from_step_cost(RUN, COST, PROFILE, AMOUNT, used)
+    # The GPU predicts for 2 s and encodes for 0.18 s; 7 of 8 cores share 4 s.
+    assert beside.minutes == pytest.approx((1000 / 25 + 2 + 0.18) / 60)
+    alone = estimator.resources_from_step_cost(RUN, COST, replace(PROFILE, cpus_per_gpu=1), AMOUNT, used)
+    assert alone.minutes == pytest.approx((1000 / 25 + 2 + 0.18 + 4) / 60)
+
+
+def test_cached_embeddings_leave_the_decoder_and_one_encoding_of_each_variant():
+    cached = replace(RUN, strategy="decoder_only", embeddings="cached", options={})
+    resources = estimator.resources_from_step_cost(cached, COST, PROFILE, AMOUNT, frozenset())
+    # 1000 × (1 − 0.09), 500 × (0.1 − 0.09) and 50 × 0.09 TFLOP at 25 TFLOP/s, and 100 × 40 ms.
+    assert resources.minutes == pytest.approx((910 / 25 + 5 / 25 + 4.5 / 25 + 4) / 60)
+    assert resources.micro_batch == 8
+    assert resources.cache_bytes == 50 * 256 * (64 // 16) ** 2 * 2
+
+
+def test_blocks_are_computed_again_only_where_one_image_does_not_fit(monkeypatch):
+    again = replace(COST, train_flops=13 * 10**11, image_bytes=GIB)
+    monkeypatch.setattr(flops, "count_step", lambda run, *, recomputed: again if recomputed else COST)
+    small = replace(PROFILE, gpu_memory_gb=8)
+    for profile, memory, expected in (
+        (PROFILE, "auto", (2, False)),
+        (small, "auto", (4, True)),
+        (small, "full", (1, False)),
+        (PROFILE, "checkpoint", (8, True)),
+    ):
+        run = replace(RUN, train={**RUN.train, "memory": memory})
+        resources = estimate(run, profile=profile)
+        assert (resources.micro_batch, resources.is_recomputed) == expected
+    frozen = replace(RUN, strategy="decoder_only", options={}, train={**RUN.train, "memory": "checkpoint"})
+    assert not estimate(frozen).is_recomputed
+
+
+MEASURED = step_measurements.StepMeasurement(
+    device="NVIDIA A100-SXM4-40GB",
+    kind="cuda",
+    train_s_per_image=0.5,
+    predict_s=0.1,
+    encode_s=0.08,
+    post_processing_s=0.7,
+    micro_batch=4,
+    peak_bytes=GIB,
+    trainable=1000,
+    measured="2026-01-01T00:00:00+00:00",
+)
+
+
+def test_steps_that_bench_perf_measured_come_before_counts_and_after_records():
+    step_measurements.keep(replace(RUN, fold=3, seed=7), fast_paths.DEFAULT, MEASURED)
+    resources = estimate(profile=replace(PROFILE, gpu="a100"))
+    amount = workload(RUN, 100)
+    seconds = 0.5 * amount.trained + max(0.1 * amount.predicted, 0.7 * amount.post_processed / 7)
+    assert resources.minutes == pytest.approx(seconds / 60)
+    assert (resources.basis, resources.details, resources.factor) == ("perf", "NVIDIA A100-SXM4-40GB", 1.5)
+    assert (resources.gpu_memory_bytes, resources.micro_batch) == (GIB + GIB // 2, 4)
+    assert estimate(records=[finished()]).basis == "measured"
+
+
+def test_steps_of_another_device_model_or_form_are_not_taken():
+    step_measurements.keep(RUN, fast_paths.DEFAULT, MEASURED)
+    assert estimate(profile=replace(PROFILE, gpu="h100")).basis == "counted"
+    assert estimate(profile=replace(PROFILE, gpus=0)).basis == "unknown"
+    assert estimate(replace(RUN, options={"rank": 8})).basis == "counted"
+    assert estimate(replace(RUN, train={**RUN.train, "batch_size": 4})).basis == "counted"
+    assert estimate(used_paths=frozenset()).basis == "counted"
+    assert estimate(replace(RUN, train={**RUN.train, "epochs": 3})).basis == "perf"
+
+
+def test_steps_of_this_processor_make_estimates_without_a_gpu_possible():
+    on_cpu = replace(MEASURED, kind="cpu", device=step_measurements.cpu_name(2))
+    step_measurements.keep(RUN, fast_paths.DEFAULT, on_cpu)
+    resources = estimate(profile=replace(PROFILE, gpus=0))
+    assert (resources.basis, resources.gpu_memory_bytes) == ("perf", None)
+    step_measurements.keep(RUN, fast_paths.DEFAULT, replace(on_cpu, device="Another processor, 2 threads"))
+    assert estimate(profile=replace(PROFILE, gpus=0)).details == on_cpu.device

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from bench.estimate.fake_step import _memory_efficient_attention, run_fake_step
+from bench.estimate.resources import CONTEXT_BYTES
 from bench.training import model
 from registry import heads
 
@@ -20,7 +21,9 @@ TRAINED = ("decoder_only", "lora_qv", "full")
 
 
 @cache
-def counted(strategy: str, *, backbone: str = "sam_nano", image_size: int = 64, gpu: bool = True):
+def counted(
+    strategy: str, *, backbone: str = "sam_nano", image_size: int = 64, gpu: bool = True, recomputed: bool = False
+):
     trains = strategy != "zero_shot"
     return run_fake_step(
         backbone=backbone,
@@ -30,6 +33,7 @@ def counted(strategy: str, *, backbone: str = "sam_nano", image_size: int = 64, 
         head="distance" if trains else "everything",
         trains=trains,
         gpu=gpu,
+        recomputed=recomputed,
     )
 
 
@@ -85,6 +89,31 @@ def test_frozen_parts_have_no_backward_pass():
     assert decoder.train_flops < lora.train_flops < full.train_flops
     assert decoder.image_bytes < lora.image_bytes < full.image_bytes
     assert 2.9 < full.train_flops / full.infer_flops < 3.2  # a backward pass costs two forward passes
+
+
+def test_computing_blocks_again_costs_their_forward_pass_and_keeps_less():
+    plain, again = counted("full", image_size=256), counted("full", image_size=256, recomputed=True)
+    assert again.image_bytes < 0.8 * plain.image_bytes
+    added = again.train_flops - plain.train_flops
+    assert 0.5 * plain.encoder_flops < added < plain.encoder_flops  # all of the encoder but its ends, once more
+    assert again.infer_flops == plain.infer_flops
+
+
+def test_a_given_embedding_leaves_the_decoder():
+    cost = counted("decoder_only")
+    assert 0 < cost.encoder_flops < cost.infer_flops
+    assert 0 < cost.decoder_bytes <= cost.image_bytes
+    assert cost.train_flops - cost.encoder_flops < 3.2 * (cost.infer_flops - cost.encoder_flops)
+
+
+@pytest.mark.release
+def test_lora_on_vit_b_at_1024_px_fits_8_gib():
+    """One image at a time, on GPUs of 8 GB, with and without computing blocks again."""
+    plain = counted("lora_qv", backbone="sam_vit_b", image_size=1024)
+    again = counted("lora_qv", backbone="sam_vit_b", image_size=1024, recomputed=True)
+    peak, other = (cost.peak_bytes(1) + CONTEXT_BYTES for cost in (again, plain))
+    assert peak < other < 8 * 10**9
+    assert peak < 4 * 2**30
 
 
 def test_gradients_of_a_depthwise_convolution_cost_as_much_as_the_convolution():

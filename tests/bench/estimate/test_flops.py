@@ -55,9 +55,9 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
 
 
 def test_the_code_of_the_head_is_part_of_the_key(monkeypatch):
-    key, other = flops._cache_key(RUN), heads.get("watershed")
+    key, other = flops.model_key(RUN), heads.get("watershed")
     monkeypatch.setattr(flops.heads, "get", lambda name: other)
-    assert flops._cache_key(RUN) != key
+    assert flops.model_key(RUN) != key
 
 
 def test_changed_code_of_a_dataset_outdates_nothing():

@@ -82,12 +82,21 @@ warning  sam_nano × full: ≈ 13 h a run, and the time limit is 12 h: each will
 unknown  it can't be counted (RuntimeError: no). Jobs of these runs have the profile's time limit.
 FLOPs    forward and backward pass of one image, counted for each strategy without computing them,
          times images and epochs, at 25 % of the 312 TFLOP/s that the profile states.
-         Post-processing adds 40 ms for each image validated or tested. Reading images, which small
-         models may wait for, is not included; nor is early stopping, which shortens runs. Time
-         limits are 3 × that.
+         Post-processing takes 40 ms of a core for each image validated or tested, beside the
+         predictions where there are cores for it. Reading images, which small models may wait for,
+         is not included; nor is early stopping, which shortens runs. Time limits are 3 × that.
 batch    the largest micro-batch that fits 40 GiB. Training finds it by itself, and an optimiser
          step uses the whole batch all the same."""
     )
+
+
+def test_cached_embeddings_and_blocks_computed_again_are_said(printed, monkeypatch):
+    monkeypatch.setenv("BENCH_EMBEDDINGS_GB", "80")
+    again = replace(taking(60), is_recomputed=True, cache_bytes=15 * 10**9)
+    text = printed(FOLDS, {run.id: again for run in FOLDS})
+    assert "embeddings  ≈ 45.0 GB in the cache, which has a limit of 80.0 GB (BENCH_EMBEDDINGS_GB)" in text
+    assert "  8 ↻  FLOPs" in text
+    assert "↻      activations of the encoder's blocks are computed again in the backward pass" in text
 
 
 def test_the_gpu_of_measured_runs_is_named(printed):
@@ -140,8 +149,8 @@ def test_runs_without_gpu_that_share_a_job_are_not_said_to_share_a_gpu(printed):
 
 
 def test_a_status_line_names_the_model_that_is_counted(monkeypatch, tmp_path):
-    monkeypatch.setattr(flops, "cached_step_cost", lambda run: None)
-    monkeypatch.setattr(flops, "count_step", lambda run: StepCost(1, 1, 1, 1, 1, 1))
+    monkeypatch.setattr(flops, "cached_step_cost", lambda run, **_: None)
+    monkeypatch.setattr(flops, "count_step", lambda run, **_: StepCost(1, 1, 1, 1, 1, 1, 1, 1))
     text = StringIO()
     console = Console(file=text, width=100, force_terminal=True)
     resources = page.estimate_with_progress(

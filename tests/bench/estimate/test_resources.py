@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from planned_run import CLASSICAL_RUN, RUN
 
 from bench.estimate.resources import IMAGE_BYTES, LABEL_MAP_BYTES, StepCost, Workload, kept_bytes, workload
@@ -30,14 +31,47 @@ def test_each_tile_of_a_large_image_counts():
 
 
 def test_peak_memory_is_at_the_optimiser_step_if_activations_are_small():
-    cost = StepCost(10, 10, 1, 1, fixed_bytes=0, image_bytes=1)
+    cost = StepCost(10, 10, 1, 1, fixed_bytes=0, image_bytes=1, encoder_flops=1, decoder_bytes=1)
     assert cost.peak_bytes(8) == 4 * 10 + 12 * 10 + 4 * 10
 
 
 def test_peak_memory_grows_with_the_micro_batch():
-    cost = StepCost(parameters=100, trainable=10, train_flops=1, infer_flops=1, fixed_bytes=50, image_bytes=1000)
+    cost = StepCost(100, 10, 1, 1, fixed_bytes=50, image_bytes=1000, encoder_flops=1, decoder_bytes=100)
     assert cost.peak_bytes(1) == 400 + 120 + 50 + 1000
     assert cost.peak_bytes(8) == 400 + 120 + 50 + 8000
+    # Cached embeddings: missing ones are computed singly, and only the decoder's activations are kept.
+    assert cost.peak_bytes(8, cached=True) == 400 + 120 + 50 + 1000
+    assert cost.peak_bytes(20, cached=True) == 400 + 120 + 50 + 2000
+
+
+CACHED = replace(
+    RUN, strategy="decoder_only", options={}, embeddings="cached", train={**RUN.train, "augment": True, "epochs": 1000}
+)
+
+
+def test_long_trainings_draw_every_variant_of_their_images_and_predict_the_others_plain():
+    # 64 of 100 images × 8 turns × 2 stain variants, and the plain variant of the other 36.
+    assert workload(CACHED, 100).encoded == pytest.approx(64 * 16 + 36)
+    plain = replace(CACHED, train={**CACHED.train, "augment": False})
+    assert workload(plain, 100).encoded == pytest.approx(100)
+    assert workload(replace(CACHED, embeddings="computed"), 100).encoded == 0
+
+
+def test_one_epoch_draws_one_variant_of_each_image():
+    once = replace(CACHED, train={**CACHED.train, "epochs": 1})
+    # 64 draws, of which a 16th are plain ones, and the plain variant of the other 36.
+    assert workload(once, 100).encoded == pytest.approx(64 + 36)
+
+
+def test_folds_share_the_embeddings_of_the_same_images():
+    one, five = (workload(CACHED, 100, n_sharing=n).encoded for n in (1, 5))
+    assert 5 * five < 100 * 16 < 2 * 5 * five  # together never more than all variants of all images
+    assert five < one / 3
+
+
+def test_every_tile_has_an_embedding():
+    tiled = replace(CACHED, scale=1.0)
+    assert workload(tiled, 100, (128, 128)).encoded == pytest.approx(9 * (64 * 16 + 36), rel=1e-6)
 
 
 def test_kept_label_maps_count_for_each_run_and_their_images_once():
