@@ -21,7 +21,8 @@ class Limits:
     Attributes:
         lost: its process was killed, its node failed, its job vanished.
         timed_out: its job was ended at the time limit and not requeued.
-        out_of_memory: each time with half the micro-batch.
+        out_of_memory: first with activations computed again (`train.memory=auto`), then each time with half the
+            micro-batch.
     """
 
     lost: int = 3
@@ -68,16 +69,29 @@ def is_due(attempted: Attempted | None, run: Run, *, limits: Limits, ignored_fai
     if not counted:
         return True
     halvable = int(run.train.get("batch_size") or 1).bit_length() - 1
-    if counted[-1] == "out_of_memory" and halvings(attempted.failures) > halvable:
+    if counted[-1] == "out_of_memory" and halvings(attempted.failures, run.train.get("memory")) > halvable:
         return False  # the last attempt had a micro-batch of one image already
     # A failed node is a lost process as far as the limit goes: both count together.
     last = _counted_as(counted[-1])
     return sum(_counted_as(kind) == last for kind in counted) <= limits.of(last)
 
 
-def halvings(failures: Sequence[FailureKind]) -> int:
-    """Number of times that the micro-batch is to be halved: once per attempt that ran out of memory."""
-    return sum(kind == "out_of_memory" for kind in failures)
+def checkpoints(failures: Sequence[FailureKind], memory: str | None) -> bool:
+    """Return True if activations are to be computed again from the start, since an attempt ran out of memory.
+
+    Args:
+        failures: kinds of the failures so far.
+        memory: the run's ``train.memory``; None for a run that trains nothing.
+    """
+    return memory == "auto" and "out_of_memory" in failures
+
+
+def halvings(failures: Sequence[FailureKind], memory: str | None) -> int:
+    """Number of times that the micro-batch is to be halved: once per attempt that ran out of memory.
+
+    With ``train.memory=auto`` the first of them is answered by `checkpoints`.
+    """
+    return max(0, sum(kind == "out_of_memory" for kind in failures) - (memory == "auto"))
 
 
 def count_ignored(failures: Sequence[FailureKind], *, final_too: bool = False) -> int:

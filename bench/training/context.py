@@ -22,6 +22,8 @@ class RunContext:
         kept_predictions: number of first test images whose predicted label maps are kept besides those of the best,
             median and worst image; None for all.
         is_shared: other runs use the device at the same time, which distorts every timing.
+        checkpointed: with ``train.memory=auto``, activations are computed again from the start, because an earlier
+            attempt ran out of memory.
         micro_batch_halvings: how often the micro-batch is halved before training, because earlier attempts ran out of
             memory.
         log: ``tensorboard`` writes events of the training beside its history; None writes none.
@@ -35,6 +37,7 @@ class RunContext:
     kept_predictions: int | None = DEFAULT_KEPT
     is_shared: bool = False
     micro_batch_halvings: int = 0
+    checkpointed: bool = False
     log: str | None = None
     fast_paths: frozenset[str] = fast_paths.DEFAULT
 

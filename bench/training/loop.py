@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import DivergedError, InterruptedRunError
 from bench.training import history
 from bench.training.checkpoint import State, restore
-from bench.training.optimizer import learning_rate
+from bench.training.loop_settings import LoopSettings
 from bench.training.saver import Saver, larger
 from bench.training.step import Checkpointed, LabelledBatch, Loss, step
 from bench.training.step_result import PendingResult
@@ -20,63 +19,6 @@ from bench.training.step_result import PendingResult
 if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
-
-SAVE_EVERY_S = 60.0
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """Settings of the loop; see `bench.grid.TrainSettings` for those that are not explained here.
-
-    Attributes:
-        steps_per_epoch: optimiser steps in an epoch.
-        micro_batch: images that go through the model at once, at most. But for rounding it never changes what a step
-            computes, in models without dropout.
-        seed: of everything random in a step (dropout, say), together with the step's number: so a resumed run needs no
-            saved random state to continue like an undisturbed one.
-        save_every_s: seconds between two saves in the middle of an epoch.
-        is_shared: other runs use the device at the same time; the state remembers it.
-        memory: ``checkpoint`` computes activations inside the encoder's blocks again from the first step on; ``auto``
-            once a step does not fit, before the micro-batch is halved; ``full`` never.
-        is_late: the numbers of a step are read after the next one is queued, so that a GPU never waits for the
-            program; needs a fused optimiser (see `bench.training.step.step`).
-    """
-
-    epochs: int
-    steps_per_epoch: int
-    batch_size: int
-    micro_batch: int
-    lr: float
-    warmup_steps: int
-    schedule: str
-    clip_norm: float
-    validate_every: int
-    patience: int
-    seed: int = 0
-    save_every_s: float = SAVE_EVERY_S
-    is_shared: bool = False
-    memory: Literal["auto", "full", "checkpoint"] = "full"
-    is_late: bool = False
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps of the whole training."""
-        return self.steps_per_epoch * self.epochs
-
-    def learning_rate(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
-        return learning_rate(
-            step, peak=self.lr, total_steps=self.steps, warmup_steps=self.warmup_steps, schedule=self.schedule
-        )
-
-    def ends_epoch(self, step: int) -> bool:
-        """Return True if an epoch ends after so many steps."""
-        return step % self.steps_per_epoch == 0
-
-    def validates_after(self, step: int) -> bool:
-        """Return True if an epoch that is validated ends after so many steps."""
-        epoch = step // self.steps_per_epoch
-        return self.ends_epoch(step) and (epoch % self.validate_every == 0 or epoch == self.epochs)
 
 
 def fit(
@@ -117,11 +59,11 @@ def fit(
         torch.OutOfMemoryError: even a micro-batch of one image does not fit.
     """
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    state, best = _start(state_path, trained, optimizer, settings)
+    save_memory = None if settings.memory == "full" else checkpointed
+    state, best = _start(state_path, trained, optimizer, settings, can_checkpoint=save_memory is not None)
     first_step, resumed = state.step, time.monotonic()
     saver = Saver(state_path, settings.save_every_s, started=resumed - state.seconds, saved=resumed)
     unread: deque[tuple[PendingResult, int]] = deque()
-    save_memory = None if settings.memory == "full" else checkpointed
 
     def read(leave: int = 0) -> None:
         while len(unread) > leave:
@@ -159,13 +101,18 @@ def fit(
 
 
 def _start(
-    path: Path, trained: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, settings: LoopSettings
+    path: Path,
+    trained: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    settings: LoopSettings,
+    *,
+    can_checkpoint: bool,
 ) -> tuple[State, dict[str, Tensor]]:
     """Return the saved state and best checkpoint, or those of a training that has not begun."""
     restored = restore(path, trained, optimizer) if path.exists() else None
     state, best = restored or (State(micro_batch=settings.batch_size), {})
     state.micro_batch = min(state.micro_batch, settings.micro_batch)
-    state.checkpointed = settings.memory == "checkpoint" or (settings.memory == "auto" and state.checkpointed)
+    state.checkpointed = can_checkpoint and (state.checkpointed or settings.starts_checkpointed)
     state.shared = state.shared or settings.is_shared
     return state, best
 

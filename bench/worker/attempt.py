@@ -157,7 +157,8 @@ def _execute(
         loader_workers=_loader_workers(device) if settings.loader_workers is None else settings.loader_workers,
         kept_predictions=settings.keep_predictions,
         is_shared=settings.runs_at_once > 1,
-        micro_batch_halvings=retry.halvings(earlier.failures) if earlier else 0,
+        micro_batch_halvings=retry.halvings(earlier.failures, run.train.get("memory")) if earlier else 0,
+        checkpointed=retry.checkpoints(earlier.failures, run.train.get("memory")) if earlier else False,
         log=settings.log,
         fast_paths=settings.fast_paths,
     )

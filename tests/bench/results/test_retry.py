@@ -30,8 +30,10 @@ class FakeRecord:
     failures: tuple[FailureKind, ...] = ()
 
 
-def due(*kinds: FailureKind, limits: Limits = LIMITS, ignored: int = 0, batch_size: int | None = 8) -> bool:
-    train = {} if batch_size is None else {"batch_size": batch_size}
+def due(
+    *kinds: FailureKind, limits: Limits = LIMITS, ignored: int = 0, batch_size: int | None = 8, memory: str = "full"
+) -> bool:
+    train = {} if batch_size is None else {"batch_size": batch_size, "memory": memory}
     return retry.is_due(FakeRecord("failed", kinds), FakeRun(train), limits=limits, ignored_failures=ignored)
 
 
@@ -150,12 +152,23 @@ def test_errors_of_the_environment_are_tried_again_by_the_next_command():
 
 def test_memory_is_tried_with_half_the_micro_batch_down_to_one_image():
     patient = Limits(out_of_memory=99)
-    assert [retry.halvings(["out_of_memory"] * n + ["lost"]) for n in range(4)] == [0, 1, 2, 3]
+    assert [retry.halvings(["out_of_memory"] * n + ["lost"], "full") for n in range(4)] == [0, 1, 2, 3]
     attempts = [due(*["out_of_memory"] * n, limits=patient, batch_size=4) for n in (1, 2, 3)]
     assert attempts == [True, True, False]  # 4 → 2 → 1
     assert not due("out_of_memory", limits=patient, batch_size=1)
     assert not due("out_of_memory", limits=patient, batch_size=None)  # nothing is trained: no batch to halve
     assert not due(*["out_of_memory"] * 3, limits=LIMITS, batch_size=64)
+
+
+def test_memory_auto_computes_activations_again_before_it_halves_the_micro_batch():
+    patient = Limits(out_of_memory=99)
+    kinds = [["out_of_memory"] * n + ["lost"] for n in range(4)]
+    assert [retry.checkpoints(failures, "auto") for failures in kinds] == [False, True, True, True]
+    assert [retry.halvings(failures, "auto") for failures in kinds] == [0, 0, 1, 2]
+    attempts = [due(*["out_of_memory"] * n, limits=patient, batch_size=2, memory="auto") for n in (1, 2, 3)]
+    assert attempts == [True, True, False]
+    for memory in ("full", "checkpoint", None):
+        assert not retry.checkpoints(["out_of_memory"], memory)
 
 
 def test_ignored_failures_still_halve_the_micro_batch():

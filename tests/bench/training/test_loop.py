@@ -315,6 +315,59 @@ def test_micro_batches_add_up_to_the_batch(tmp_path):
         assert [row[name] for row in state.history] == pytest.approx([row[name] for row in expected.history])
 
 
+class Checkpointed:
+    """Stands for the context in which activations are computed again."""
+
+    active = False
+    entered = 0
+
+    def __call__(self) -> Checkpointed:
+        return self
+
+    def __enter__(self) -> None:
+        self.active, self.entered = True, self.entered + 1
+
+    def __exit__(self, *_: object) -> None:
+        self.active = False
+
+
+def test_out_of_memory_computes_activations_again_before_the_micro_batch_is_halved(tmp_path):
+    net, context, tried = new_model(), Checkpointed(), []
+
+    def forward(images: Tensor) -> Tensor:
+        tried.append((len(images), context.active))
+        if len(images) > 2 or not context.active:
+            raise torch.OutOfMemoryError("pretended")
+        return net(images)
+
+    settings = replace(SETTINGS, memory="auto")
+    with pytest.raises(InterruptedRunError):
+        fit(
+            net,
+            tmp_path / "state.pt",
+            settings,
+            loss=squared_error(forward),
+            checkpointed=context,
+            should_stop=stop_after(1),
+        )
+    assert tried == [(4, False), (4, True), (2, True), (2, True)]
+    tried.clear()
+    state = fit(net, tmp_path / "state.pt", settings, loss=squared_error(forward), checkpointed=context)
+    assert set(tried) == {(2, True)}  # a resumed training knows what did not fit
+    assert (state.micro_batch, state.checkpointed) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("memory", "starts", "entered"),
+    [("full", False, 0), ("auto", False, 0), ("auto", True, 12), ("checkpoint", True, 12)],
+)
+def test_activations_are_computed_again_where_the_setting_says_so(tmp_path, memory, starts, entered):
+    net, context = new_model(), Checkpointed()
+    settings = replace(SETTINGS, memory=memory, starts_checkpointed=starts)
+    state = fit(net, tmp_path / "state.pt", settings, checkpointed=context)
+    assert (context.entered, state.checkpointed) == (entered, entered > 0)
+
+
 def test_out_of_memory_at_a_micro_batch_of_one_image_is_raised(tmp_path):
     net = new_model()
     with pytest.raises(torch.OutOfMemoryError):
@@ -352,6 +405,66 @@ def test_weights_that_the_last_step_made_infinite_end_training_before_they_are_v
 
     with pytest.raises(DivergedError, match=r"^0\.weight is not finite after step 1; try a smaller train\.lr\.$"):
         fit(net, tmp_path / "state.pt", settings, loss=loss, validate=validate)
+
+
+# --- numbers that are read late -----------------------------------------------------------------------------
+
+
+def fused(net: nn.Module) -> torch.optim.Optimizer:
+    return make_optimizer(net, lr=0.01, weight_decay=0.1, fused=True)
+
+
+def fit_late(net: nn.Module, path: Path, *, is_late: bool = True, **changes: Any) -> State:
+    arguments = {
+        "loss": squared_error(net),
+        "batches": batches,
+        "validate": lambda: {"pq": 0.0, "aji": 0.0, "dice": 0.0},
+        "state_path": path,
+        "enter_training": net.train,
+    }
+    return loop.fit(net, fused(net), replace(SETTINGS, is_late=is_late), **(arguments | changes))
+
+
+def test_numbers_that_are_read_late_change_nothing_in_parameters_and_history(tmp_path):
+    at_once, late = new_model(), new_model()
+    expected = fit_late(at_once, tmp_path / "at_once.pt", is_late=False)
+    seen: list[Any] = []
+    state = fit_late(late, tmp_path / "late.pt", progress=seen.append)
+    assert equal(at_once, late)
+    assert repeatable(state) == repeatable(expected)
+    assert [numbers["step"] for numbers in seen] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 5])
+def test_training_whose_numbers_are_read_late_resumes_bit_for_bit(tmp_path, step):
+    undisturbed, resumed = new_model(), new_model()
+    expected = fit_late(undisturbed, tmp_path / "whole.pt")
+    with pytest.raises(InterruptedRunError, match=f"after step {step} of 12"):
+        fit_late(new_model(), tmp_path / "state.pt", should_stop=stop_after(step))
+    state = fit_late(resumed, tmp_path / "state.pt")
+    assert equal(undisturbed, resumed)
+    assert repeatable(state) == repeatable(expected)
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_divergence_that_is_read_late_leaves_the_parameters_of_the_last_good_step(tmp_path, what):
+    net, good = new_model(), []
+    calls = iter(range(1, 100))
+
+    def loss(images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        number = next(calls)
+        if number == 2:
+            good.extend(weights(net))
+            broken = net(images).sum() * math.nan if what == "loss" else (net(images) * 0).abs().sqrt().sum()
+            return broken, {}
+        return squared_error(net)(images, targets)[0], {}
+
+    reason = "the loss" if what == "loss" else "the gradient's norm"
+    with pytest.raises(DivergedError, match=f"{reason} became nan at step 2"):
+        fit_late(net, tmp_path / "state.pt", loss=loss)
+    assert next(calls) == 4  # step 3 was queued before the numbers of step 2 were read
+    assert all(torch.equal(a, b) for a, b in zip(good, weights(net), strict=True))
+    assert not (tmp_path / "state.pt").exists()
 
 
 # --- best checkpoint and early stopping ---------------------------------------------------------------------

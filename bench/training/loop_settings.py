@@ -1,0 +1,67 @@
+"""Settings of the training loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.training.optimizer import learning_rate
+
+SAVE_EVERY_S = 60.0
+
+
+@dataclass(frozen=True)
+class LoopSettings:
+    """Settings of the loop; see `bench.grid.TrainSettings` for those that are not explained here.
+
+    Attributes:
+        steps_per_epoch: optimiser steps in an epoch.
+        micro_batch: images that go through the model at once, at most. But for rounding it never changes what a step
+            computes, in models without dropout.
+        seed: of everything random in a step (dropout, say), together with the step's number: so a resumed run needs no
+            saved random state to continue like an undisturbed one.
+        save_every_s: seconds between two saves in the middle of an epoch.
+        is_shared: other runs use the device at the same time; the state remembers it.
+        memory: ``auto`` computes activations inside the encoder's blocks again once a step does not fit, before the
+            micro-batch is halved; ``checkpoint`` always; ``full`` never.
+        starts_checkpointed: do so from the first step on.
+        is_late: the numbers of a step are read after the next one is queued, so that a GPU never waits for the
+            program; needs a fused optimiser (see `bench.training.step.step`).
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    micro_batch: int
+    lr: float
+    warmup_steps: int
+    schedule: str
+    clip_norm: float
+    validate_every: int
+    patience: int
+    seed: int = 0
+    save_every_s: float = SAVE_EVERY_S
+    is_shared: bool = False
+    memory: Literal["auto", "full", "checkpoint"] = "full"
+    starts_checkpointed: bool = False
+    is_late: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self.steps_per_epoch * self.epochs
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of a step, counted from 0."""
+        return learning_rate(
+            step, peak=self.lr, total_steps=self.steps, warmup_steps=self.warmup_steps, schedule=self.schedule
+        )
+
+    def ends_epoch(self, step: int) -> bool:
+        """Return True if an epoch ends after so many steps."""
+        return step % self.steps_per_epoch == 0
+
+    def validates_after(self, step: int) -> bool:
+        """Return True if an epoch that is validated ends after so many steps."""
+        epoch = step // self.steps_per_epoch
+        return self.ends_epoch(step) and (epoch % self.validate_every == 0 or epoch == self.epochs)
