@@ -25,6 +25,7 @@ class Sam(nn.Module):
 
     pixel_mean: Tensor
     pixel_std: Tensor
+    is_inference_form: bool = False
 
     def __init__(
         self,
@@ -44,6 +45,15 @@ class Sam(nn.Module):
         # Not persistent: the official checkpoints do not hold them.
         self.register_buffer("pixel_mean", torch.tensor(card.pixel_mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(card.pixel_std).view(1, 3, 1, 1), persistent=False)
+
+    def optimise(self, *, merge: bool = True) -> Sam:
+        """Return a copy that computes the same faster, but for rounding, and is not for training or saving.
+
+        See `registry.inference_form.optimise`.
+        """
+        from registry.inference_form import optimise
+
+        return optimise(self, merge=merge)
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/s w/s"]:
         """Return the embeddings of RGB images in [0, 1] whose sides are `image_size`; s is the stride on the card.

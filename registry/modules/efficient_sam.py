@@ -6,6 +6,7 @@ authors' repository (yformer/EfficientSAM), not in the paper.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,10 +15,13 @@ from jaxtyping import Float, Int
 from segment_anything.modeling import MaskDecoder, TwoWayTransformer
 from segment_anything.modeling.common import LayerNorm2d
 from segment_anything.modeling.prompt_encoder import PositionEmbeddingRandom
+from timm.layers import Mlp
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from registry.modules import pieces
 from registry.modules.sam_vit import resize_grid
+from registry.modules.steps import Step
 
 MAX_POINTS = 6
 PADDING, BACKGROUND, FOREGROUND, TOP_LEFT, BOTTOM_RIGHT = -1, 0, 1, 2, 3
@@ -52,13 +56,32 @@ class PlainVit(nn.Module):
         )
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/16 w/16"]:
-        tokens = self.patch_embed["proj"](images).permute(0, 2, 3, 1)
+        tokens = self._embed(images)
         h, w = tokens.shape[1:3]
-        side = round((self.pos_embed.shape[1] - 1) ** 0.5)
-        tokens = tokens + resize_grid(self.pos_embed[:, 1:].unflatten(1, (side, side)), h, w)
         tokens = self.blocks(tokens.flatten(1, 2))
         embeddings: Tensor = self.neck(tokens.unflatten(1, (h, w)).permute(0, 3, 1, 2))
         return embeddings
+
+    def _embed(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h/16 w/16 c"]:
+        tokens = self.patch_embed["proj"](images).permute(0, 2, 3, 1)
+        h, w = tokens.shape[1:3]
+        side = round((self.pos_embed.shape[1] - 1) ** 0.5)
+        return tokens + resize_grid(self.pos_embed[:, 1:].unflatten(1, (side, side)), h, w)
+
+    def _reduce(self, tokens: Float[Tensor, "b hw c"]) -> Float[Tensor, "b 256 h w"]:
+        side = round(tokens.shape[1] ** 0.5)  # inputs are square
+        embeddings: Tensor = self.neck(tokens.unflatten(1, (side, side)).permute(0, 3, 1, 2))
+        return embeddings
+
+    def steps(self) -> list[Step]:
+        """Return the parts of the forward pass of a square image, see `registry.modules.steps`."""
+        blocks = [Step((f"blocks.{i}",), block) for i, block in enumerate(self.blocks)]
+        embed = Step(("patch_embed", "pos_embed"), lambda images: self._embed(images).flatten(1, 2))
+        return [embed, *blocks, Step(("neck",), self._reduce)]
+
+    def inference_forms(self) -> dict[type[nn.Module], Callable[[Any], Callable[..., Tensor] | None]]:
+        """Return the faster forward functions of the modules, see `registry.inference_form`."""
+        return {Mlp: pieces.mlp("fc1")}
 
 
 class PointEncoder(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -9,7 +10,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from segment_anything.modeling import ImageEncoderViT
+from segment_anything.modeling.common import MLPBlock
 from torch import Tensor, nn
+
+from registry.modules import pieces
+from registry.modules.steps import Step
 
 WINDOW = 14
 
@@ -57,12 +62,27 @@ class SamVit(nn.Module):
             block.attn = RelativeAttention(block.attn)
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/16 w/16"]:
-        tokens = self.patch_embed(images)
-        tokens = tokens + resize_grid(self.pos_embed, tokens.shape[1], tokens.shape[2])
+        tokens = self._embed(images)
         for block in self.blocks:
             tokens = block(tokens)
+        return self._reduce(tokens)
+
+    def _embed(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b h/16 w/16 c"]:
+        tokens: Tensor = self.patch_embed(images)
+        return tokens + resize_grid(self.pos_embed, tokens.shape[1], tokens.shape[2])
+
+    def _reduce(self, tokens: Float[Tensor, "b h w c"]) -> Float[Tensor, "b 256 h w"]:
         embeddings: Tensor = self.neck(tokens.permute(0, 3, 1, 2))
         return embeddings
+
+    def steps(self) -> list[Step]:
+        """Return the parts of the forward pass, see `registry.modules.steps`."""
+        blocks = [Step((f"blocks.{i}",), block) for i, block in enumerate(self.blocks)]
+        return [Step(("patch_embed", "pos_embed"), self._embed), *blocks, Step(("neck",), self._reduce)]
+
+    def inference_forms(self) -> dict[type[nn.Module], Callable[[Any], Callable[..., Tensor] | None]]:
+        """Return the faster forward functions of the modules, see `registry.inference_form`."""
+        return {MLPBlock: pieces.mlp("lin1"), RelativeAttention: _attention_in_pieces}
 
 
 class RelativeAttention(nn.Module):
@@ -81,16 +101,71 @@ class RelativeAttention(nn.Module):
         self.rel_pos_w = vendor.rel_pos_w
 
     def forward(self, tokens: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        h, w = tokens.shape[1:3]
+        query, key, value = self.project(tokens)
+        mixed = self.attend(query, key, value, relative_positions(self.rel_pos_h, h), w)
+        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(*tokens.shape[:3], -1))
+        return out
+
+    def project(self, tokens: Float[Tensor, "b h w c"]) -> tuple[Float[Tensor, "b heads hw d"], ...]:
+        """Return queries, keys and values."""
         b, h, w, _ = tokens.shape
         qkv = self.qkv(tokens).reshape(b, h * w, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        query, key, value = qkv.unbind(0)
-        grid = query.unflatten(2, (h, w))
-        rows = torch.einsum("bnhwc,hkc->bnhwk", grid, relative_positions(self.rel_pos_h, h))
+        return tuple(qkv.unbind(0))
+
+    def attend(
+        self,
+        query: Float[Tensor, "b heads rw d"],
+        key: Float[Tensor, "b heads hw d"],
+        value: Float[Tensor, "b heads hw d"],
+        positions: Float[Tensor, "r h d"],
+        w: int,
+    ) -> Float[Tensor, "b heads rw d"]:
+        """Return the attention of the queries of `r` rows of the grid.
+
+        Args:
+            query, key, value: see `project`; the queries of whole rows.
+            positions: of the queries' rows relative to all rows, see `relative_positions`.
+            w: patches in a row.
+        """
+        r, h = positions.shape[:2]
+        grid = query.unflatten(2, (r, w))
+        rows = torch.einsum("bnhwc,hkc->bnhwk", grid, positions)
         columns = torch.einsum("bnhwc,wkc->bnhwk", grid, relative_positions(self.rel_pos_w, w))
-        bias = (rows.unsqueeze(-1) + columns.unsqueeze(-2)).reshape(b, self.heads, h * w, h * w)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        out: Tensor = self.proj(mixed.transpose(1, 2).reshape(b, h, w, -1))
-        return out
+        bias = (rows.unsqueeze(-1) + columns.unsqueeze(-2)).reshape(*query.shape[:3], h * w)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+
+
+def _attention_in_pieces(attention: RelativeAttention) -> Callable[..., Tensor]:
+    """Return the inference form of the attention: in pieces of windows, or of heads and rows of a whole image.
+
+    The bias of a whole image of 1024 pixels has 4096 × 4096 values for each head, 0.8 GB in ViT-B.
+    """
+
+    def forward(self: Any, tokens: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        b, h, w, c = tokens.shape
+        bias_bytes = self.heads * (h * w) ** 2 * tokens.element_size()
+        if tokens.device.type != "cpu":
+            return type(self).forward(self, tokens)
+        windows = pieces.per_piece(tokens, bias_bytes, b)
+        if windows > 1:
+            return pieces.over_items(lambda t: type(self).forward(self, t), tokens, bytes_per_item=bias_bytes)
+        positions = relative_positions(self.rel_pos_h, h)
+        step = pieces.per_piece(tokens, w * h * w * tokens.element_size(), h)
+        out = tokens.new_empty(0)
+        for image in range(b):
+            query, key, value = self.project(tokens[image : image + 1])
+            if image == 0:
+                out = query.new_empty(b, h * w, self.heads, query.shape[-1])
+            for head in range(self.heads):
+                own = [part[:, head : head + 1] for part in (query, key, value)]
+                for top, bottom in pieces.bands(h, step):
+                    part = slice(top * w, bottom * w)
+                    mixed = self.attend(own[0][:, :, part], own[1], own[2], positions[top:bottom], w)
+                    out[image, part, head] = mixed[0, 0]
+        return self.proj(out.reshape(b, h, w, -1))  # type: ignore[no-any-return]
+
+    return forward
 
 
 def resize_grid(grid: Float[Tensor, "1 h0 w0 c"], h: int, w: int) -> Float[Tensor, "1 h w c"]:

@@ -52,6 +52,22 @@ class SplitQkv(nn.Module):
         rows = torch.arange(3 * self.q.out_features).unflatten(0, (self.groups, 3, -1))
         return {name: rows[:, index].flatten() for index, name in enumerate(("q", "k", "v"))}
 
+    @property
+    def is_plain(self) -> bool:
+        """True where q, k and v are plain linear layers, without an adapter or a hook on one of them."""
+        parts: list[nn.Module] = [self.q, self.k, self.v]
+        return all(type(part) is nn.Linear and not (part._forward_hooks or part._forward_pre_hooks) for part in parts)
+
+    def fused(self) -> nn.Linear:
+        """Return the fused layer that computes the same, with copies of the weights; only where `is_plain`."""
+        fused = nn.Linear(self.q.in_features, 3 * self.q.out_features, bias=self.q.bias is not None, device="meta")
+        for name, own in list(fused.named_parameters()):
+            joined = getattr(self.q, name).new_empty(own.shape)
+            for part, rows in self.fused_rows().items():
+                joined[rows.to(joined.device)] = getattr(getattr(self, part), name).detach()
+            setattr(fused, name, nn.Parameter(joined, requires_grad=False))
+        return fused
+
     def forward(self, x: Float[Tensor, "... d"]) -> Float[Tensor, "... qkv"]:
         parts = [layer(x).unflatten(-1, (self.groups, -1)) for layer in (self.q, self.k, self.v)]
         return torch.stack(parts, dim=-2).flatten(-3)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from segment_anything.modeling.common import LayerNorm2d
-from timm.models.tiny_vit import ConvNorm, TinyVit
+from timm.models.tiny_vit import ConvNorm, MBConv, NormMlp, PatchEmbed, PatchMerging, TinyVit, TinyVitBlock
 from torch import Tensor, nn
+
+from registry.modules import pieces
+from registry.modules.steps import Step
 
 
 def tiny_vit() -> TinyVitEncoder:
@@ -68,6 +73,147 @@ class TinyVitEncoder(nn.Module):
         embeddings: Tensor = self.neck(self.stages(self.patch_embed(images)))
         return embeddings
 
+    def steps(self) -> list[Step]:
+        """Return the parts of the forward pass, see `registry.modules.steps`."""
+        first: Any = self.stages[0]
+        steps = [Step(("patch_embed",), self.patch_embed)]
+        steps += [Step((f"stages.0.blocks.{i}",), block) for i, block in enumerate(first.blocks)]
+        for index, stage in enumerate(self.stages[1:], start=1):
+            steps.append(Step((f"stages.{index}.downsample",), _then(stage.downsample, (0, 2, 3, 1))))
+            blocks = list(stage.blocks)
+            runs = [*blocks[:-1], _then(blocks[-1], (0, 3, 1, 2))]
+            steps += [Step((f"stages.{index}.blocks.{i}",), run) for i, run in enumerate(runs)]
+        return [*steps, Step(("neck",), self.neck)]
+
+    def inference_forms(self) -> dict[type[nn.Module], Callable[[Any], Callable[..., Tensor] | None]]:
+        """Return the faster forward functions of the modules, see `registry.inference_form`."""
+        return {
+            PatchEmbed: _embedding_in_bands,
+            MBConv: _convolutions_in_bands,
+            PatchMerging: _merging_in_bands,
+            TinyVitBlock: _block_in_bands,
+            WindowAttention: _with_gathered_biases,
+        }
+
+
+def _then(module: nn.Module, order: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+    return lambda x: module(x).permute(*order)
+
+
+def _embedding_in_bands(module: PatchEmbed) -> Callable[..., Tensor] | None:
+    if not _is_as_built(module, reach=3):
+        return None
+    plain = module.forward
+    per_cell = max(module.conv1.conv.out_channels / 2, module.conv2.conv.out_channels / 4)
+
+    def forward(self: Any, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h/s w/s"]:
+        stride = self.conv1.conv.stride[0] * self.conv2.conv.stride[0]
+        return pieces.over_rows(plain, x, stride=stride, bytes_per_row=_bytes(x, per_cell))
+
+    return forward
+
+
+def _merging_in_bands(module: PatchMerging) -> Callable[..., Tensor] | None:
+    if not _is_as_built(module, reach=1):
+        return None
+    stride, width = module.conv2.conv.stride[0], module.conv1.conv.out_channels
+
+    def forward(self: Any, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h/s w/s"]:
+        return pieces.over_rows(
+            lambda rows: self.conv2(self.act1(self.conv1(rows))),
+            x,
+            stride=stride,
+            bytes_per_row=_bytes(x, width * stride),
+            then=lambda y, _: self.conv3(self.act2(y)),
+        )
+
+    return forward
+
+
+def _convolutions_in_bands(module: MBConv) -> Callable[..., Tensor] | None:
+    if not _is_as_built(module, reach=1):
+        return None
+    width = module.conv1.conv.out_channels
+
+    def forward(self: Any, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        return pieces.over_rows(
+            lambda rows: self.conv2(self.act1(self.conv1(rows))),
+            x,
+            bytes_per_row=_bytes(x, width),
+            then=lambda y, own: self.act3(self.conv3(self.act2(y)) + own),
+        )
+
+    return forward
+
+
+def _block_in_bands(block: TinyVitBlock) -> Callable[..., Tensor] | None:
+    """Return the inference form of a block: attention in rows of windows, then convolution and MLP in bands."""
+    known_hooks = pieces.has_known_hooks(block.attn) and pieces.has_known_hooks(block.mlp)
+    if not known_hooks or type(block.attn) is not WindowAttention or not _is_as_built(block.local_conv, reach=1):
+        return None
+    if type(block.mlp) is not NormMlp or not pieces.treats_tokens_alone(block.mlp):
+        return None
+    plain, side, hidden = block.forward, block.window_size, block.mlp.fc1.out_features
+
+    def forward(self: Any, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
+        if x.device.type != "cpu":
+            return plain(x)
+        b, h, w, c = x.shape
+        step = side * pieces.per_piece(x, _bytes(x.permute(0, 3, 1, 2), 3 * c * side), -(-h // side))
+        mixed = torch.empty_like(x)
+        for image in range(b):
+            for top, bottom in pieces.bands(h, step):
+                rows = x[image, top:bottom]
+                mixed[image, top:bottom] = rows + _attend_in_windows(self.attn, rows, side)
+        return pieces.over_rows(
+            self.local_conv,
+            mixed.permute(0, 3, 1, 2),
+            bytes_per_row=w * hidden * x.element_size(),
+            then=lambda y, _: y + self.mlp(y.permute(0, 2, 3, 1)).permute(0, 3, 1, 2),
+        ).permute(0, 2, 3, 1)
+
+    return forward
+
+
+def _attend_in_windows(attention: nn.Module, rows: Float[Tensor, "h w c"], side: int) -> Float[Tensor, "h w c"]:
+    h, w, c = rows.shape
+    padded = F.pad(rows, (0, 0, 0, -w % side, 0, -h % side))
+    down, right = padded.shape[0] // side, padded.shape[1] // side
+    windows = padded.view(down, side, right, side, c).transpose(1, 2).reshape(-1, side * side, c)
+    mixed = attention(windows).view(down, right, side, side, c).transpose(1, 2).reshape(padded.shape)
+    return mixed[:h, :w]  # type: ignore[no-any-return]
+
+
+def _bytes(x: Float[Tensor, "b c h w"], channels: float) -> int:
+    """Return the bytes of a row of cells with so many channels."""
+    return round(x.shape[3] * channels * x.element_size())
+
+
+def _is_as_built(module: nn.Module, *, reach: int) -> bool:
+    """Return True for a chain of convolutions that no plug-in has changed, whose outputs depend on so many rows."""
+    own, stride = 0, 1
+    for conv in (part for part in module.modules() if isinstance(part, nn.Conv2d)):
+        own += conv.kernel_size[0] // 2 * stride
+        stride *= conv.stride[0]
+    known = ("torch.nn.modules.", "timm.models.tiny_vit")
+    parts = [part for part in module.modules() if part is not module]
+    return own <= reach and all(
+        type(part).__module__.startswith(known) and not part._forward_hooks and not part._forward_pre_hooks
+        for part in parts
+    )
+
+
+def _with_gathered_biases(attention: WindowAttention) -> Callable[..., Tensor]:
+    """Return the inference form of the attention: biases gathered once, in pieces of windows."""
+    bias = attention.attention_biases[:, attention.attention_bias_idxs].unsqueeze(0)
+    attention.register_buffer("gathered", bias, persistent=False)
+
+    def forward(self: Any, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        per_window = 3 * tokens.shape[1] * tokens.shape[2] * tokens.element_size()
+        return pieces.over_items(lambda windows: self.attend(windows, self.gathered), tokens, bytes_per_item=per_window)
+
+    return forward
+
 
 class WindowAttention(nn.Module):
     """TinyViT's attention in one window; q, k and v of a head lie side by side in the fused layer's output.
@@ -91,10 +237,14 @@ class WindowAttention(nn.Module):
         self.register_buffer("attention_bias_idxs", vendor.attention_bias_idxs, persistent=False)
 
     def forward(self, tokens: Float[Tensor, "b n c"]) -> Float[Tensor, "b n c"]:
+        # With an axis for the windows, without which PyTorch's fused kernels do not take it.
+        return self.attend(tokens, self.attention_biases[:, self.attention_bias_idxs].unsqueeze(0))
+
+    def attend(self, tokens: Float[Tensor, "b n c"], bias: Float[Tensor, "1 heads n n"]) -> Float[Tensor, "b n c"]:
+        """Return what `forward` does, with biases that are gathered already."""
         b, n, _ = tokens.shape
         qkv = self.qkv(self.norm(tokens)).reshape(b, n, self.heads, -1).transpose(1, 2)
         query, key, value = qkv.chunk(3, dim=-1)
-        bias = self.attention_biases[:, self.attention_bias_idxs].to(query.dtype)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(b, n, -1))
         return out

@@ -1,0 +1,25 @@
+"""Steps of an image encoder's forward pass, by which a part of it can be computed in another way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """A part of an encoder's forward pass.
+
+    An encoder whose module has a method ``steps()`` returns them in order: the first takes the normalised images, each
+    other one what the one before returned, and the last returns the embeddings. Together they do exactly what its
+    `forward` does. The method is optional: encoders without it are run as a whole.
+
+    Attributes:
+        parts: names in the encoder of the modules and parameters that it uses. No other step uses them.
+        run: computes it.
+    """
+
+    parts: tuple[str, ...]
+    run: Callable[[Tensor], Tensor]

@@ -1,0 +1,132 @@
+"""Inference form of models: equal to the plain form but for rounding, and the model itself is left as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import strategy_models as models
+import torch
+from torch import nn
+
+from registry import backbones, strategies
+from registry.modules import pieces
+
+TOLERANCE = 2e-5
+"""Largest difference of logits, relative to the largest logit, in float32."""
+CASES = (
+    ("sam_nano", 128, "zero_shot"),
+    ("sam_nano", 128, "lora_qv"),
+    ("sam_nano", 128, "adapter"),
+    ("mobile_sam", 128, "lora_qv"),
+    ("mobile_sam", 128, "adapter"),
+)
+TOKENS = (1, 2, 3)
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pieces so small that tiny images have several."""
+    monkeypatch.setattr(pieces, "BYTES_PER_THREAD", 2**14)
+
+
+@pytest.fixture(autouse=True)
+def same_random_state() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        yield
+
+
+def build(name: str, size: int, strategy: str, **options: Any) -> Any:
+    """Build a model whose position tables and adapters do something."""
+    torch.manual_seed(0)
+    sam = backbones.build(name, size)
+    strategies.apply(strategy, sam, tokens=TOKENS, **options)
+    with torch.no_grad():
+        for parameter_name, parameter in sam.named_parameters():
+            if any(word in parameter_name for word in ("lora_", "adapter", "attention_biases", "rel_pos", "pos_embed")):
+                parameter.add_(0.05 * torch.randn_like(parameter))
+    return sam.eval()
+
+
+def difference(expected: torch.Tensor, given: torch.Tensor) -> float:
+    return float((expected - given).abs().max() / expected.abs().max())
+
+
+def check_equal(name: str, size: int, strategy: str, batch: int = 1) -> None:
+    sam = build(name, size, strategy)
+    optimised = sam.optimise()
+    images = torch.rand(batch, 3, size, size)
+    expected = models.predict(sam, images)
+    assert difference(expected, models.predict(optimised, images)) < TOLERANCE
+    assert difference(expected, models.predict(sam.optimise(merge=False), images)) < TOLERANCE
+    points, labels = torch.rand(3, 2, 2) * size, torch.tensor([[1, 0], [1, -1], [1, 1]])
+    with torch.no_grad():
+        embedding = sam.encode(images[:1])
+        prompted = sam.decode(embedding, points, labels)
+        assert difference(prompted[0], optimised.decode(embedding, points, labels)[0]) < TOLERANCE
+        assert difference(prompted[1], optimised.decode(embedding, points, labels)[1]) < TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "size", "strategy"), CASES)
+def test_inference_form_equals_the_plain_form(name: str, size: int, strategy: str) -> None:
+    check_equal(name, size, strategy, batch=2 if strategy == "adapter" else 1)
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("strategy", ["zero_shot", "decoder_only", "lora_qv", "lora_all_linear", "adapter", "full"])
+@pytest.mark.parametrize("name", backbones.names())
+def test_inference_form_of_every_backbone_and_strategy_equals_the_plain_form(name: str, strategy: str) -> None:
+    check_equal(name, 128, strategy, batch=2)
+
+
+def test_nothing_of_an_adapter_and_no_batchnorm_is_left() -> None:
+    sam = build("mobile_sam", 64, "lora_qv")
+    optimised = sam.optimise()
+    kinds = {type(module).__name__ for module in optimised.modules()}
+    assert not kinds & {"BatchNorm2d", "SplitQkv"}
+    assert not [name for name, _ in optimised.named_parameters() if "lora_" in name]
+    assert "SplitQkv" in {type(module).__name__ for module in sam.optimise(merge=False).modules()}
+
+
+def test_the_model_itself_is_unchanged_and_shares_what_is_not_converted() -> None:
+    sam = build("mobile_sam", 64, "lora_qv")
+    before = {name: tensor.clone() for name, tensor in sam.state_dict().items()}
+    trained, modes = models.trained(sam), [module.training for module in sam.train().modules()]
+    optimised = sam.optimise()
+    models.predict(optimised, torch.rand(1, 3, 64, 64))
+    after = sam.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert models.trained(sam) == trained
+    assert [module.training for module in sam.modules()] == modes
+    mlp = "image_encoder.stages.1.blocks.0.mlp.fc1.weight"
+    assert optimised.get_parameter(mlp).data_ptr() == sam.get_parameter(mlp).data_ptr()
+    assert not any(parameter.requires_grad for parameter in optimised.parameters())
+    assert optimised.optimise() is optimised
+
+
+def test_adapter_on_a_layer_of_another_class_is_not_merged() -> None:
+    class Quantised(nn.Linear):
+        """Stands for a layer whose weights can't hold a merged adapter exactly."""
+
+    sam = build("sam_nano", 64, "lora_all_linear")
+    sam.image_encoder.blocks[0].mlp.lin1.base_layer.__class__ = Quantised
+    optimised = sam.optimise()
+    kept = {name.rpartition(".lora_")[0] for name, _ in optimised.named_parameters() if ".lora_" in name}
+    assert kept == {"image_encoder.blocks.0.mlp.lin1"}
+    images = torch.rand(1, 3, 64, 64)
+    assert difference(models.predict(sam, images), models.predict(optimised, images)) < TOLERANCE
+
+
+def test_layers_of_a_plugin_that_mix_tokens_are_computed_at_once() -> None:
+    class MeanOfTokens(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x - x.mean(-2, keepdim=True)
+
+    sam = build("mobile_sam", 128, "zero_shot")
+    for stage in sam.image_encoder.stages[1:]:
+        for block in stage.blocks:
+            block.mlp.fc2 = nn.Sequential(block.mlp.fc2, MeanOfTokens())
+    images = torch.rand(1, 3, 128, 128)
+    assert difference(models.predict(sam, images), models.predict(sam.optimise(), images)) < TOLERANCE
