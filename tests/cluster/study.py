@@ -117,12 +117,12 @@ class Study:
 
     # ── commands ──
 
-    def start(self, *words: str) -> Command:
-        """Start a command, as a shell does: in a process group of its own."""
+    def start(self, *words: str, before: tuple[str, ...] = ()) -> Command:
+        """Start a command, as a shell does: in a process group of its own; `before` are words that start it."""
         path = self.folder / f"command-{len(self.commands)}.out"
         with path.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "bench.cli", *words],
+                [*before, sys.executable, "-m", "bench.cli", *words],
                 env=self.env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -132,7 +132,7 @@ class Study:
         self.commands.append(Command(process, path))
         return self.commands[-1]
 
-    def run(self, *more: str, cluster: str = "slurm") -> Command:
+    def run(self, *more: str, cluster: str = "slurm", before: tuple[str, ...] = ()) -> Command:
         """Start `bench run` of the grid."""
         return self.start(
             "run",
@@ -149,6 +149,7 @@ class Study:
             "--device",
             "cpu",
             *more,
+            before=before,
         )
 
     def do(self, verb: str, *words: str, expect: int | None = 0) -> str:
@@ -226,7 +227,7 @@ class Study:
 
         return wait_until(what, look, self.explain, limit_s)
 
-    def when_training(self, count: int, *, of: Command) -> dict[str, dict[str, Any]]:
+    def when_training(self, count: int, *, of: Command | None) -> dict[str, dict[str, Any]]:
         """Wait until so many runs train at once."""
         found: dict[str, dict[str, Any]] = {}
 
