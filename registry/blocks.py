@@ -29,14 +29,29 @@ def names(sam: Sam) -> tuple[str, ...]:
     return matching
 
 
-def submodules(sam: Sam, path: str) -> dict[str, nn.Module]:
-    """Return the module at `path` below every block, by full name.
+def last(sam: Sam, n: int) -> tuple[str, ...]:
+    """Return the full names of the last `n` transformer blocks; 0 stands for all.
 
     Raises:
-        StrategyError: a block has no such module.
+        StrategyError: fewer blocks than that, or a negative number.
+    """
+    every = names(sam)
+    if not 0 <= n <= len(every):
+        raise StrategyError(
+            f"last_blocks {n} is not possible: {sam.card.name!r} has {len(every)} blocks; choose 1 to {len(every)}, "
+            "or 0 for all."
+        )
+    return every[-n:] if n else every
+
+
+def submodules(sam: Sam, path: str, last_blocks: int = 0) -> dict[str, nn.Module]:
+    """Return the module at `path` below every block, or below the last ones (see `last`), by full name.
+
+    Raises:
+        StrategyError: a block has no such module, or there are fewer blocks.
     """
     modules: dict[str, nn.Module] = {}
-    for block in names(sam):
+    for block in last(sam, last_blocks):
         name = f"{block}.{path}"
         try:
             modules[name] = sam.get_submodule(name)
@@ -48,14 +63,14 @@ def submodules(sam: Sam, path: str) -> dict[str, nn.Module]:
     return modules
 
 
-def linears(sam: Sam, path: str) -> dict[str, nn.Linear]:
-    """Return the linear layer at `path` below every block, by full name.
+def linears(sam: Sam, path: str, last_blocks: int = 0) -> dict[str, nn.Linear]:
+    """Return the linear layer at `path` below every block, or below the last ones (see `last`), by full name.
 
     Raises:
-        StrategyError: a block has no such module, or it is no `nn.Linear`.
+        StrategyError: a block has no such module, or it is no `nn.Linear`, or there are fewer blocks.
     """
     layers: dict[str, nn.Linear] = {}
-    for name, module in submodules(sam, path).items():
+    for name, module in submodules(sam, path, last_blocks).items():
         if not isinstance(module, nn.Linear):
             raise StrategyError(
                 f"{name!r} of {sam.card.name!r} is a {type(module).__name__}; this strategy attaches to "

@@ -143,7 +143,7 @@ def _attention_in_pieces(attention: RelativeAttention) -> Callable[..., Tensor]:
     """
 
     def forward(self: Any, tokens: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
-        b, h, w, c = tokens.shape
+        b, h, w, _ = tokens.shape
         bias_bytes = self.heads * (h * w) ** 2 * tokens.element_size()
         if tokens.device.type != "cpu":
             return type(self).forward(self, tokens)

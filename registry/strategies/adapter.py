@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     source="Wu et al., Medical SAM Adapter (arXiv 2304.12620); Houlsby 2019; Chen et al., AdaptFormer 2022",
     # Houlsby et al. swept 3e-5 to 3e-3; bottlenecks are wider than LoRA's ranks, so half its rate.
     lr=5e-4,
+    neutral={"last_blocks": 0},
 )
-def adapter(sam: Sam, *, tokens: tuple[int, ...], reduction: int = 4, scale: float = 0.5) -> None:
+def adapter(sam: Sam, *, tokens: tuple[int, ...], reduction: int = 4, scale: float = 0.5, last_blocks: int = 0) -> None:
     """Add two bottlenecks per block, both zero at the start.
 
     The first follows the attention, inside the residual branch; the second is parallel to the MLP, on its normalised
@@ -29,10 +30,11 @@ def adapter(sam: Sam, *, tokens: tuple[int, ...], reduction: int = 4, scale: flo
         tokens: mask tokens the head reads.
         reduction: block width over bottleneck width.
         scale: factor of the bottleneck beside the MLP.
+        last_blocks: bottlenecks in the last so many blocks only, below which nothing is trained; 0 is all blocks.
 
     Raises:
-        StrategyError: a reduction below 1 or above a block's width, a scale that is zero or not finite, or a
-            card whose targets don't fit the model.
+        StrategyError: a reduction below 1 or above a block's width, a scale that is zero or not finite, a
+            number of blocks that is not possible, or a card whose targets don't fit the model.
     """
     import math
     from functools import partial
@@ -41,9 +43,9 @@ def adapter(sam: Sam, *, tokens: tuple[int, ...], reduction: int = 4, scale: flo
     from registry.modules.bottleneck import Bottleneck, after, beside
 
     targets = sam.card.targets
-    attentions = blocks.submodules(sam, targets.attention)
-    mlps = blocks.submodules(sam, targets.mlp)
-    widths = [layer.in_features for layer in blocks.linears(sam, targets.mlp_in).values()]
+    attentions = blocks.submodules(sam, targets.attention, last_blocks)
+    mlps = blocks.submodules(sam, targets.mlp, last_blocks)
+    widths = [layer.in_features for layer in blocks.linears(sam, targets.mlp_in, last_blocks).values()]
     if not 1 <= reduction <= min(widths):
         raise StrategyError(
             f"reduction {reduction} is not possible: the narrowest block of {sam.card.name!r} has width "

@@ -10,7 +10,7 @@ import strategy_models as models
 import torch
 from torch import nn
 
-from registry import backbones, strategies
+from registry import backbones, frozen_prefix, strategies
 from registry.modules import pieces
 
 TOLERANCE = 2e-5
@@ -130,3 +130,76 @@ def test_layers_of_a_plugin_that_mix_tokens_are_computed_at_once() -> None:
             block.mlp.fc2 = nn.Sequential(block.mlp.fc2, MeanOfTokens())
     images = torch.rand(1, 3, 128, 128)
     assert difference(models.predict(sam, images), models.predict(sam.optimise(), images)) < TOLERANCE
+
+
+def gradients(sam: Any, encode: Any, images: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """Return the loss and the gradients of a training step."""
+    sam.zero_grad()
+    loss = sam.decode(encode(images))[0][:, list(TOKENS)].sigmoid().square().mean()
+    loss.backward()
+    return loss.detach(), {name: p.grad for name, p in sam.named_parameters() if p.grad is not None}
+
+
+def check_frozen_prefix(name: str, size: int, strategy: str, n_parts: int | None, **options: Any) -> None:
+    sam = build(name, size, strategy, **options)
+    sam.train()
+    for module in sam.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    parts = frozen_prefix.frozen_parts(sam)
+    assert len(parts) == n_parts or (n_parts is None and parts)
+    images = torch.rand(2, 3, size, size)
+    loss, expected = gradients(sam, sam.encode, images)
+    given_loss, given = gradients(sam, frozen_prefix.encoder(sam), images)
+    assert difference(loss, given_loss) < TOLERANCE
+    assert given.keys() == expected.keys() == models.trained(sam)
+    largest = max(float(gradient.abs().max()) for gradient in expected.values())
+    assert max(float((given[key] - expected[key]).abs().max()) for key in given) < 1e-4 * largest
+
+
+@pytest.mark.parametrize(
+    ("name", "strategy", "n_parts", "options"),
+    [
+        ("sam_nano", "lora_qv", 4, {"last_blocks": 2}),  # patches, positions, two blocks
+        ("mobile_sam", "adapter", 14, {"last_blocks": 2}),  # embedding, 2 + 2 + 6 blocks, 3 downsamplings
+        ("sam_nano", "decoder_only", 7, {}),  # all, with the neck
+    ],
+)
+def test_frozen_prefix_gives_the_same_loss_and_gradients(
+    name: str, strategy: str, n_parts: int, options: dict[str, int]
+) -> None:
+    check_frozen_prefix(name, 64, strategy, n_parts, **options)
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("strategy", ["lora_qv", "lora_all_linear", "adapter", "decoder_only"])
+@pytest.mark.parametrize("name", backbones.names())
+def test_frozen_prefix_of_every_backbone_gives_the_same_loss_and_gradients(name: str, strategy: str) -> None:
+    check_frozen_prefix(name, 64, strategy, None, **({} if strategy == "decoder_only" else {"last_blocks": 1}))
+
+
+def test_nothing_is_frozen_where_all_is_trained_or_where_the_encoder_names_no_steps() -> None:
+    sam = build("sam_nano", 64, "full")
+    assert frozen_prefix.encoder(sam) == sam.encode
+    other = build("sam_nano", 64, "decoder_only")
+    other.image_encoder = nn.Sequential(other.image_encoder)  # as a third party's encoder
+    assert frozen_prefix.encoder(other) == other.encode
+
+
+def test_frozen_prefix_ends_before_dropout_and_before_hooks() -> None:
+    sam = build("sam_nano", 64, "decoder_only")
+    sam.image_encoder.blocks[1].mlp.act = nn.Sequential(nn.GELU(), nn.Dropout(0.1))
+    assert frozen_prefix.frozen_parts(sam) == ("patch_embed", "pos_embed", "blocks.0")
+    sam.image_encoder.blocks[0].register_forward_hook(lambda module, inputs, output: output)
+    assert frozen_prefix.frozen_parts(sam) == ("patch_embed", "pos_embed")
+
+
+def test_steps_compute_what_forward_does() -> None:
+    for name, size in (("sam_nano", 64), ("mobile_sam", 64), ("efficient_sam_ti", 64)):
+        encoder: Any = build(name, size, "zero_shot").image_encoder
+        images = torch.rand(1, 3, size, size)
+        with torch.no_grad():
+            x = images
+            for step in encoder.steps():
+                x = step.run(x)
+            assert torch.equal(x, encoder(images))

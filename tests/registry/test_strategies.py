@@ -15,7 +15,7 @@ def test_all_strategies_are_registered() -> None:
     assert expected <= set(strategies.names())
     assert not strategies.get("zero_shot").trains
     assert strategies.get("zero_shot").head == "everything"
-    assert strategies.options("lora_qv") == {"rank": 4}
+    assert strategies.options("lora_qv") == {"rank": 4, "last_blocks": 0}
     assert strategies.options("adapter") == {"reduction": 4, "scale": 0.5}
     for name in expected - {"zero_shot"}:
         assert 1e-4 <= strategies.get(name).lr <= 1e-3

@@ -1,0 +1,101 @@
+"""Encoding in training, with the layers below the lowest trained one in inference form and without gradients."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from registry import inference_form
+from registry.modules.steps import Step
+
+if TYPE_CHECKING:
+    from registry.sam import Sam
+
+Encode = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b 256 h/s w/s"]]
+
+
+def encoder(sam: Sam) -> Encode:
+    """Return a function that encodes images as `Sam.encode` does, in training and later, but for rounding.
+
+    Steps of the encoder (see `registry.modules.steps`) before the first one with a trained parameter are computed by a
+    copy in inference form, without gradients; all others by the model's own modules, whose parameters get the same
+    gradients. The copy stays valid as long as frozen parameters stay as they are and on their device. Without such
+    steps, or in an encoder that does not name its steps, it is `Sam.encode` itself.
+
+    Args:
+        sam: a model with a strategy, on the device of its training.
+    """
+    steps = _steps(sam)
+    n = _frozen(sam, steps)
+    if n == 0:
+        return sam.encode
+    copied: Any = inference_form.duplicate(sam.image_encoder).eval()
+    names = [name for step in steps[:n] for name in step.parts]
+    modules = dict(copied.named_modules())
+    inference_form.convert(copied, below=[name for name in names if name in modules])
+    # The model's checks and scaling of images, around another encoder.
+    shell = copy.copy(sam)
+    shell.__dict__["_modules"] = {**sam._modules, "image_encoder": _Joined(copied.steps()[:n], steps[n:])}
+    return shell.encode
+
+
+def frozen_parts(sam: Sam) -> tuple[str, ...]:
+    """Return the names of the encoder's parts below the lowest trained one; empty where there are none."""
+    steps = _steps(sam)
+    return tuple(name for step in steps[: _frozen(sam, steps)] for name in step.parts)
+
+
+class _Joined(nn.Module):
+    """An encoder of frozen steps and others."""
+
+    def __init__(self, frozen: Sequence[Step], others: Sequence[Step]) -> None:
+        super().__init__()
+        self.frozen = [step.run for step in frozen]
+        self.others = [step.run for step in others]
+
+    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/s w/s"]:
+        with torch.no_grad():
+            x = images
+            for run in self.frozen:
+                x = run(x)
+        for run in self.others:
+            x = run(x)
+        return x
+
+
+def _steps(sam: Sam) -> list[Step]:
+    encoder: Any = sam.image_encoder
+    own = hasattr(encoder, "steps") and "forward" not in vars(encoder)
+    return list(encoder.steps()) if own and not _hooked(encoder, inside=False) else []
+
+
+def _frozen(sam: Sam, steps: Sequence[Step]) -> int:
+    """Return the number of first steps that nothing is trained in, and that compute the same in training mode."""
+    for number, step in enumerate(steps):
+        for name in step.parts:
+            part: Any = sam.image_encoder
+            for attribute in name.split("."):
+                part = getattr(part, attribute)
+            if isinstance(part, Tensor):
+                if part.requires_grad:
+                    return number
+            elif any(p.requires_grad for p in part.parameters()) or _is_random(part) or _hooked(part, inside=True):
+                return number
+    return len(steps)
+
+
+def _hooked(module: nn.Module, *, inside: bool) -> bool:
+    """Return True for a module with hooks; `inside` looks at all modules in it, too."""
+    modules = module.modules() if inside else [module]
+    return any(part._forward_hooks or part._forward_pre_hooks for part in modules)
+
+
+def _is_random(module: nn.Module) -> bool:
+    """Return True for a module with dropout, also of whole paths, which is random in training mode."""
+    rates = (getattr(part, name, 0.0) for part in module.modules() for name in ("p", "drop_prob", "dropout"))
+    return any(isinstance(rate, int | float) and rate > 0 for rate in rates)
