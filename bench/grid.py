@@ -73,9 +73,14 @@ class TrainSettings:
         clip_norm: the gradient's norm is clipped to this.
         validate_every: epochs between two validations.
         patience: validations without improvement after which training stops; 0 never stops early.
+        validate_on: ``image`` scores these validations at the images' own resolution; ``output`` at that of the
+            decoder's logits, if it is lower, which takes a fraction of the time. The post-processing is chosen, and the
+            test scored, at the images' own resolution in any case.
         augment: dihedral, stain (HED) and scale augmentation.
         stain_jitter: largest relative change of a stain's strength.
         scale_jitter: largest relative change of the magnification.
+        stain_variants: with cached embeddings, the number of colourings of each image: itself, and others drawn once
+            with `stain_jitter`. Turns and mirrors multiply it by eight; the magnification does not vary then.
         memory: ``checkpoint`` computes activations of the encoder's blocks again in the backward pass instead of
             keeping them; ``auto`` does so once a step does not fit the device; ``full`` never. Enters no id.
     """
@@ -89,9 +94,11 @@ class TrainSettings:
     clip_norm: float = 1.0
     validate_every: int = 1
     patience: int = 12
+    validate_on: Literal["image", "output"] = neutral("image")
     augment: bool = True
     stain_jitter: float = 0.1
     scale_jitter: float = 0.2
+    stain_variants: int = neutral(2)
     memory: Literal["auto", "full", "checkpoint"] = operational("auto")
 
 

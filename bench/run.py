@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.grid import CLASSICAL, Run
 from bench.results.record import RunRecord, folder
-from bench.training import classical, costs, data, evaluate, fit, measure, outputs, predictions
+from bench.training import classical, costs, data, embeddings, evaluate, fit, measure, outputs, predictions
 from bench.training.context import RunContext
 from bench.training.split import Split, split
 from bench.training.step import autocast
@@ -59,11 +59,13 @@ def _model_fold(
     run: Run, parts: Split, context: RunContext, progress: Callable[..., None], should_stop: Callable[[], bool]
 ) -> FoldResult:
     sam, head = fit.build(run, context), heads.get(run.head)
-    audit, cost = fit.fit(run, sam, parts, context, progress=progress, should_stop=should_stop)
+    cached = embeddings.of_run(run, sam, context)
+    audit, cost = fit.fit(run, sam, parts, context, cached=cached, progress=progress, should_stop=should_stop)
     cost["adapter_bytes"] = trained.save(sam, run.strategy, folder(context.results, run.id) / "trained")
 
     started, precision, side = time.monotonic(), partial(autocast, fit.device(sam)), context.side_processes
-    predict = partial(predictions.raw_prediction, sam.eval(), head, scale=run.scale, autocast=precision)
+    compute = partial(predictions.raw_prediction, sam.eval(), head, scale=run.scale, autocast=precision)
+    predict = partial(compute, embeddings=cached.of_pixels) if cached else compute
     progress("choosing post-processing", {"images": len(parts.validation)})
     raw = (predict(image.pixels) for image in parts.validation)
     chosen, reached = evaluate.choose_parameters(raw, parts.validation, head, processes=side)
@@ -74,8 +76,9 @@ def _model_fold(
     cost["evaluate_seconds"] = time.monotonic() - started
 
     progress("measuring")
-    predict_first = partial(predict, parts.validation[0].pixels)
+    predict_first = partial(compute, parts.validation[0].pixels)
     cost |= costs.of_model(sam, head, predict=predict_first, raw=predict_first(), post_processing=chosen)
+    cost |= cached.counts() if cached else {}
     cost["gpu_seconds"] = measure.gpu_seconds(cost)
     scores = {"post_processing": chosen, "validation": reached}
     return rows, label_maps, {"audit": audit, "cost": cost, "scores": scores}

@@ -1,4 +1,4 @@
-"""Folders of the user's cache, by the XDG convention: checkpoints, datasets, estimates."""
+"""Folders of the user's cache, by the XDG convention: checkpoints, datasets, estimates, embeddings."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ def data(dataset: str) -> Path:
 def estimates() -> Path:
     """Return the folder of the counts that estimates are made from."""
     return root() / "estimates"
+
+
+def embeddings() -> Path:
+    """Return the folder of the embeddings of frozen encoders."""
+    return root() / "embeddings"
 
 
 def set_missing_user_name() -> None:

@@ -17,13 +17,13 @@ LAYERS = (
     ("cli",),
     ("submission",),
     ("export", "worker"),
-    ("run", "predict"),
+    ("run", "predict", "perf"),
     ("estimate", "report", "status"),
     ("training",),
     ("architecture",),
     ("results",),
     ("planning", "slurm"),
-    ("characters", "columns", "console", "errors", "fast_paths", "folds", "grid", "grids", "metrics", "units"),
+    ("cache", "characters", "columns", "console", "errors", "fast_paths", "folds", "grid", "grids", "metrics", "units"),
     ("registry",),
 )
 """Packages and single modules of `bench`, top first; `registry` below them all."""

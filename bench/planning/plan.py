@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from bench.errors import PlanError, PluginError
-from bench.grid import CLASSICAL, Grid, Run
+from bench.grid import CLASSICAL, Grid, Run, TrainSettings, neutral_values
 from bench.planning import plugins, problems, sweeps
 from registry import backbones, heads, strategies
 from registry.errors import UnknownNameError, unknown
@@ -182,6 +182,9 @@ def _runs_of_pair(grid: Grid, backbone: str, name: str, dataset_digest: str) -> 
     options = strategies.options(name)
     options |= {option: value for option, value in settings.strategy.items() if option in options}
     train = asdict(settings.train) | {"lr": settings.train.lr or strategy.lr} if strategy.trains else {}
+    embeddings = settings.embeddings if strategy.freezes_encoder else "computed"
+    if train and embeddings == "computed":  # not read then, so it makes no run of its own
+        train["stain_variants"] = neutral_values(TrainSettings)["stain_variants"]
     for fold in grid.fold_numbers:
         yield Run(
             backbone=backbone,
@@ -196,7 +199,7 @@ def _runs_of_pair(grid: Grid, backbone: str, name: str, dataset_digest: str) -> 
             train=train,
             validation_fraction=settings.folds.validation_fraction,
             neutral_options=dict(strategy.neutral),
-            embeddings=settings.embeddings if strategy.freezes_encoder else "computed",
+            embeddings=embeddings,
             **_data_settings(grid, dataset_digest),
         )
 

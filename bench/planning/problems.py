@@ -97,6 +97,7 @@ def _ranges(s: Settings) -> list[tuple[str, float | None, bool, str]]:
         ("train.validate_every", t.validate_every, t.validate_every >= 1, "1 or more"),
         ("train.patience", t.patience, t.patience >= 0, "0 or more"),
         ("train.stain_jitter", t.stain_jitter, 0 <= t.stain_jitter < 1, "at least 0 and below 1"),
+        ("train.stain_variants", t.stain_variants, t.stain_variants >= 1, "1 or more"),
         ("train.scale_jitter", t.scale_jitter, 0 <= t.scale_jitter < 1, "at least 0 and below 1"),
     ]
 

@@ -192,15 +192,15 @@ def batches(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="fork" if workers else None,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=ignore_signals,
         generator=torch.Generator(),  # its own: the global one must not depend on how often training was resumed
     )
     for batch in loader:
         yield Batch(*batch)
 
 
-def _ignore_signals(_: int) -> None:
-    # A signal to the process group must not kill the workers before the parent has saved its state.
+def ignore_signals(_: int) -> None:
+    """Let a process that prepares samples live until its parent has saved its state: signals reach the whole group."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,17 @@ from torch import Tensor
 from bench.grid import Run
 from bench.results import history
 from bench.results.record import folder
-from bench.training import data, evaluate, events, loop, measure, model, predictions
+from bench.training import data, events, loop, measure, model, predictions, validation
 from bench.training.audit import audit
+from bench.training.block_forms import BlockForms, block_forms
 from bench.training.checkpoint import State
 from bench.training.context import RunContext
+from bench.training.embedded_batches import EmbeddedBatch, embedded_batches
+from bench.training.embeddings import Embeddings
 from bench.training.finite import check_finite
-from bench.training.optimizer import make_optimizer
+from bench.training.optimizer import is_fused, make_optimizer
 from bench.training.split import Split
-from bench.training.step import Loss, autocast
+from bench.training.step import LabelledBatch, Loss, autocast
 from registry import backbones, heads
 from registry.names import shown
 
@@ -59,6 +63,7 @@ def fit(
     parts: Split,
     context: RunContext,
     *,
+    cached: Embeddings | None = None,
     progress: Callable[..., None],
     should_stop: Callable[[], bool],
 ) -> Fitted:
@@ -69,6 +74,7 @@ def fit(
         sam: what `build` returned for it.
         parts: gives the images for training and validation.
         context: where the state is kept, and how much fits the device.
+        cached: embeddings to train on; None computes them in every step. The audit uses the model's encoder always.
         progress: called with the phase and its numbers.
         should_stop: called after every step.
 
@@ -80,11 +86,23 @@ def fit(
     """
     cost = {**model.count_parameters(sam), "device": context.device, "memory_kind": measure.memory_kind(device(sam))}
     if not run.train:
-        return _audit_untrained(run, sam, parts, context), cost
+        result = _audit_untrained(run, sam, parts, context)
+        return result | _cached_difference(cached, parts, sam), cost
     settings = _loop_settings(run, parts, context)
-    optimizer = make_optimizer(sam, lr=settings.lr, weight_decay=run.train["weight_decay"])
-    loss, batches = partial(_loss, sam, heads.get(run.head)), partial(_batches, run, parts, context)
-    result = _audit(run, sam, next(batches(0)), context, loss=loss, optimizer=optimizer)
+    fused = "fused_optimizer" in context.fast_paths
+    optimizer = make_optimizer(sam, lr=settings.lr, weight_decay=run.train["weight_decay"], fused=fused)
+    settings = replace(settings, is_late=device(sam).type == "cuda" and is_fused(optimizer))
+    loss = partial(training_loss, sam, heads.get(run.head))
+    batches: Callable[[int], Iterator[LabelledBatch]] = partial(training_batches, run, parts, context)
+    first = next(training_batches(run, parts, replace(context, loader_workers=0), 0))
+    result = _audit(run, sam, first, context, loss=loss, optimizer=optimizer)
+    result |= _cached_difference(cached, parts, sam)
+    if cached is not None:
+        loss = partial(training_loss, sam, heads.get(run.head), encode=_unchanged)
+        batches = partial(_embedded_batches, run, parts, context, cached)
+        forms = BlockForms(loss, checkpointed=None)
+    else:
+        forms = block_forms(sam, loss, first, compiles="compile" in context.fast_paths)
     measure.reset_peak(device(sam))
     place = folder(context.results, run.id)
     with events.writing(place, context.log) as add_events:
@@ -92,9 +110,10 @@ def fit(
             sam,
             optimizer,
             settings,
-            loss=loss,
+            loss=forms.loss,
+            checkpointed=forms.checkpointed,
             batches=batches,
-            validate=partial(_validate, run, sam, parts, context),
+            validate=partial(_validate, run, sam, parts, context, cached),
             enter_training=partial(model.set_training_mode, sam),
             state_path=place / "state.pt",
             peak_bytes=partial(measure.peak_bytes, device(sam)),
@@ -123,10 +142,13 @@ def _loop_settings(run: Run, parts: Split, context: RunContext) -> loop.LoopSett
         micro_batch=max(1, train["batch_size"] >> context.micro_batch_halvings),
         seed=run.seed,
         is_shared=context.is_shared,
+        memory=train["memory"],
+        starts_checkpointed=train["memory"] == "checkpoint" or context.checkpointed,
     )
 
 
-def _batches(run: Run, parts: Split, context: RunContext, first_step: int) -> Iterator[data.Batch]:
+def training_batches(run: Run, parts: Split, context: RunContext, first_step: int) -> Iterator[data.Batch]:
+    """Yield the training batches of a run, from a step on."""
     names = ("epochs", "batch_size", "augment", "stain_jitter", "scale_jitter")
     return data.batches(
         parts.train,
@@ -135,6 +157,22 @@ def _batches(run: Run, parts: Split, context: RunContext, first_step: int) -> It
         image_size=run.image_size,
         target_side=backbones.card(run.backbone).target_side(run.image_size),
         scale=run.scale,
+        seed=run.seed,
+        workers=context.loader_workers,
+        **{name: run.train[name] for name in names},
+    )
+
+
+def _embedded_batches(
+    run: Run, parts: Split, context: RunContext, cached: Embeddings, first_step: int
+) -> Iterator[EmbeddedBatch]:
+    names = ("epochs", "batch_size", "augment", "stain_variants")
+    return embedded_batches(
+        parts.train,
+        heads.get(run.head).targets,
+        cached,
+        first_step=first_step,
+        target_side=backbones.card(run.backbone).target_side(run.image_size),
         seed=run.seed,
         workers=context.loader_workers,
         **{name: run.train[name] for name in names},
@@ -155,26 +193,31 @@ def _write_history(place: Path, rows: Sequence[Mapping[str, Any]], *, sync: bool
         logger.warning("The history can't be written to %s (%s); the training goes on.", shown(place), error)
 
 
-def _loss(sam: Sam, head: Head, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+def training_loss(
+    sam: Sam, head: Head, images: Tensor, targets: Tensor, *, encode: predictions.Encode | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the head's loss of the model's logits, resized to the resolution of the targets, and its terms."""
-    low_resolution, _ = sam.decode(sam.encode(images))
+    low_resolution, _ = sam.decode((encode or sam.encode)(images))
     size = tuple(targets.shape[-2:])
     logits = F.interpolate(low_resolution[:, list(head.channels)].float(), size, mode="bilinear", align_corners=False)
     return heads.loss_and_terms(head, logits, targets)
 
 
-def _validate(run: Run, sam: Sam, parts: Split, context: RunContext) -> dict[str, float]:
-    """Return the mean scores on the validation images under the head's default post-processing."""
-    sam.eval()
-    head, precision = heads.get(run.head), partial(autocast, device(sam))
-    raw = (
-        predictions.raw_prediction(sam, head, image.pixels, scale=run.scale, autocast=precision)
-        for image in parts.validation
+def _unchanged(embeddings: Tensor) -> Tensor:
+    return embeddings
+
+
+def _validate(run: Run, sam: Sam, parts: Split, context: RunContext, cached: Embeddings | None) -> dict[str, float]:
+    return validation.scores(
+        sam,
+        heads.get(run.head),
+        parts.validation,
+        scale=run.scale,
+        autocast=partial(autocast, device(sam)),
+        validate_on=run.train["validate_on"],
+        embeddings=cached.of_pixels if cached else None,
+        processes=context.side_processes,
     )
-    (scores,) = evaluate.candidate_scores(
-        raw, parts.validation, head, [head.defaults], processes=context.side_processes
-    )
-    return scores
 
 
 def _audit(
@@ -194,6 +237,11 @@ def _audit(
         autocast=precision,
         seed=run.seed,
     )
+
+
+def _cached_difference(cached: Embeddings | None, parts: Split, sam: Sam) -> dict[str, float]:
+    """Compare a cached embedding with a computed one; return what the block ``audit`` says about it."""
+    return {} if cached is None else {"embedding_max_abs_difference": cached.check(parts.train[0].pixels, sam)}
 
 
 def _audit_untrained(run: Run, sam: Sam, parts: Split, context: RunContext) -> dict[str, Any]:
@@ -217,6 +265,7 @@ def _training_cost(state: State, batch_size: int) -> dict[str, Any]:
         "train_steps": state.step,
         "best_step": state.best_step,
         "micro_batch": state.micro_batch,
+        "checkpointed": state.checkpointed,
         "micro_batch_halvings": (batch_size // state.micro_batch).bit_length() - 1,
         "train_peak_bytes": state.peak_bytes,
     }

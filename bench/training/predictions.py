@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
     from registry.contract import Head
     from registry.sam import Sam
 
+Encode = Callable[["Tensor"], "Tensor"]
+"""Inputs (b, 3, s, s) to embeddings."""
+Embeddings = Callable[[np.ndarray], Encode]
+"""Pixels of an image to a function that takes the place of `Sam.encode` for its tiles, in reading order."""
+
 
 def raw_prediction(
     sam: Sam,
@@ -27,8 +33,17 @@ def raw_prediction(
     *,
     scale: float | None,
     autocast: Callable[[], AbstractContextManager[Any]],
+    embeddings: Embeddings | None = None,
 ) -> Any:
     """Predict what `head.instances` takes: logits (c, h, w) at the image's resolution, or candidates to choose from.
+
+    Args:
+        sam: the model, in eval mode.
+        head: its head.
+        pixels: the image.
+        scale: input pixels per image pixel, as in `bench.grid.Run`.
+        autocast: gives the context in which the model computes.
+        embeddings: see `Embeddings`; None encodes by the model itself.
 
     Raises:
         DivergedError: the logits are not finite.
@@ -37,9 +52,10 @@ def raw_prediction(
 
     device = next(sam.parameters()).device
     height, width = pixels.shape[:2]
+    encode = sam.encode if embeddings is None else embeddings(pixels)
     if head.dense:
         with torch.inference_mode(), autocast():
-            logits = dense_logits(sam, pixels, channels=head.channels, scale=scale, device=device).cpu()
+            logits = dense_logits(sam, pixels, channels=head.channels, scale=scale, device=device, encode=encode).cpu()
         if not bool(torch.isfinite(logits).all()):
             raise DivergedError("the model predicts logits that are not finite; try a smaller train.lr.")
         return logits
@@ -50,7 +66,7 @@ def raw_prediction(
     image = tiling.pad(resized, sam.image_size)[0].clamp(0, 1)
     with torch.inference_mode(), autocast():
         return head.candidates(  # type: ignore[attr-defined]  # prompting heads have it, see contract.Head.dense
-            sam,
+            sam if embeddings is None else _WithEncoder(sam, encode),
             image,
             size=(height, width),
             valid=resized.shape[-2:],
@@ -58,12 +74,33 @@ def raw_prediction(
         )
 
 
+@dataclass(frozen=True)
+class _WithEncoder:
+    """A model whose embeddings come from elsewhere, for heads that prompt the model themselves."""
+
+    sam: Sam
+    encode: Encode
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sam, name)
+
+
 def dense_logits(
-    sam: Sam, pixels: UInt8[np.ndarray, "h w 3"], *, channels: Sequence[int], scale: float | None, device: torch.device
+    sam: Sam,
+    pixels: UInt8[np.ndarray, "h w 3"],
+    *,
+    channels: Sequence[int],
+    scale: float | None,
+    device: torch.device,
+    encode: Encode | None = None,
 ) -> Float[Tensor, "c h w"]:
-    """Predict logits of mask tokens without prompts at the image's own resolution, blended over overlapping tiles."""
+    """Predict logits of mask tokens without prompts at the image's own resolution, blended over overlapping tiles.
+
+    Every tile is encoded once, in reading order; by `sam` unless `encode` is given.
+    """
     import torch
 
+    encode = encode or sam.encode
     size = sam.image_size
     height, width = pixels.shape[:2]
     factor = tiling.scale_for(height, width, image_size=size, scale=scale)
@@ -78,7 +115,7 @@ def dense_logits(
     for top in tiling.tile_starts(padded.shape[-2], size, size // 4):
         for left in tiling.tile_starts(padded.shape[-1], size, size // 4):
             tile = padded[..., top : top + size, left : left + size]
-            logits, _ = sam.decode(sam.encode(tile))
+            logits, _ = sam.decode(encode(tile))
             upsampled = tiling.resize(logits[:, list(channels)].float(), size, size)[0]
             total[:, top : top + size, left : left + size] += upsampled * window
             weight[top : top + size, left : left + size] += window

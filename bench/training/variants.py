@@ -1,0 +1,109 @@
+"""Augmented variants of an image whose embeddings can be kept: a turn, a stain variant and a tile of a fixed grid.
+
+There is no scale jitter, because every magnification would need an embedding of its own. The tiles are those that a
+prediction uses, so variant 0 of a training image is what is predicted where the same image is in the test fold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from bench.training import tiling
+from bench.training.data import stain_jitter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TURNS = 8
+"""Turns and mirrored turns of a square."""
+
+
+class Variant(NamedTuple):
+    """Part of an image as the encoder sees it.
+
+    Attributes:
+        turn: quarter turns, plus 4 if mirrored after them; 0 leaves the image as it is.
+        stain: number of the stain variant; 0 leaves the colours as they are.
+        tile: number of the tile in reading order.
+    """
+
+    turn: int = 0
+    stain: int = 0
+    tile: int = 0
+
+
+def draw(rng: np.random.Generator, *, tiles: int, stain_variants: int, augment: bool) -> Variant:
+    """Draw one of the variants, each with the same probability; without augmentation only the tile."""
+    tile = int(rng.integers(tiles))
+    return Variant(int(rng.integers(TURNS)), int(rng.integers(stain_variants)), tile) if augment else Variant(tile=tile)
+
+
+def pixels_digest(pixels: UInt8[np.ndarray, "h w 3"]) -> str:
+    """Return a digest of an image, which finds it again in every dataset, subset and folder."""
+    width = str(pixels.shape[1]).encode()
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, salt=width, digest_size=16).hexdigest()
+
+
+def turned(array: np.ndarray, turn: int) -> np.ndarray:
+    """Return an image or a label map, turned and mirrored in its first two axes."""
+    rotated = np.rot90(array, turn % 4)
+    return rotated[:, ::-1] if turn >= 4 else rotated
+
+
+def stained(
+    pixels: UInt8[np.ndarray, "h w 3"], stain: int, *, strength: float, digest: str
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Return a stain variant of an image: number 0 is the image, others depend on their number and the image alone."""
+    if stain == 0:
+        return pixels
+    return stain_jitter(pixels, np.random.default_rng([int(digest, 16), stain]), strength)
+
+
+def tile_count(height: int, width: int, *, image_size: int, scale: float | None) -> int:
+    """Return the number of tiles by which a prediction covers an image."""
+    return len(_corners(height, width, image_size, scale))
+
+
+def tile_input(
+    pixels: UInt8[np.ndarray, "h w 3"], tile: int, *, image_size: int, scale: float | None
+) -> Float[Tensor, "3 s s"]:
+    """Return a tile of an image as a prediction encodes it."""
+    height, width = pixels.shape[:2]
+    size = _scaled(height, width, image_size, scale)
+    padded = tiling.pad(tiling.resize(tiling.to_tensor(pixels), *size).clamp(0, 1), image_size)[0]
+    top, left = _corners(height, width, image_size, scale)[tile]
+    return padded[:, top : top + image_size, left : left + image_size]
+
+
+def tile_labels(
+    label_map: Int[np.ndarray, "h w"], tile: int, *, image_size: int, scale: float | None, side: int
+) -> Int[np.ndarray, "t t"]:
+    """Return the label map of a tile, `side` pixels high and wide; 0 where the tile is padding."""
+    height, width = label_map.shape
+    scaled = _scaled(height, width, image_size, scale)
+    corner = _corners(height, width, image_size, scale)[tile]
+    rows, columns = (
+        ((start + (np.arange(side) + 0.5) * image_size / side) * length / scaled_length).astype(int)
+        for start, length, scaled_length in zip(corner, (height, width), scaled, strict=True)
+    )
+    result = np.zeros((side, side), np.int32)
+    inside = np.ix_(rows < height, columns < width)
+    result[inside] = label_map[np.ix_(rows[rows < height], columns[columns < width])]
+    return result
+
+
+def _scaled(height: int, width: int, image_size: int, scale: float | None) -> tuple[int, int]:
+    factor = tiling.scale_for(height, width, image_size=image_size, scale=scale)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def _corners(height: int, width: int, image_size: int, scale: float | None) -> list[tuple[int, int]]:
+    rows, columns = (
+        tiling.tile_starts(max(length, image_size), image_size, image_size // 4)
+        for length in _scaled(height, width, image_size, scale)
+    )
+    return [(top, left) for top in rows for left in columns]
