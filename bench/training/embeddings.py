@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import sys
 from collections.abc import Callable, Mapping
@@ -21,7 +20,7 @@ from bench.cache.store import Store, open_store
 from bench.errors import AuditError
 from bench.training import step
 from bench.training.variants import Variant, pixels_digest, stained, tile_input, turned
-from registry import backbones
+from registry import backbones, inference_form
 from registry.source_digest import source_digest
 
 if TYPE_CHECKING:
@@ -158,23 +157,26 @@ def of_run(run: Run, sam: Sam, context: RunContext) -> Embeddings | None:
     """
     if run.embeddings != "cached":
         return None
+    use_inference_form = "inference_form" in context.fast_paths
     autocast = partial(step.autocast, sam.pixel_mean.device)
+    form = inference_form.optimise if use_inference_form else inference_form.duplicate
     with autocast():
         kind = sam.pixel_mean.device.type
         dtype = str(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
     dtype = dtype.removeprefix("torch.")
+    scripts = [backbones.get(run.backbone).build, type(sam), *([form] if use_inference_form else [])]
     facts = {
         "version": VERSION,
         "weights": _weights_digest(sam),
-        "code": source_digest(backbones.get(run.backbone).build, type(sam)),
+        "code": source_digest(*scripts),
         "packages": _packages(sam),
-        "form": "plain",
+        "form": "inference" if use_inference_form else "plain",
         "dtype": dtype,
         "image_size": run.image_size,
         "scale": run.scale,
     }
     return Embeddings(
-        encoder=copy.deepcopy(sam).eval(),
+        encoder=form(sam).eval(),
         store=open_store(),
         backbone=run.backbone,
         dataset=run.dataset,

@@ -1,0 +1,75 @@
+"""Validation during training: mean scores under the head's default post-processing, on one of two grids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from bench.training import evaluate, predictions, tiling
+
+if TYPE_CHECKING:
+    from bench.training.data import Image
+    from registry.contract import Head
+    from registry.sam import Sam
+
+ValidateOn = Literal["image", "output"]
+
+
+def scores(
+    sam: Sam,
+    head: Head,
+    images: Sequence[Image],
+    *,
+    scale: float | None,
+    autocast: Callable[[], AbstractContextManager[Any]],
+    validate_on: ValidateOn = "image",
+    embeddings: predictions.Embeddings | None = None,
+    processes: int = 0,
+) -> dict[str, float]:
+    """Return the mean scores of a model on validation images, without AJI+.
+
+    Args:
+        sam: the model; put into eval mode.
+        head: its head, used with its default parameters.
+        images: with their true label maps.
+        scale: input pixels per image pixel, as in `bench.grid.Run`.
+        autocast: gives the context in which the model computes.
+        validate_on: ``image`` scores at the image's own resolution, as the test does; ``output`` at that of the
+            decoder's logits, if it is lower, which takes a fraction of the time and ranks epochs only.
+        embeddings: see `bench.training.predictions.Embeddings`.
+        processes: see `bench.training.side_processes.each`.
+
+    Raises:
+        DivergedError: the logits are not finite.
+    """
+    sam.eval()
+    scored = [_on_output_grid(image, sam, scale) for image in images] if validate_on == "output" else images
+
+    def raw() -> Iterator[Any]:
+        for image, target in zip(images, scored, strict=True):
+            logits = predictions.raw_prediction(
+                sam, head, image.pixels, scale=scale, autocast=autocast, embeddings=embeddings
+            )
+            yield tiling.resize(logits[None].float(), *target.label_map.shape)[0] if head.dense else logits
+
+    (means,) = evaluate.candidate_scores(raw(), scored, head, [head.defaults], processes=processes)
+    return means
+
+
+def _on_output_grid(image: Image, sam: Sam, scale: float | None) -> Image:
+    """Return an image with the label map that its logits have without being enlarged: the label at each centre."""
+    height, width = image.label_map.shape
+    factor = tiling.scale_for(height, width, image_size=sam.image_size, scale=scale) * sam.card.logits_per_pixel
+    if factor >= 1:
+        return image
+    rows, columns = (_centres(length, max(1, round(length * factor))) for length in (height, width))
+    return replace(image, label_map=image.label_map[np.ix_(rows, columns)])
+
+
+def _centres(length: int, count: int) -> np.ndarray:
+    """Return the pixels that hold the centres of `count` equal parts of a length."""
+    return ((np.arange(count) + 0.5) * length / count).astype(int)
