@@ -66,7 +66,7 @@ def test_entry_depends_on_the_encoder_the_input_and_the_variant_and_on_nothing_e
     other_mean = model()
     other_mean.pixel_mean += 0.1
     plain = embeddings.of_run(RUN, model(), RunContext(None, fast_paths=frozenset()))  # type: ignore[arg-type]
-    others = [opened(other_encoder), opened(other_mean), opened(model(image_size=128), image_size=128)]
+    others = [opened(other_encoder), opened(other_mean), opened(model(image_size=128), image_size=128), plain]
     names = {path(one) for one in [opened(), opened(scale=1.0), *others]}
     names |= {path(opened(), variant) for variant in (Variant(turn=1), Variant(stain=1), Variant(tile=1))}
     names |= {path(opened(train={**RUN.train, "stain_jitter": 0.2}), Variant(stain=1))}
