@@ -111,13 +111,13 @@ def show(
     if strategy is not None:
         strategies.get(strategy)
     facts = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-    file = card.checkpoint
     rows = {
         "backbone": f"{card.name} – {card.title}",
         "parameters": f"{card.parameters.total:,} (encoder {card.parameters.encoder:,}, prompt encoder "
         f"{card.parameters.prompt_encoder:,}, mask decoder {card.parameters.decoder:,})",
         "native input": f"{card.native_image_size} px",
-        "checkpoint": file.url if file else "none: random weights only",
+        "embedding": f"a cell for {card.stride} × {card.stride} pixels",
+        "checkpoint": _origin(card),
         "licence": card.licence,
         "paper": card.paper,
         "repository": card.repository,
@@ -141,6 +141,14 @@ def show(
     tree = Tree(_label(root, backbone))
     _grow(tree, root)
     yield tree
+
+
+def _origin(card: Card) -> str:
+    """Return where the official checkpoint comes from."""
+    file = card.checkpoint
+    if file is None:
+        return "none: random weights only"
+    return f"{file.package.path} of the Python package {file.package.requirement}" if file.package else file.url
 
 
 def _built(backbone: str, strategy: str, settings: ModelSettings) -> Sam:
