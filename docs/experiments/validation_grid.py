@@ -5,7 +5,7 @@ the rank correlation of the two PQs over its epochs, the epochs that each would 
 full-resolution PQ of the epoch kept by "output" is.
 
 Command:   python docs/experiments/validation_grid.py FOLDER [--backbone sam_nano] [--strategy full] [--image-size 512]
-           [--epochs 20] [--seeds 0,1,2] [--images 60]
+           [--epochs 20] [--seeds 0,1,2] [--images 60] [--weights FOLDER] [--cached]
 Data:      a folder in NuInsSeg's layout.
 """
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from scipy.stats import kendalltau, spearmanr
 from bench.grid import Grid, Settings, TrainSettings
 from bench.planning import plan
 from bench.results import record
-from bench.training import data, fit, validation
+from bench.training import data, embeddings, fit, validation
 from bench.training.context import RunContext
 from bench.training.split import split
 from bench.worker import inputs
@@ -61,6 +61,7 @@ def train(options: argparse.Namespace, seed: int) -> list[Epoch]:
         weights="official" if weights else "random",
         image_size=options.image_size,
         seed=seed,
+        embeddings="cached" if options.cached else "computed",
         train=TrainSettings(epochs=options.epochs, batch_size=4, warmup_steps=20, patience=0, lr=options.lr),
     )
     grid = Grid("validation_grid", (options.backbone,), (options.strategy,), settings=settings, classical=False)
@@ -70,14 +71,10 @@ def train(options: argparse.Namespace, seed: int) -> list[Epoch]:
     with tempfile.TemporaryDirectory() as folder, patch.object(validation, "scores", partial(twice, epochs)):
         context = RunContext(results=Path(folder), checkpoint=checkpoint)
         (record.folder(context.results, run.id)).mkdir(parents=True)
-        fit.fit(
-            run,
-            fit.build(run, context),
-            split(run, images),
-            context,
-            progress=lambda *_: None,
-            should_stop=lambda: False,
-        )
+        sam = fit.build(run, context)
+        cached = embeddings.of_run(run, sam, context)
+        calls: dict[str, Callable[..., Any]] = {"progress": lambda *_: None, "should_stop": lambda: False}
+        fit.fit(run, sam, split(run, images), context, cached=cached, **calls)
     return epochs
 
 
@@ -112,6 +109,7 @@ def main() -> None:
     parser.add_argument("--backbone", default="sam_nano")
     parser.add_argument("--strategy", default="full")
     parser.add_argument("--weights", type=Path, help="folder of the official checkpoints; random weights without it")
+    parser.add_argument("--cached", action="store_true", help="train on cached embeddings (strategy decoder_only)")
     parser.add_argument("--image-size", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--images", type=int, default=60)
