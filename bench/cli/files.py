@@ -10,8 +10,8 @@ import typer
 from bench.cli.options import Backbones, Data, Plugins, Weights
 from bench.console import console
 
-data = typer.Typer(no_args_is_help=True, help="Fetch, check or make datasets.")
-weights = typer.Typer(no_args_is_help=True, help="Fetch or check the official checkpoints.")
+data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Fetch, check or make datasets.")
+weights = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Fetch or check the official checkpoints.")
 
 
 @data.command("check")

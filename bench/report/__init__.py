@@ -12,19 +12,18 @@ from rich.console import Console
 
 from bench.console import PLAIN
 from bench.errors import BenchError
-from bench.report import choice, leaderboard, plot_kinds
+from bench.report import choice, leaderboard, organs, plot_kinds, worst_images
 from bench.report.baselines import baseline_frame
 from bench.report.figure_files import check_output, write_figures
 from bench.report.frame import leaderboard_frame, pooled
-from bench.report.image_scores import interval_scores
+from bench.report.image_scores import INTERVAL_SCORES, interval_scores
 from bench.report.latex import latex
-from bench.report.organs import organ_blocks, organ_frame
 from bench.report.output import SUFFIXES, chosen_format, write_text
 from bench.report.reading import read_records
+from bench.report.score_tables import ScoreTable, read_scores
 from bench.report.section import Section, sections
 from bench.report.table import Block, markdown, terminal
 from bench.report.web import html
-from bench.report.worst_images import image_blocks, image_frame, worst_rows
 
 WORST = 20
 """Images that `--by image` shows unless told."""
@@ -73,14 +72,17 @@ def show_table(
     records = read_records(results)
     records = choice.only(records, only) if only else records
     records = records if by == "seed" else pooled(records)
-    parts = sections(leaderboard_frame(records), baseline_frame(baselines), interval_scores(results, records))
+    numbers = {"organ": organs.COLUMNS, "image": worst_images.NUMBERS}.get(by or "", INTERVAL_SCORES)
+    table = read_scores(results, records.loc[records["status"] == "ok", "id"], numbers)
+    scores = interval_scores(results, records, table)
+    parts = sections(leaderboard_frame(records), baseline_frame(baselines), scores)
     parts = [replace(part, only=tuple(only)) for part in parts]
     parts = choice.ordered(parts, sort) if sort else parts
-    blocks, table = _content(results, records, parts, by, worst, columns)
+    blocks, csv = _content(results, records, table, parts, by, worst, columns)
     if format == "terminal":
         console.print(terminal(blocks, width=console.width, encoding=console.encoding))
         return None
-    text = table if format == "csv" else _rendered(blocks, format, by)
+    text = csv if format == "csv" else _rendered(blocks, format, by)
     name = {"organ": "organs", "image": "images"}.get(by or "", "leaderboard")
     path = output or results / "tables" / f"{name}{SUFFIXES[format]}"
     if not write_text(path, text):
@@ -111,6 +113,7 @@ def _check_options(by: str | None, worst: int | None, columns: Sequence[str]) ->
 def _content(
     results: Path,
     records: pd.DataFrame,
+    scores: ScoreTable,
     parts: list[Section],
     by: str | None,
     worst: int | None,
@@ -119,13 +122,14 @@ def _content(
     """Return a report as blocks, and as CSV."""
     if by not in ("organ", "image"):
         return leaderboard.blocks(parts, columns), leaderboard.csv(parts, columns)
-    table = organ_frame(results, records) if by == "organ" else image_frame(results, records)
+    make = organs.organ_frame if by == "organ" else worst_images.image_frame
+    table = make(results, records, scores)
     if table.empty:
         raise BenchError(f"no run below {results / 'runs'} is ok, so there are no scores per {by}.")
     if by == "organ":
-        return organ_blocks(table, parts), table.to_csv(index=False)
-    shown = table if worst is None else worst_rows(table, parts, worst)
-    return image_blocks(table, parts, worst or WORST), shown.to_csv(index=False)
+        return organs.organ_blocks(table, parts), table.to_csv(index=False)
+    shown = table if worst is None else worst_images.worst_rows(table, parts, worst)
+    return worst_images.image_blocks(table, parts, worst or WORST), shown.to_csv(index=False)
 
 
 def draw_plots(

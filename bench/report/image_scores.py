@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from bench.errors import RecordError
-from bench.results.record import SCORES_FILENAME, folder
+from bench.report.score_tables import DAMAGED_REMEDY, MISSING, MISSING_REMEDY, ScoreTable, read_scores
 
 INTERVAL_SCORES = ("pq", "aji", "dice")
-MOST_RUNS = 2_000
-"""So many files are read for intervals: about 2 ms each."""
+MOST_RUNS = 20_000
+"""So many files are read for intervals: about 1 ms each."""
 
 
 @dataclass(frozen=True)
@@ -51,66 +50,53 @@ def read_image_scores(path: Path, purpose: str = "there are no scores per organ"
             # Metadata of pandas may be damaged in ways that it has no error of its own for.
             table = file.read(use_threads=False).to_pandas(ignore_metadata=True)
     except FileNotFoundError as error:
-        raise RecordError(
-            f"{path} is missing, so {purpose}; copy it beside its record, or move the record away and run again."
-        ) from error
+        raise RecordError(f"{path} {MISSING}, so {purpose}; {MISSING_REMEDY}") from error
     except (OSError, ValueError, ArrowException) as error:
-        raise RecordError(
-            f"{path} can't be read ({error}), so {purpose}; copy it again, or move the record beside it away and run "
-            "again."
-        ) from error
+        raise RecordError(f"{path} can't be read ({error}), so {purpose}; {DAMAGED_REMEDY}") from error
     missing = [name for name in ("organ", "stem", "pq", "n_true") if name not in table]
     if missing:
         raise RecordError(f"{path} lacks {', '.join(missing)}; move the record beside it away and run again.")
     return table
 
 
-def interval_scores(results: Path, frame: pd.DataFrame) -> ImageScores:
-    """Read the scores of all runs that are ok, for intervals; a row that lacks a file has none.
+def interval_scores(results: Path, frame: pd.DataFrame, table: ScoreTable | None = None) -> ImageScores:
+    """Return the scores of all runs that are ok, for intervals; a row that lacks a file has none.
 
     Args:
         results: the results folder.
         frame: the records, see `bench.report.frame.record_frame`.
+        table: the scores of all its runs that are ok, where they are read already.
     """
     runs = frame[frame["status"] == "ok"]
     if len(runs) > MOST_RUNS:
-        return ImageScores(_table([]), {}, f"No confidence intervals: more than {MOST_RUNS} runs. Narrow with --only.")
-    sizes = runs.groupby("cell").size()
-    missing: dict[str, str] = {}
-    parts: list[dict[str, Any]] = []
-    for run_id, cell, fold in zip(runs["id"], runs["cell"], runs["fold"], strict=True):
-        try:
-            columns = _columns(folder(results, run_id) / SCORES_FILENAME)
-        except RecordError as error:
-            missing.setdefault(cell, str(error))
-            continue
-        n_images = len(columns["stem"])
-        weight = np.full(n_images, 1 / (sizes[cell] * max(n_images, 1)))
-        parts.append({**columns, "cell": [cell] * n_images, "fold": [fold] * n_images, "weight": weight})
-    images = _table(parts)
-    return ImageScores(images[~images["cell"].isin(list(missing))].reset_index(drop=True), missing)
+        return ImageScores(_empty(), {}, f"No confidence intervals: more than {MOST_RUNS} runs. Narrow with --only.")
+    table = table or read_scores(results, runs["id"], INTERVAL_SCORES)
+    runs = runs.set_index("id").loc[list(table.ids)] if len(runs) else runs
+    cells, missing = runs["cell"].to_numpy(object), dict[str, str]()
+    for run_id, cell in zip(table.ids, cells, strict=True):
+        if problem := table.problem(run_id, ("stem", "organ", "pq")):
+            missing.setdefault(cell, problem)
+    images = table.images
+    if images.empty:
+        return ImageScores(_empty(), missing)
+    places, names = pd.factorize(cells)
+    # The weights of a row add up to 1: each of its runs counts alike, and so does each image of a run.
+    n_images = np.bincount(images["run"], minlength=len(runs))
+    weights = 1 / (np.bincount(places)[places] * np.maximum(n_images, 1))
+    usable = ~np.isin(names, list(missing))[places]
+    kept = images[usable[images["run"]]]
+    of_run = kept["run"].to_numpy()
+    columns = {
+        "cell": pd.Categorical.from_codes(places[of_run], pd.Index(names)),
+        "organ": kept["organ"].array,
+        "stem": kept["stem"].array,
+        "fold": runs["fold"].to_numpy()[of_run],
+        "weight": weights[of_run],
+        **{name: kept[name].to_numpy(float) for name in INTERVAL_SCORES},
+    }
+    return ImageScores(pd.DataFrame(columns), missing)
 
 
-def _columns(path: Path) -> dict[str, list[Any]]:
-    """Return the columns that intervals need; a score that the file lacks is NaN. pandas would take thrice as long."""
-    from pyarrow import ArrowException
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        with ParquetFile(path) as file:
-            known = [name for name in ("stem", "organ", *INTERVAL_SCORES) if name in file.schema_arrow.names]
-            columns: dict[str, list[Any]] = file.read(columns=known, use_threads=False).to_pydict()
-    except FileNotFoundError as error:
-        raise RecordError(f"{path} is missing") from error
-    except (OSError, ValueError, ArrowException) as error:
-        raise RecordError(f"{path} can't be read ({error})") from error
-    if lacking := [name for name in ("stem", "organ", "pq") if name not in columns]:
-        raise RecordError(f"{path} lacks {', '.join(lacking)}")
-    return {name: columns.get(name, [np.nan] * len(columns["stem"])) for name in ("stem", "organ", *INTERVAL_SCORES)}
-
-
-def _table(parts: list[dict[str, Any]]) -> pd.DataFrame:
+def _empty() -> pd.DataFrame:
     names = ("cell", "organ", "stem", "fold", "weight", *INTERVAL_SCORES)
-    return pd.DataFrame(
-        {name: np.concatenate([np.asarray(part[name]) for part in parts]) if parts else [] for name in names}
-    ).astype(dict.fromkeys(("weight", *INTERVAL_SCORES), float))
+    return pd.DataFrame({name: [] for name in names}).astype(dict.fromkeys(("weight", *INTERVAL_SCORES), float))

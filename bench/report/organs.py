@@ -9,41 +9,54 @@ import pandas as pd
 
 from bench.columns import Column
 from bench.report.frame import IMAGE_SCORES, SECTION_KEYS
-from bench.report.image_scores import read_image_scores
+from bench.report.score_tables import ScoreTable, read_scores
 from bench.report.section import Section, row_name
 from bench.report.table import ESSENTIAL, Block
-from bench.results.record import SCORES_FILENAME, folder
 
+COLUMNS = (*IMAGE_SCORES, "n_true")
+"""Columns of a run's table of images that are averaged or counted here."""
 FEW = 8
 """So many organs stand side by side on a page."""
 INCOMPLETE = "† Folds are missing."
 
 
-def organ_frame(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
+def organ_frame(results: Path, frame: pd.DataFrame, table: ScoreTable | None = None) -> pd.DataFrame:
     """Return the scores of each row of the leaderboard on each organ, over the test images of all folds that are ok.
 
     Columns: cell, backbone, strategy, the section's keys, organ, n_images, n_true, one unweighted mean per score.
     Images are pooled over folds, because an organ has too few in one fold for a mean of means. Means are over the
     seeds of a row too; an image and its nuclei count once, however many seeds there are.
 
+    Args:
+        results: the results folder.
+        frame: the records.
+        table: the scores of all its runs that are ok, with `COLUMNS`, where they are read already.
+
     Raises:
         RecordError: the per-image scores of a run that is ok are missing or damaged.
     """
-    parts = []
-    for _, run in frame[frame["status"] == "ok"].iterrows() if len(frame) else ():
-        names = ("cell", "backbone", "strategy", *SECTION_KEYS, "fold")
-        images = read_image_scores(folder(results, run["id"]) / SCORES_FILENAME)
-        parts.append(images.assign(**{name: run[name] for name in names}))
-    if not parts:
+    runs = frame[frame["status"] == "ok"] if len(frame) else frame
+    if runs.empty:
         return pd.DataFrame()
-    images = pd.concat(parts, ignore_index=True)
-    keys = ["cell", "backbone", "strategy", *SECTION_KEYS, "organ"]
-    grouped = images.groupby(keys, sort=False)
-    table = grouped[[name for name in IMAGE_SCORES if name in images]].mean()
-    once = images.drop_duplicates([*keys, "stem", "fold"]).groupby(keys, sort=False)
-    table.insert(0, "n_images", once.size())
-    table.insert(1, "n_true", once["n_true"].sum())
-    return table.reset_index()
+    table = table or read_scores(results, runs["id"], COLUMNS)
+    table.check(("organ", "stem", "pq", "n_true"), "there are no scores per organ")
+    images = table.images
+    keys = ["cell", "backbone", "strategy", *SECTION_KEYS]
+    # Numbers stand for the keys of a run and for the organ: a million rows are grouped by two small numbers.
+    of_run, rows = runs.groupby(keys, sort=False, dropna=False).ngroup().to_numpy(), runs.drop_duplicates(keys)[keys]
+    group = pd.DataFrame({"row": of_run[images["run"]], "organ": images["organ"].cat.codes})
+    scores = [name for name in IMAGE_SCORES if any(name in names for names in table.columns.values())]
+    by = [group["row"], group["organ"]]
+    means = images[scores].groupby(by, sort=False).mean()
+    fold = runs["fold"].to_numpy()[images["run"]]
+    once = ~group.assign(stem=images["stem"].cat.codes, fold=fold).duplicated()
+    counted = images.loc[once, "n_true"].groupby([of[once] for of in by], sort=False)
+    means.insert(0, "n_images", counted.size())
+    means.insert(1, "n_true", counted.sum())
+    means = means.reset_index()
+    named = rows.iloc[means.pop("row")].reset_index(drop=True)
+    means["organ"] = images["organ"].cat.categories.to_numpy(object)[means["organ"]]
+    return pd.concat([named, means], axis=1)
 
 
 def organ_blocks(organs: pd.DataFrame, sections: Sequence[Section]) -> list[Block]:

@@ -16,7 +16,7 @@ from bench.report.methods import Method
 from bench.report.paired import IMAGE, SCORES, ScoreFiles, named
 from bench.report.strata import listed
 from bench.report.table import ESSENTIAL, Block
-from bench.report.tests_of_difference import Friedman, friedman, holm, signed_rank
+from bench.report.tests_of_difference import Friedman, friedman, holm, signed_ranks
 from bench.units import SCORE_TITLES
 
 NOTES = (
@@ -29,7 +29,7 @@ NOTES = (
 
 
 MOST_ROWS = 100
-"""So many rows are compared: 4,950 pairs, three scores each, about half a minute."""
+"""So many rows are compared: 4,950 pairs, three scores each, a few seconds."""
 SIGNS = "+: the row is above the column; −: below it (p < 0.05); ·: no difference. Markdown and CSV have the numbers."
 
 
@@ -81,6 +81,8 @@ def compare_all(methods: Sequence[Method], files: ScoreFiles) -> tuple[list[Over
             "`bench compare NAME NAME…`."
         )
     notes, names, tables, partial = [], [], [], set[str]()
+    complete = [_most_complete(method) for method in methods if not method.classical]
+    files.read(run_id for runs, lacking in complete if not lacking for run_id in runs["id"])
     for method in methods:
         if method.classical:
             notes.append(f"{method.name}: the reference, not ranked; `bench compare {method.name} NAME` compares it.")
@@ -123,7 +125,7 @@ def _overall(score: str, names: tuple[str, ...], values: np.ndarray, partial: fr
     n = len(names)
     p, p_holm, effect = (np.full((n, n), np.nan) for _ in range(3))
     pairs = list(combinations(range(n), 2))
-    tests = [signed_rank(values[i] - values[j]) for i, j in pairs]
+    tests = [test for i in range(n - 1) for test in signed_ranks(values[i] - values[i + 1 :])]
     for (i, j), test, adjusted in zip(pairs, tests, holm([test.p for test in tests]), strict=True):
         p[i, j] = p[j, i] = test.p
         p_holm[i, j] = p_holm[j, i] = adjusted

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bench.errors import BenchError, RecordError
-from bench.report.image_scores import read_image_scores
+from bench.errors import BenchError
 from bench.report.methods import Method
+from bench.report.score_tables import NAMES, read_scores
 from bench.report.strata import Stratum, listed, strata
-from bench.results.record import SCORES_FILENAME, folder
 
 SCORES = ("pq", "aji", "dice")
 IMAGE = ["organ", "stem", "fold"]
@@ -69,28 +68,35 @@ class ScoreFiles:
         Raises:
             RecordError: a file is missing or damaged.
         """
+        self.read(runs["id"])
         parts = [
-            self._one(run_id).assign(fold=int(fold)) for run_id, fold in zip(runs["id"], runs["fold"], strict=True)
+            self._read[run_id].assign(fold=int(fold)) for run_id, fold in zip(runs["id"], runs["fold"], strict=True)
         ]
         if not parts:
             return pd.DataFrame(columns=[*IMAGE, *SCORES])
-        table = pd.concat(parts, ignore_index=True)
-        table["organ"], table["stem"] = table["organ"].astype(str), table["stem"].astype(str)
+        # Files that were read together have the same categories, and then numbers are grouped instead of texts.
+        table = pd.concat(parts, ignore_index=True).astype(dict.fromkeys(NAMES, "category"))
         lacking = table[list(SCORES)].isna().any(axis=1)
-        means = table.groupby(IMAGE)[list(SCORES)].mean()
+        grouped = table.groupby(IMAGE, observed=True)
+        means = grouped[list(SCORES)].mean()
         # A mean over fewer seeds, or a score that is not a number, must not pass for the mean over all.
-        means.loc[pd.MultiIndex.from_frame(table.loc[lacking, IMAGE]).unique()] = float("nan")
-        return means.reset_index()
+        if lacking.any():
+            means.iloc[grouped.ngroup()[lacking].unique()] = float("nan")
+        means = means.reset_index()
+        return means.assign(**{name: means[name].astype(object) for name in NAMES})
 
-    def _one(self, run_id: str) -> pd.DataFrame:
-        if run_id not in self._read:
-            path = folder(self.results, run_id) / SCORES_FILENAME
-            table = read_image_scores(path, "its images can't be compared")
-            lacking = [name for name in ("stem", *SCORES) if name not in table]
-            if lacking:
-                raise RecordError(f"{path} lacks {', '.join(lacking)}; move the record beside it away and run again.")
-            self._read[run_id] = table[["organ", "stem", *SCORES]]
-        return self._read[run_id]
+    def read(self, ids: Iterable[str]) -> None:
+        """Read the files of these runs that were not read yet; all at once is faster than in parts.
+
+        Raises:
+            RecordError: a file is missing or damaged.
+        """
+        new = [run_id for run_id in dict.fromkeys(ids) if run_id not in self._read]
+        table = read_scores(self.results, new, SCORES)
+        table.check(("organ", "stem", *SCORES), "its images can't be compared")
+        ends = np.searchsorted(table.images["run"], np.arange(len(new) + 1)).tolist()
+        for place, run_id in enumerate(new):
+            self._read[run_id] = table.images.iloc[ends[place] : ends[place + 1]][[*NAMES, *SCORES]]
 
 
 def pair(a: Method, b: Method, files: ScoreFiles) -> Pairing:

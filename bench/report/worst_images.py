@@ -8,41 +8,50 @@ from pathlib import Path
 import pandas as pd
 
 from bench.columns import Column
-from bench.report.image_scores import read_image_scores
+from bench.report.score_tables import NAMES, ScoreTable, read_scores
 from bench.report.section import Section
 from bench.report.table import Block
-from bench.results.record import SCORES_FILENAME, folder
 from bench.units import SCORE_TITLES
 
 ERRORS = ("missed", "spurious", "merged", "split")
-COLUMNS = ("organ", "stem", "pq", "aji", "dice", "n_true", "n_pred", *(f"n_{name}" for name in ERRORS))
+NUMBERS = ("pq", "aji", "dice", "n_true", "n_pred", *(f"n_{name}" for name in ERRORS))
 IMAGE = ["organ", "stem", "fold"]
-KEYS = ["cell", "backbone", "strategy", "path", *IMAGE]
 
 
-def image_frame(results: Path, frame: pd.DataFrame) -> pd.DataFrame:
+def image_frame(results: Path, frame: pd.DataFrame, table: ScoreTable | None = None) -> pd.DataFrame:
     """Return the scores of each row on each test image, the worst PQ first; seeds of one row are averaged.
 
     Columns: cell, backbone, strategy, path (data folder's name, organ and stem), organ, stem, fold, pq, aji, dice,
     n_true, n_pred, and the errors missed, spurious, merged and split (see `bench.metrics.object_errors`), which are
     NaN where a run, of one seed at least, is of a version that did not count them.
 
+    Args:
+        results: the results folder.
+        frame: the records.
+        table: the scores of all its runs that are ok, with `NUMBERS`, where they are read already.
+
     Raises:
         RecordError: the scores of a run that is ok are missing or damaged.
     """
-    parts = []
-    for _, run in frame[frame["status"] == "ok"].iterrows():
-        table = read_image_scores(folder(results, run["id"]) / SCORES_FILENAME, "there are no scores of images")
-        table = table.reindex(columns=list(COLUMNS))
-        root = run["dataset"] if pd.isna(run["dataset_folder"]) else run["dataset_folder"]
-        path = f"{root}/" + table["organ"].astype(str) + "/" + table["stem"].astype(str)
-        names = ("cell", "backbone", "strategy", "fold")
-        parts.append(table.assign(path=path, **{name: run[name] for name in names}))
-    if not parts:
+    runs = frame[frame["status"] == "ok"]
+    if runs.empty:
         return pd.DataFrame()
-    table = _means(pd.concat(parts, ignore_index=True), KEYS)
-    table = table.rename(columns={f"n_{name}": name for name in ERRORS})
-    return table.sort_values(["pq", "stem", "cell"], kind="stable").reset_index(drop=True)
+    table = table or read_scores(results, runs["id"], NUMBERS)
+    table.check(("organ", "stem", "pq", "n_true"), "there are no scores of images")
+    images = table.images
+    roots = runs["dataset_folder"].where(runs["dataset_folder"].notna(), runs["dataset"])
+    names = ["cell", "backbone", "strategy", "fold", "root"]
+    runs = runs.assign(root=roots)[names].reset_index(drop=True)
+    # Numbers stand for the keys of a run, the organ and the stem: texts would take a minute for a million rows.
+    of_run = runs.groupby(names, sort=False, dropna=False).ngroup().to_numpy()
+    codes = pd.DataFrame({"run": of_run[images["run"]], **{name: images[name].cat.codes for name in NAMES}})
+    means = _means(pd.concat([codes, images[list(NUMBERS)]], axis=1), ["run", *NAMES])
+    own = runs.drop_duplicates().iloc[means["run"]].reset_index(drop=True)
+    organ, stem = (images[name].cat.categories.to_numpy(object)[means[name]] for name in NAMES)
+    keys = own[["cell", "backbone", "strategy"]].assign(path=own["root"] + "/" + organ + "/" + stem)
+    keys = keys.assign(organ=organ, stem=stem, fold=own["fold"])
+    every = pd.concat([keys, means[list(NUMBERS)].rename(columns={f"n_{name}": name for name in ERRORS})], axis=1)
+    return every.sort_values(["pq", "stem", "cell"], kind="stable").reset_index(drop=True)
 
 
 def _means(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from bench.report import intervals
-from bench.report.tests_of_difference import corrected_t, friedman, holm, resample, signed_rank
+from bench.report.tests_of_difference import corrected_t, friedman, holm, resample, signed_rank, signed_ranks
 
 
 def test_signed_rank_of_five_differences_by_hand():
@@ -53,6 +53,19 @@ def test_signed_rank_changes_the_sign_of_the_effect_alone_when_methods_are_excha
 def test_signed_rank_without_any_difference_is_not_significant():
     test = signed_rank([0.0, 0.1 + 0.2 - 0.3, 0.0])  # the second is 5.6e-17
     assert (test.p, test.n, test.rank_biserial) == (1.0, 0, 0.0)
+
+
+def test_tests_of_many_rows_at_once_equal_single_ones():
+    rng = np.random.default_rng(19)
+    differences = np.round(rng.normal(0.01, 0.05, (12, 90)), 2)  # ties and zeros
+    differences[3], differences[4] = 0, 0.01
+    differences[5, 30:] = 0  # few enough for the exact distribution
+    for many, alone in zip(signed_ranks(differences), map(signed_rank, differences), strict=True):
+        np.testing.assert_array_equal(
+            [many.statistic, many.p, many.n, many.rank_biserial],
+            [alone.statistic, alone.p, alone.n, alone.rank_biserial],
+        )
+    assert signed_ranks(differences[:0]) == []
 
 
 def test_holm_by_hand():
