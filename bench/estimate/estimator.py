@@ -165,6 +165,8 @@ def resources_from_step_cost(
         predicting_s, POSTPROCESSING_S * amount.post_processed, profile, used_paths
     )
     micro_batch = int(run.train.get("batch_size", 1))
+    if is_recomputed and _memory_setting(run) == "auto":
+        micro_batch = 1  # a larger one did not fit before activations were computed again
     while micro_batch > 1 and _memory(run, cost, micro_batch) > profile.gpu_memory_gb * 2**30:
         micro_batch //= 2
     return Resources(

@@ -75,9 +75,9 @@ def write_shipped_counts(grids: Iterable[Grid]) -> int:
 def _shipped_counts() -> dict[str, StepCost]:
     try:
         values = json.loads(SHIPPED_COUNTS.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return {key: StepCost(**cost) for key, cost in values.items()}
+    except (OSError, ValueError, TypeError):  # a TypeError: of another version of the counts
         return {}
-    return {key: StepCost(**cost) for key, cost in values.items()}
 
 
 def model_key(run: Run, *, recomputed: bool = False) -> str:

@@ -22,8 +22,8 @@ class LoopSettings:
             saved random state to continue like an undisturbed one.
         save_every_s: seconds between two saves in the middle of an epoch.
         is_shared: other runs use the device at the same time; the state remembers it.
-        memory: ``auto`` computes activations inside the encoder's blocks again once a step does not fit, before the
-            micro-batch is halved; ``checkpoint`` always; ``full`` never.
+        memory: ``auto`` computes activations inside the encoder's blocks again once a micro-batch of one image does not
+            fit; ``checkpoint`` always; ``full`` never.
         starts_checkpointed: do so from the first step on.
         is_late: the numbers of a step are read after the next one is queued, so that a GPU never waits for the
             program; needs a fused optimiser (see `bench.training.step.step`).

@@ -63,8 +63,8 @@ def step(
         batch: inputs and targets, on any device.
         loss: see `Loss`.
         state: gives the step's number, whether activations are computed again, and the micro-batch. Where a step does
-            not fit, activations are computed again from then on, if `checkpointed` is given; after that the
-            micro-batch is halved.
+            not fit, the micro-batch is halved; where one image does not fit, activations are computed again from then
+            on, if `checkpointed` is given.
         clip_norm: the gradient's norm is clipped to this.
         reset_peak: called after a step that did not fit.
         checkpointed: see `Checkpointed`; None where activations are always kept.
@@ -125,12 +125,13 @@ def _gradients(
         try:
             return _accumulate(optimizer, batch, loss, state.micro_batch, context, mark)
         except torch.OutOfMemoryError:
-            if checkpointed and not state.checkpointed:
+            # Smaller micro-batches cost no FLOPs; activations computed again cost a forward pass.
+            if state.micro_batch > 1:
+                state.micro_batch //= 2
+            elif checkpointed and not state.checkpointed:
                 state.checkpointed = True
-            elif state.micro_batch == 1:
-                raise
             else:
-                state.micro_batch = max(1, state.micro_batch // 2)
+                raise
         torch.cuda.empty_cache()  # outside the handler, whose traceback still holds the activations
         state.peak_bytes = None
         reset_peak()

@@ -197,7 +197,7 @@ def test_blocks_are_computed_again_only_where_one_image_does_not_fit(monkeypatch
     small = replace(PROFILE, gpu_memory_gb=8)
     for profile, memory, expected in (
         (PROFILE, "auto", (2, False)),
-        (small, "auto", (4, True)),
+        (small, "auto", (1, True)),
         (small, "full", (1, False)),
         (PROFILE, "checkpoint", (8, True)),
     ):

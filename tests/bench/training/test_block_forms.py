@@ -44,7 +44,7 @@ def batch() -> SimpleNamespace:
 
 
 def loss_of(sam: Sam) -> Any:
-    return partial(fit._loss, sam, HEAD)
+    return partial(fit.training_loss, sam, HEAD)
 
 
 def compile_by(monkeypatch: pytest.MonkeyPatch, compile_: Callable[[Forward], Forward]) -> None:

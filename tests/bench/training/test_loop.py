@@ -331,12 +331,12 @@ class Checkpointed:
         self.active = False
 
 
-def test_out_of_memory_computes_activations_again_before_the_micro_batch_is_halved(tmp_path):
+def test_out_of_memory_halves_the_micro_batch_before_activations_are_computed_again(tmp_path):
     net, context, tried = new_model(), Checkpointed(), []
 
     def forward(images: Tensor) -> Tensor:
         tried.append((len(images), context.active))
-        if len(images) > 2 or not context.active:
+        if len(images) > 1 or not context.active:
             raise torch.OutOfMemoryError("pretended")
         return net(images)
 
@@ -350,11 +350,11 @@ def test_out_of_memory_computes_activations_again_before_the_micro_batch_is_halv
             checkpointed=context,
             should_stop=stop_after(1),
         )
-    assert tried == [(4, False), (4, True), (2, True), (2, True)]
+    assert tried == [(4, False), (2, False), (1, False), *[(1, True)] * 4]
     tried.clear()
     state = fit(net, tmp_path / "state.pt", settings, loss=squared_error(forward), checkpointed=context)
-    assert set(tried) == {(2, True)}  # a resumed training knows what did not fit
-    assert (state.micro_batch, state.checkpointed) == (2, True)
+    assert set(tried) == {(1, True)}  # a resumed training knows what did not fit
+    assert (state.micro_batch, state.checkpointed) == (1, True)
 
 
 @pytest.mark.parametrize(
