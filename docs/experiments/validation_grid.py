@@ -12,6 +12,7 @@ Data:      a folder in NuInsSeg's layout.
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -48,6 +49,9 @@ def twice(epochs: list[Epoch], *arguments: Any, **options: Any) -> dict[str, flo
         epoch[grid] = SCORES(*arguments, **{**options, "validate_on": grid, "processes": 0})
         epoch[grid]["seconds"] = time.process_time() - start
     epochs.append(epoch)
+    print(
+        f"epoch {len(epochs)}: PQ {epoch['image']['pq']:.4f} / {epoch['output']['pq']:.4f}", file=sys.stderr, flush=True
+    )
     return epoch["image"]
 
 
@@ -62,7 +66,14 @@ def train(options: argparse.Namespace, seed: int) -> list[Epoch]:
         image_size=options.image_size,
         seed=seed,
         embeddings="cached" if options.cached else "computed",
-        train=TrainSettings(epochs=options.epochs, batch_size=4, warmup_steps=20, patience=0, lr=options.lr),
+        train=TrainSettings(
+            epochs=options.epochs,
+            batch_size=4,
+            warmup_steps=20,
+            patience=0,
+            lr=options.lr,
+            augment=not options.cached,  # few epochs would not be worth the embeddings of all variants
+        ),
     )
     grid = Grid("validation_grid", (options.backbone,), (options.strategy,), settings=settings, classical=False)
     run = plan.make(grid, datasets.fingerprint(samples)).runs[0]
