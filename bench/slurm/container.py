@@ -24,6 +24,8 @@ OF_OTHER_KEYS: Mapping[str, str] = {
 HIDES_HOME = frozenset(("--contain", "-c", "--containall", "-C", "--no-home"))
 """Options of `apptainer exec` without which it shows the home folder and /tmp."""
 GPU_OPTIONS = frozenset(("--nv", "--nvccli", "--rocm"))
+IMAGE_VARIABLE = "NUCLEI_BENCH_CONTAINER"
+"""Environment variable that tells a job its image, for the record."""
 EXAMPLE = '{ image = "/shared/images/bench.sqsh", mounts = ["/shared:/shared"] }'
 
 

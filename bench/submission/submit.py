@@ -15,6 +15,7 @@ from bench.errors import ClusterError
 from bench.estimate.packing import JobArray
 from bench.results import submissions
 from bench.slurm import client
+from bench.slurm.container import IMAGE_VARIABLE
 from bench.slurm.profile import ClusterProfile
 from bench.worker import provenance
 from bench.worker.code import code_version, python_command
@@ -185,7 +186,8 @@ def _python(profile: ClusterProfile) -> str:
     if container is None:
         return python_command()
     # An image may have another home folder: checkpoints and caches lie where they do outside.
-    python = python_command(container.python, XDG_CACHE_HOME=str(cache_dir.root().parent))
+    variables = {"XDG_CACHE_HOME": str(cache_dir.root().parent), IMAGE_VARIABLE: container.image}
+    python = python_command(container.python, **variables)
     return f"{container.command(has_gpu=profile.gpus > 0)} {python}".lstrip()
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.planning import plugins
+from bench.slurm.container import IMAGE_VARIABLE
 from bench.slurm.environment import job_environment
 from bench.worker.code import code_version
 from bench.worker.settings import WorkerSettings
@@ -82,7 +83,7 @@ def package_versions() -> dict[str, str | None]:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Host, device, GPU, and the batch system's job if there is one."""
+    """Host, device, GPU, and the batch system's job and the image of its container, if there are any."""
     import torch
 
     job = job_environment()
@@ -95,6 +96,7 @@ def machine(device: str) -> dict[str, Any]:
         "cpu_threads": torch.get_num_threads(),
         "node": job.node,
         "slurm_job_id": job.id,
+        "container": os.environ.get(IMAGE_VARIABLE),
         "slurm_restart_count": job.restarts if job.id else None,
         "cuda_visible_devices": os.environ.get("CUDA_VISIBLE_DEVICES"),
     }

@@ -117,6 +117,7 @@ def test_whole_jobs_run_in_apptainer_and_survive_a_requeue_and_a_time_limit(clus
 
     assert "2 of 2 runs are done, 0 failed." in one.finish(command)
     records = one.records()
+    assert {(found.provenance or {})["container"] for found in records.values()} == {str(image)}
     assert {found.status for found in records.values()} == {"ok"}
     assert (records[requeued].provenance or {})["slurm_restart_count"] == 1 and records[requeued].attempts == []
     # Without SLURM's commands in the image, the job can't requeue itself: it ends, and its run is submitted again.

@@ -104,7 +104,8 @@ def test_a_job_in_a_container_starts_its_python_there(tmp_path, monkeypatch, con
     put_commands(tmp_path / "bin", monkeypatch, srun="exit 0")
     text = sbatch_text(tmp_path, ClusterProfile(container=container))
     (line,) = [line for line in text.splitlines() if line.startswith("srun ")]
-    assert words in line and " XDG_CACHE_HOME=/cache python3 -u -m submitit.core._submit " in line
+    variables = f"XDG_CACHE_HOME=/cache NUCLEI_BENCH_CONTAINER={container.image}"
+    assert words in line and f" {variables} python3 -u -m submitit.core._submit " in line
 
 
 def test_arrays_share_the_limit_by_their_work():
