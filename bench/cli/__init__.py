@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from bench import characters
-from bench.cli import files, jobs, models, options, reports
+from bench.cli import cache, files, jobs, models, options, performance, reports
 from bench.cli.options import Category, Cluster, Device
 from bench.console import PLAIN, RESULTS, console, set_up_logging
 from bench.errors import BenchError
@@ -46,7 +46,7 @@ app = typer.Typer(
     name="bench",
     cls=StoppableGroup,
     no_args_is_help=True,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # plain text: rich took two thirds of the time of `bench --help`
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Which parameter-efficient fine-tuning strategy, on which SAM, segments nuclei best for its cost?\n\n"
@@ -57,6 +57,7 @@ app = typer.Typer(
 )
 app.add_typer(files.data, name="data")
 app.add_typer(files.weights, name="weights")
+app.add_typer(cache.cache, name="cache")
 
 
 @app.callback()
@@ -142,6 +143,8 @@ def plan(
     plugins: options.Plugins = None,
     profile: options.Profile = "default",
     device: options.OnDevice = Device.auto,
+    with_paths: options.WithPaths = None,
+    without_paths: options.WithoutPaths = None,
     keep_predictions: options.KeepPredictions = "3",
 ) -> None:
     """Show what a grid would cost: runs, jobs, GPU-hours, memory and disk per backbone × strategy, and on what basis.
@@ -150,6 +153,7 @@ def plan(
 
     Nothing is submitted. Data and checkpoints need not be here yet.
     """
+    from bench import fast_paths
     from bench.results.kept_files import parse_kept
     from bench.submission import prepare, preview
 
@@ -166,6 +170,7 @@ def plan(
             profile=profile,
             ahead=True,
             plugins=plugins or (),
+            used_paths=fast_paths.choose(fast_paths.split(with_paths or ()), fast_paths.split(without_paths or ())),
         )
     preview.show_costs(prepared, console=console(), keep_predictions=kept)
 
@@ -176,6 +181,7 @@ for command in (
     jobs.cancel,
     jobs.retry,
     jobs.measure,
+    performance.perf,
     reports.table,
     reports.plot,
     reports.compare,

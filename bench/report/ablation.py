@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COMMON = ("head", "image_size", "scale", "validation_fraction", "weights")
+COMMON = ("embeddings", "head", "image_size", "scale", "validation_fraction", "weights")
 """Settings that every row has; the others start with ``strategy.`` or ``train.``."""
 DECADE = 10
 CATEGORY_LENGTH = 14

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bench.grid import CLASSICAL, digest, identity, named_settings, row_id
+from bench.grid import CLASSICAL, Run, digest, identity, named_settings, neutral_values, row_id
 from bench.report.fold_stats import FoldStats
 from bench.results.measurement import LATENCIES, MEASUREMENT, quartiles
 from bench.results.record import RunRecord
@@ -32,6 +32,7 @@ RUN_KEYS = (
     "weights",
     "image_size",
     "scale",
+    "embeddings",
 )
 CONSTANT_COSTS = (
     "parameters_total",
@@ -72,7 +73,8 @@ def record_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
 
 
 def _row(record: RunRecord) -> dict[str, Any]:
-    run, scores, cost = record.run, dict(record.scores or {}), _flat_cost(record.cost or {})
+    run = {**neutral_values(Run), **record.run}  # an old record lacks newer settings
+    scores, cost = dict(record.scores or {}), _flat_cost(record.cost or {})
     provenance = dict(record.provenance or {})
     data = dict(provenance.get("dataset") or {})
     parts = [cost.get(name) for name in LATENCIES]

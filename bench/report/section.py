@@ -237,14 +237,14 @@ def _classical(rows: pd.DataFrame) -> pd.Series:
 def differing_settings(rows: pd.DataFrame) -> tuple[str, ...]:
     """Return the settings that differ between trained rows, or between two rows of one backbone and strategy.
 
-    A strategy's own options and learning rate, and the head of one that brings its own, differ by design:
-    they count only within one strategy.
+    A strategy's own options, learning rate and form of embeddings, and the head of one that brings its own, differ by
+    design: they count only within one strategy.
     """
     return tuple(name for name in _setting_names(rows) if _differs(rows, name))
 
 
 def _setting_names(rows: pd.DataFrame) -> list[str]:
-    names = ["head", "image_size", "scale", "seed", "validation_fraction"]
+    names = ["embeddings", "head", "image_size", "scale", "seed", "validation_fraction"]
     return names + [str(name) for name in rows if str(name).startswith(("train.", "strategy."))]
 
 
@@ -253,7 +253,7 @@ def _differs(rows: pd.DataFrame, name: str) -> bool:
     known = texts[texts != "–"]
     if known.nunique() < 2:
         return False
-    own = name == "train.lr" or name.startswith("strategy.")
+    own = name in ("embeddings", "train.lr") or name.startswith("strategy.")
     if not own and known[rows.loc[known.index, "trains"]].nunique() > 1:
         return True
     keys = ["strategy"] if own else ["backbone", "strategy"]
