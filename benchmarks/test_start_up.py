@@ -26,12 +26,17 @@ def first_step(*arguments, **options):
     os._exit(0)
 
 loop.fit = first_step
-strategy, results = sys.argv[1:]
-only = ["--only", "backbone=sam_nano", "--only", "strategy=" + strategy, "--only", "fold=1"]
-sys.argv = ["bench", "run", "--grid", "quick", "--cluster", "inline", *only, "--results", results]
+grid, results = sys.argv[1:]
+sys.argv = ["bench", "run", "--grid", grid, "--cluster", "inline", "--only", "fold=1", "--results", results]
 main()
 """
 """A run in this process, up to its first training step: what a worker does, and the planning before it."""
+GRID = """'''One model of the quick grid.'''
+from dataclasses import replace
+from bench.grids.quick import GRID as QUICK
+
+GRID = replace(QUICK, name="start", backbones=("sam_nano",), strategies=("{strategy}",), classical=False)
+"""
 
 
 def processor_seconds(*arguments: str) -> float:
@@ -66,7 +71,9 @@ def test_show_against_importing_torch() -> None:
 
 def test_a_worker_up_to_its_first_step(tmp_path: Path) -> None:
     for strategy in ("decoder_only", "lora_qv"):
-        rounds = [processes.measured(WORKER, strategy, tmp_path / f"{strategy}{n}") for n in range(ROUNDS)]
+        grid = tmp_path / f"{strategy}.py"
+        grid.write_text(GRID.format(strategy=strategy))
+        rounds = [processes.measured(WORKER, grid, tmp_path / f"{strategy}{n}") for n in range(ROUNDS)]
         best = min(rounds, key=lambda one: one["start"])
         detail = f"SAM nano, {strategy}: plan, images, model, audit; importing torch took {best['torch']:.2f} s before"
         ratios.report(f"first training step, {strategy}", best["start"], 3, "s", "lower", f"{detail}; processor time")

@@ -38,6 +38,18 @@ def test_reproduces_the_official_folds_in_any_order(official: dict[str, int]) ->
     assert sorted(Counter(official.values()).items()) == [(1, 133), (2, 133), (3, 133), (4, 133), (5, 133)]
 
 
+@pytest.mark.parametrize(
+    ("n", "n_splits", "seed"), [(2, 2, 0), (7, 3, 1), (10, 5, 19), (23, 4, 2**32 - 1), (665, 10, 7)]
+)
+def test_folds_are_those_of_scikit_learn(n: int, n_splits: int, seed: int) -> None:
+    from sklearn.model_selection import KFold
+
+    names = [f"{number:03d}" for number in range(n)]
+    splits = KFold(n_splits, shuffle=True, random_state=seed).split(names)
+    expected = {names[index]: fold for fold, (_, tested) in enumerate(splits, start=1) for index in tested}
+    assert folds.assign(names, n_splits, seed) == expected
+
+
 def test_hand_computed_folds() -> None:
     """KFold(2, shuffle=True, random_state=19) tests the positions 1, 3, 4, then 0 and 2."""
     assert folds.assign(["e", "c", "a", "d", "b"], n_splits=2) == {"b": 1, "d": 1, "e": 1, "a": 2, "c": 2}
