@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from bench.metrics.overlaps import starts
 
@@ -49,6 +46,11 @@ def solved_by_cluster(
         return np.zeros(0, np.intp)
     n_true = int(true.max()) + 1
     nodes = n_true + int(pred.max()) + 1
+    # Here, because most images come without them and a worker starts faster.
+    from scipy.optimize import linear_sum_assignment
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     graph = coo_array((weight, (true, pred + n_true)), shape=(nodes, nodes))
     cluster = connected_components(graph, directed=False)[1][true]
     order, chosen = np.argsort(cluster, kind="stable"), []
