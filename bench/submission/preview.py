@@ -46,7 +46,7 @@ def show_costs(prepared: Prepared, *, console: Console, keep_predictions: int | 
     for sentence in prepared.absent:
         console.print(f"[yellow]not here yet[/]  {escape(sentence)}", highlight=False, soft_wrap=True)
     if profile.container is not None:
-        console.print(f"container     {escape(str(profile.container))}", highlight=False, soft_wrap=True)
+        console.print(f"container  {escape(str(profile.container))}", highlight=False, soft_wrap=True)
     for sentence in _hidden_paths(prepared):
         console.print(f"[yellow]warning[/]  {escape(sentence)}", highlight=False, soft_wrap=True)
     for sentence in _unservable(profile, costs) if is_answering else ():
