@@ -31,6 +31,7 @@ bench: .venv/.installed-dev
 
 counts: .venv/.installed-dev
 	$(BIN)/python -m bench.estimate.flops
+	$(BIN)/python benchmarks/test_grid_economy.py
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }

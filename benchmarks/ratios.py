@@ -28,7 +28,7 @@ class Ratio:
 
     Attributes:
         name: what was measured, in a few words; the same number never under two names.
-        value: in `unit`.
+        value: in `unit`; None where it was not measured, with the reason in `detail`.
         target: the least (`better` "higher") or greatest ("lower") value aimed at.
         unit: ``×`` for a ratio, else s, MB, ….
         better: direction of improvement.
@@ -36,7 +36,7 @@ class Ratio:
     """
 
     name: str
-    value: float
+    value: float | None
     target: float | None
     unit: str = "×"
     better: Literal["higher", "lower"] = "higher"
@@ -44,8 +44,8 @@ class Ratio:
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is reached; None without a target."""
-        if self.target is None:
+        """Whether the target is reached; None without a target or a value."""
+        if self.target is None or self.value is None:
             return None
         return self.value >= self.target if self.better == "higher" else self.value <= self.target
 
@@ -55,7 +55,7 @@ _REPORTED: list[Ratio] = []
 
 def report(
     name: str,
-    value: float,
+    value: float | None,
     target: float | None,
     unit: str = "×",
     better: Literal["higher", "lower"] = "higher",
@@ -68,7 +68,7 @@ def report(
     """
     if better not in ("higher", "lower"):
         raise ValueError(f'better="{better}": allowed are "higher" and "lower".')
-    _REPORTED.append(Ratio(name, float(value), target, unit, better, detail))
+    _REPORTED.append(Ratio(name, None if value is None else float(value), target, unit, better, detail))
 
 
 def reported() -> tuple[Ratio, ...]:
@@ -142,15 +142,22 @@ def show(ratios: Sequence[Ratio], broken: Sequence[str], console: Console) -> No
     marks = {True: "met", False: "MISSED", None: ""}
     for one in ratios:
         aim = "" if one.target is None else f"{'≥' if one.better == 'higher' else '≤'} {_number(one.target, one.unit)}"
-        cells = (one.name, _number(one.value, one.unit), aim, marks[one.met], one.detail)
+        cells = (one.name, _value(one), aim, marks[one.met], one.detail)
         table.add_row(*(Text(cell) for cell in cells), style=None if one.met is not False else "bold")
     console.print(table)
     for name in broken:
         console.print(Text(f"Broken: {name}"))
-    aims = [one for one in ratios if one.target is not None]
+    unmeasured = [one.name for one in ratios if one.value is None]
+    if unmeasured:
+        console.print(Text(f"Not measured here: {'; '.join(unmeasured)}."))
+    aims = [one for one in ratios if one.target is not None and one.value is not None]
     missed = [one.name for one in aims if not one.met]
     met = f"{len(aims) - len(missed)} of {len(aims)} targets met"
     console.print(Text(f"{met}. Missed: {'; '.join(missed)}." if missed else f"{met}; none missed."))
+
+
+def _value(one: Ratio) -> str:
+    return "not measured" if one.value is None else _number(one.value, one.unit)
 
 
 def _number(value: float, unit: str) -> str:

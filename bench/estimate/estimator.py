@@ -228,7 +228,8 @@ def _with_post_processing(
 
 
 def _memory(run: Run, cost: StepCost, micro_batch: int) -> int:
-    return cost.peak_bytes(micro_batch, cached=run.embeddings == "cached") + CONTEXT_BYTES
+    weights, is_cached = run.train.get("base_weights", "full"), run.embeddings == "cached"
+    return cost.peak_bytes(micro_batch, cached=is_cached, base_weights=weights) + CONTEXT_BYTES
 
 
 def _cache_bytes(run: Run, amount: Workload) -> int:

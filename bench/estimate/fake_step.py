@@ -76,6 +76,7 @@ def run_fake_step(
         image_bytes=plain.live.activations_peak,
         encoder_flops=plain.encoder_flops,
         decoder_bytes=cached.live.activations_peak,
+        frozen_weights=_frozen_weights(sam),
     )
 
 
@@ -137,6 +138,13 @@ def _within(context: Callable[[], AbstractContextManager[None]], function: Calla
             return function(*args, **kwargs)
 
     return call
+
+
+def _frozen_weights(sam: Sam) -> int:
+    from torch import nn
+
+    layers = (module for module in sam.image_encoder.modules() if type(module) is nn.Linear)
+    return sum(layer.weight.numel() for layer in layers if not layer.weight.requires_grad)
 
 
 def _replace_meta_tensors(sam: Sam) -> None:

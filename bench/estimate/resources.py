@@ -24,6 +24,8 @@ LABEL_MAP_BYTES, IMAGE_BYTES = 8_000, 440_000
 """Size of a label map of 512 × 512 pixels, and of an image's pixels and true label map, measured on NuInsSeg."""
 EMBEDDING_BYTES = 2
 """Bytes of a value of a cached embedding (float16 or bfloat16)."""
+WEIGHT_BYTES = {"full": 4.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}
+"""Bytes of a frozen weight by ``train.base_weights``; in 4 bits, blocks of 64 share a float32 scale."""
 STATE_BYTES = 16
 """Bytes per trainable parameter in ``state.pt``: current and best value, and AdamW's two moments, 4 bytes each."""
 MEASURED_FACTOR, COUNTED_FACTOR = 1.5, 3.0
@@ -102,6 +104,8 @@ class StepCost:
         image_bytes: largest sum of everything else that one image keeps for or during its backward pass.
         encoder_flops: part of `infer_flops` that encodes the input.
         decoder_bytes: `image_bytes` where the embedding is given and nothing is encoded.
+        frozen_weights: number of weights in frozen linear layers of the encoder, which ``train.base_weights`` may keep
+            in fewer bits.
     """
 
     parameters: int
@@ -112,15 +116,18 @@ class StepCost:
     image_bytes: int
     encoder_flops: int
     decoder_bytes: int
+    frozen_weights: int = 0
 
-    def peak_bytes(self, micro_batch: int, *, cached: bool = False) -> int:
+    def peak_bytes(self, micro_batch: int, *, cached: bool = False, base_weights: str = "full") -> int:
         """Return the GPU memory that training at this micro-batch allocates: float32 weights, bfloat16 autocast.
 
         Args:
             micro_batch: images that go through the model at once.
             cached: embeddings come from the cache; those that are missing are computed singly.
+            base_weights: ``train.base_weights``.
         """
-        weights, gradients, moments = 4 * self.parameters, 4 * self.trainable, 8 * self.trainable
+        weights = 4 * self.parameters - round((4 - WEIGHT_BYTES[base_weights]) * self.frozen_weights)
+        gradients, moments = 4 * self.trainable, 8 * self.trainable
         activations = self.fixed_bytes + micro_batch * self.image_bytes
         if cached:
             activations = self.fixed_bytes + max(self.image_bytes, micro_batch * self.decoder_bytes)

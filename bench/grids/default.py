@@ -4,7 +4,7 @@ Command:   bench run --grid default
 Jobs:      7 backbones × 5 training strategies × 5 folds, zero-shot on each backbone and fold: 210 runs,
            and the classical pipeline on the same folds.
 Protocol:  the dataset authors' five folds, inner validation split for every choice, 1024 px input.
-GPU-hours: about 80, estimated (FLOPs at a quarter of an A100's peak; `bench plan --grid default` shows the basis);
+GPU-hours: about 60, estimated (FLOPs at a quarter of an A100's peak; `bench plan --grid default` shows the basis);
            not measured yet by this project. Each record of a finished run holds its own gpu_seconds.
 """
 

@@ -69,7 +69,7 @@ def perf(
     from bench.perf.peaks import measure_peaks
     from bench.planning import plugins as plugin_files
     from bench.training import load
-    from bench.training.step import autocast
+    from bench.training.precision import autocast
 
     for path in outputs:
         table.check_ending(path)

@@ -43,7 +43,9 @@ class Performance:
         dtype: of the matrix products.
         peak_bytes: largest memory of training steps; on a CPU of the whole process; None where it is unknown.
         trainable: number of trained parameters.
-        ratios: seconds without a faster form by seconds with it, by its name; ``all`` is the plain form.
+        ratios: seconds of a step without a faster form by seconds with it, by its name; ``all`` is the plain form. Of
+            a prediction, where nothing is trained.
+        prediction_ratios: the same of a prediction.
         busy_because: what else the machine did meanwhile; empty on a quiet machine.
         measured: date and time, ISO 8601.
     """
@@ -67,6 +69,7 @@ class Performance:
     peak_bytes: int | None
     trainable: int
     ratios: Mapping[str, float]
+    prediction_ratios: Mapping[str, float]
     busy_because: tuple[str, ...]
     measured: str
 

@@ -14,13 +14,14 @@ from bench.perf.subject import Subject
 from bench.perf.turns import in_turns, seconds_of, without_each
 from bench.training import fit, measure, predictions
 from bench.training.context import RunContext
-from bench.training.step import autocast
+from bench.training.deployed import deployed
+from bench.training.precision import Autocast
 from registry import heads
 
 if TYPE_CHECKING:
     from registry.sam import Sam
 
-COMPARED = ("inference_form",)
+COMPARED = ("inference_form", "bfloat16")
 """Faster forms of a prediction that are compared with the plain form one by one."""
 
 
@@ -44,25 +45,26 @@ def image_predictions(subject: Subject, sam: Sam, context: RunContext, *, rounds
     """Measure predictions of an image, without post-processing."""
     run, device = subject.run, fit.device(sam)
     (image,) = subject.parts.validation
-    sam.eval()
-    used = _prediction_form(sam, context.fast_paths)
+    used = deployed(sam, context.fast_paths)
     inputs = torch.rand(1, 3, run.image_size, run.image_size, device=device)
 
-    def encode(form: Sam) -> Any:
-        with torch.inference_mode(), autocast(device):
-            embeddings = form.encode(inputs)
+    def encode(form: tuple[Sam, Autocast]) -> Any:
+        model, autocast = form
+        with torch.inference_mode(), autocast():
+            embeddings = model.encode(inputs)
         measure.synchronize(device)
         return embeddings
 
     kept = encode(used)
 
-    def predict(form: Sam) -> Any:
+    def predict(form: tuple[Sam, Autocast]) -> Any:
+        model, autocast = form
         return predictions.raw_prediction(
-            form,
+            model,
             heads.get(run.head),
             image.pixels,
             scale=None,
-            autocast=partial(autocast, device),
+            autocast=autocast,
             embeddings=(lambda _: lambda tiles: kept) if run.embeddings == "cached" else None,
         )
 
@@ -72,9 +74,7 @@ def image_predictions(subject: Subject, sam: Sam, context: RunContext, *, rounds
     with traffic.counted() as moved:
         predict(used)
     forms = {"": used} | {
-        name: _prediction_form(sam, paths)
-        for name, paths in without_each(context.fast_paths, COMPARED).items()
-        if name != "all" or not run.train
+        name: deployed(sam, paths) for name, paths in without_each(context.fast_paths, COMPARED).items()
     }
     calls: dict[str, Callable[[], float]] = {
         name: partial(seconds_of, partial(predict, form)) for name, form in forms.items()
@@ -88,7 +88,3 @@ def image_predictions(subject: Subject, sam: Sam, context: RunContext, *, rounds
         peak_bytes=peak,
         raw=raw,
     )
-
-
-def _prediction_form(sam: Sam, paths: frozenset[str]) -> Sam:
-    return sam.optimise() if "inference_form" in paths else sam

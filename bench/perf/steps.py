@@ -20,7 +20,8 @@ from bench.training.checkpoint import State
 from bench.training.context import RunContext
 from bench.training.data import Batch
 from bench.training.optimizer import is_fused, make_optimizer
-from bench.training.step import Checkpointed, LabelledBatch, Loss, autocast, step
+from bench.training.precision import autocast
+from bench.training.step import Checkpointed, LabelledBatch, Loss, step
 from bench.training.step_times import StepTimes, step_times
 from registry import heads
 
@@ -98,9 +99,10 @@ def _form(subject: Subject, sam: Sam, batch: LabelledBatch, paths: frozenset[str
     run, is_cached = subject.run, subject.run.embeddings == "cached"
     optimizer = make_optimizer(sam, lr=LR, weight_decay=run.train["weight_decay"], fused="fused_optimizer" in paths)
     is_late = fit.device(sam).type == "cuda" and is_fused(optimizer)
-    loss = partial(fit.training_loss, sam, heads.get(run.head))
     if is_cached:
-        return _Form(partial(loss, encode=lambda embeddings: embeddings), None, optimizer, is_late)
+        given = fit.loss_in_form(sam, heads.get(run.head), paths, encode=lambda embeddings: embeddings)
+        return _Form(given, None, optimizer, is_late)
+    loss = fit.loss_in_form(sam, heads.get(run.head), paths)
     forms = block_forms(sam, loss, batch, compiles="compile" in paths)
     return _Form(forms.loss, forms.checkpointed, optimizer, is_late)
 

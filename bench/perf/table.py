@@ -55,9 +55,16 @@ def ratio_lines(measured: Sequence[Performance]) -> list[str]:
     """Return a line per model with the time of its plain forms as a ratio to the time of the fast ones."""
     lines = []
     for one in measured:
-        parts = [f"{name} {ratio:.2f} ×" for name, ratio in one.ratios.items() if name != "all"]
-        if parts:
-            lines.append(f"{one.backbone} × {one.strategy}: without {', '.join(parts)}")
+        kinds = {"a prediction": one.prediction_ratios}
+        if one.step:
+            kinds = {"a step": one.ratios, **kinds}
+        texts = [
+            f"{kind} without {', '.join(f'{name} {ratio:.2f} ×' for name, ratio in sorted(ratios.items()))}"
+            for kind, ratios in kinds.items()
+            if ratios
+        ]
+        if texts:
+            lines.append(f"{one.backbone} × {one.strategy}: {'; '.join(texts)}")
     return lines
 
 

@@ -83,7 +83,8 @@ def trial(
         dtype=peaks.dtype,
         peak_bytes=steps.peak_bytes if run.train else predicting.peak_bytes,
         trainable=cost.trainable,
-        ratios=dict(sorted({**predicting.ratios, **steps.ratios}.items())),
+        ratios=steps.ratios if run.train else predicting.ratios,
+        prediction_ratios=predicting.ratios,
         busy_because=(f"other processes took {percent(others)} of the cores' time",) if busy and others else (),
         measured=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )

@@ -85,6 +85,7 @@ def test_memory_is_at_most_a_tenth_above_what_autograd_saves(strategy):
 
 def test_frozen_parts_have_no_backward_pass():
     decoder, lora, full = (counted(name) for name in TRAINED)
+    assert full.frozen_weights == 0 < decoder.frozen_weights == lora.frozen_weights < decoder.parameters
     assert 0 < decoder.trainable < lora.trainable < full.trainable
     assert decoder.train_flops < lora.train_flops < full.train_flops
     assert decoder.image_bytes < lora.image_bytes < full.image_bytes

@@ -44,6 +44,14 @@ def test_peak_memory_grows_with_the_micro_batch():
     assert cost.peak_bytes(20, cached=True) == 400 + 120 + 50 + 2000
 
 
+def test_frozen_weights_in_fewer_bits_take_less_memory():
+    cost = StepCost(
+        1000, 10, 1, 1, fixed_bytes=0, image_bytes=100, encoder_flops=1, decoder_bytes=1, frozen_weights=640
+    )
+    assert cost.peak_bytes(1) - cost.peak_bytes(1, base_weights="int8") == 3 * 640
+    assert cost.peak_bytes(1) - cost.peak_bytes(1, base_weights="nf4") == 4 * 640 - 320 - 40  # with ten scales
+
+
 CACHED = replace(
     RUN, strategy="decoder_only", options={}, embeddings="cached", train={**RUN.train, "augment": True, "epochs": 1000}
 )

@@ -34,6 +34,7 @@ ONE = Performance(
     peak_bytes=3 * 10**9,
     trainable=10,
     ratios={"all": 1.5, "fused_optimizer": 1.25},
+    prediction_ratios={"all": 1.2},
     busy_because=(),
     measured="2026-01-01T00:00:00+00:00",
 )
@@ -87,6 +88,13 @@ def test_files_hold_the_table_or_all_numbers(tmp_path):
     assert (tmp_path / "perf.md").read_text().splitlines()[2].startswith("| sam_nano | lora_qv | 1000 | 10 % |")
     with pytest.raises(BenchError, match=r"allowed endings are \.json, \.csv, \.md"):
         table.check_ending(tmp_path / "perf.txt")
+
+
+def test_each_faster_form_is_named_with_its_ratio():
+    (line,) = table.ratio_lines([ONE])
+    assert line == (
+        "sam_nano × lora_qv: a step without all 1.50 ×, fused_optimizer 1.25 ×; a prediction without all 1.20 ×"
+    )
 
 
 def test_traffic_of_an_operation_is_its_inputs_and_outputs():
