@@ -82,7 +82,10 @@ class TrainSettings:
         stain_variants: with cached embeddings, the number of colourings of each image: itself, and others drawn once
             with `stain_jitter`. Turns and mirrors multiply it by eight; the magnification does not vary then.
         memory: ``checkpoint`` computes activations of the encoder's blocks again in the backward pass instead of
-            keeping them; ``auto`` does so once a step does not fit the device; ``full`` never. Enters no id.
+            keeping them; ``auto`` does so once not even a micro-batch of one image fits the device; ``full`` never.
+            Enters no id.
+        base_weights: ``int8`` and ``nf4`` keep the weights of the encoder's frozen linear layers in 8 or 4 bits, where
+            bitsandbytes is installed; adapters are trained in full precision (QLoRA).
     """
 
     epochs: int = 60
@@ -100,6 +103,7 @@ class TrainSettings:
     scale_jitter: float = 0.2
     stain_variants: int = neutral(2)
     memory: Literal["auto", "full", "checkpoint"] = operational("auto")
+    base_weights: Literal["full", "int8", "nf4"] = neutral("full")
 
 
 @dataclass(frozen=True)

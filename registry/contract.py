@@ -78,6 +78,8 @@ class Strategy:
             before: ``{"dropout": 0.0}``. Runs with these values keep the ids that they had before.
         freezes_encoder: True where the image encoder stays as the backbone brings it, whatever the options, so that
             its embeddings may be cached.
+        trains_encoder: True where every layer of the image encoder is trained, so that no frozen one is left whose
+            weights could be kept in 8 or 4 bits.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Strategy:
     head: str | None = None
     neutral: Mapping[str, Any] = field(default_factory=dict)
     freezes_encoder: bool = False
+    trains_encoder: bool = False
 
 
 class Head(Protocol):

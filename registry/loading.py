@@ -10,11 +10,11 @@ import math
 import statistics
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry import backbones, heads, strategies
+from registry import backbones, heads, quantised, strategies
 from registry.errors import WeightsError
 from registry.names import shown
 
@@ -62,6 +62,7 @@ class Recipe:
         checkpoint_digest: SHA-256 of the official file that was trained on; None with random weights.
         post_processing: the head's parameters as the run chose them; empty takes the head's defaults.
         trained: folder of the trained part; None where nothing was trained.
+        base_weights: how the frozen layers kept their weights in training, see `registry.quantised`.
     """
 
     backbone: str
@@ -77,6 +78,7 @@ class Recipe:
     post_processing: Mapping[str, float] = field(default_factory=dict)
     image_side: int | None = None
     trained: Path | None = None
+    base_weights: str = quantised.FULL
 
 
 def load(path: str | Path, *, weights: str | Path | None = None) -> Sam:
@@ -115,6 +117,7 @@ def build(recipe: Recipe, *, weights: str | Path | None = None) -> Sam:
         checkpoint=_checkpoint(recipe, None if weights is None else Path(weights)),
         tokens=recipe.tokens,
         seed=recipe.seed,
+        base_weights=recipe.base_weights,
     )
     _read_trained(sam, recipe)
     return sam.eval()
@@ -176,7 +179,10 @@ def _recorded(folder: Path) -> Recipe:
         "image_side": _image_side(folder),
         "trained": TRAINED_FOLDER if strategies.get(str(run.get("strategy"))).trains else None,
     }
-    return _recipe({**run, **extra}, path)
+    recipe, train = _recipe({**run, **extra}, path), run.get("train")
+    return replace(
+        recipe, base_weights=train.get("base_weights", quantised.FULL) if isinstance(train, dict) else "full"
+    )
 
 
 def _exported(folder: Path) -> Recipe:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from registry import backbones, strategies
+from registry import backbones, quantised, strategies
 from registry.sam import Sam
 
 
@@ -21,6 +21,7 @@ def prepare(
     checkpoint: str | Path | None,
     tokens: tuple[int, ...],
     seed: int,
+    base_weights: str = quantised.FULL,
 ) -> Sam:
     """Build a backbone and apply a strategy; the same arguments give the same parameters, bit for bit.
 
@@ -32,6 +33,7 @@ def prepare(
         checkpoint: the official file; None for random weights.
         tokens: the mask tokens that the head reads.
         seed: of random weights and of the parameters that the strategy adds.
+        base_weights: how frozen linear layers of the encoder keep their weights, see `registry.quantised`.
 
     Returns:
         The model in eval mode, on the CPU. The global random state is as before.
@@ -44,4 +46,5 @@ def prepare(
         torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would touch the GPUs' states too
         sam = backbones.build(backbone, image_size=image_size, checkpoint=checkpoint)
         strategies.apply(strategy, sam, tokens=tokens, **options)
+        quantised.quantise(sam, base_weights)
     return sam.eval()

@@ -77,6 +77,12 @@ def export(
     whole_folder.require_empty(target)
     progress("rebuilding the model")
     recipe = loading.read(run_folder)
+    if recipe.base_weights != "full":
+        raise BenchError(
+            f"the run's adapter was trained on base weights in {recipe.base_weights}, and an exported folder promises "
+            "the run's outputs on the plain backbone. Load the run itself, registry.load(RUN_FOLDER), which needs "
+            "bitsandbytes; or train with train.base_weights=full."
+        )
     sam = loading.build(recipe, weights=weights)
     outputs = _outputs(sam)
     with whole_folder.filling(target) as folder:

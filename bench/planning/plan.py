@@ -13,7 +13,7 @@ from typing import Any
 from bench.errors import PlanError, PluginError
 from bench.grid import CLASSICAL, Grid, Run, TrainSettings, neutral_values
 from bench.planning import plugins, problems, sweeps
-from registry import backbones, heads, strategies
+from registry import backbones, heads, quantised, strategies
 from registry.errors import UnknownNameError, unknown
 
 
@@ -140,6 +140,9 @@ def impossible(run: Run) -> str | None:
         return f"{run.backbone} has no official checkpoint; it runs with --set weights=random only"
     if run.train and not heads.get(run.head).dense:
         return f"head {run.head!r} prompts the model and can't be trained; strategy {run.strategy!r} needs a dense head"
+    kind = run.train.get("base_weights", quantised.FULL)
+    if kind != quantised.FULL and strategies.get(run.strategy).trains_encoder:
+        return f"strategy {run.strategy!r} trains the whole encoder; train.base_weights={kind} is for frozen layers"
     return None
 
 

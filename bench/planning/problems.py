@@ -8,7 +8,7 @@ from typing import Any
 
 from bench.grid import Grid, Settings
 from bench.planning import overrides, sweeps
-from registry import backbones, datasets, heads, strategies
+from registry import backbones, datasets, heads, quantised, strategies
 from registry.errors import UnknownNameError
 
 
@@ -25,7 +25,17 @@ def _of_single_settings(grid: Grid) -> list[str]:
         for name, value, is_fine, allowed in (*_ranges(grid.settings), *_option_ranges(grid.settings))
         if not is_fine
     ]
-    return [*_names(grid), *_image_size(grid), *_options(grid), *_folds(grid), *outside]
+    return [*_names(grid), *_image_size(grid), *_options(grid), *_folds(grid), *_base_weights(grid.settings), *outside]
+
+
+def _base_weights(settings: Settings) -> list[str]:
+    kind = settings.train.base_weights
+    if kind != quantised.FULL and settings.embeddings == "cached":
+        return [
+            f"train.base_weights={kind} changes the encoder, and embeddings=cached is of the official one; "
+            "choose embeddings=computed or train.base_weights=full."
+        ]
+    return [f"train.base_weights: {reason}"] if (reason := quantised.problem(kind)) else []
 
 
 def fold_list(folds: Sequence[int]) -> str:

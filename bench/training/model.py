@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from registry import strategies
+from registry import quantised, strategies
 from registry.prepared import prepare as prepare
 from registry.sam import Sam
 
@@ -58,6 +58,8 @@ def count_parameters(sam: Sam) -> dict[str, int]:
     applied = strategies.applied(sam)
     counts = {"total": _size(sam.parameters()), "trainable": _trained(sam)}
     counts |= {name: _size(part.parameters()) for name, part in parts.items()}
+    hidden = quantised.hidden_parameters(sam.image_encoder)
+    counts |= {name: counts[name] + hidden for name in ("total", "encoder")}
     counts |= {f"trainable_{name}": _trained(part) for name, part in parts.items()}
     counts["added"] = 0 if applied is None else applied.added
     return {f"parameters_{name}": count for name, count in counts.items()}

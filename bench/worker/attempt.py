@@ -241,5 +241,8 @@ def _first_line(run: Run, folder: Path, device: str) -> str:
 
 
 def _loader_workers(device: str) -> int:
-    """Number of processes that keep a GPU fed; on the CPU they would only compete with training."""
-    return min(8, len(os.sched_getaffinity(0))) if device.startswith("cuda") else 0
+    """Number of processes that prepare samples: a GPU needs many; on the CPU only cores that PyTorch leaves free."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0))
+    return min(8, cores) if device.startswith("cuda") else max(0, min(4, cores - torch.get_num_threads()))

@@ -46,6 +46,7 @@ def register(
     head: str | None = None,
     neutral: Mapping[str, Any] | None = None,
     freezes_encoder: bool = False,
+    trains_encoder: bool = False,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Decorator: register ``apply(sam, *, tokens, **options)``; the fields are those of `Strategy`.
 
@@ -61,7 +62,8 @@ def register(
                 raise StrategyError(unknown(f"option of strategy {name!r} in neutral:", option, kinds))
         if problems := strategy_options.misfits(name, neutral or {}, kinds):
             raise StrategyError("neutral: " + " ".join(problems))
-        _store.add(name, Strategy(name, apply, summary, source, lr, trains, head, dict(neutral or {}), freezes_encoder))
+        facts = (summary, source, lr, trains, head, dict(neutral or {}), freezes_encoder, trains_encoder)
+        _store.add(name, Strategy(name, apply, *facts))
         return apply
 
     return add

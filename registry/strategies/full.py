@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     source="full fine-tuning, as in Ma et al., MedSAM (arXiv 2304.12306)",
     # MedSAM's 1e-4, doubled for short schedules; a larger rate may destroy pre-trained features.
     lr=2e-4,
+    trains_encoder=True,
 )
 def full(sam: Sam, *, tokens: tuple[int, ...]) -> None:
     """Train encoder and decoder, as far as `tokens` depend on them, and the default prompt."""
