@@ -74,8 +74,8 @@ class TrainSettings:
         validate_every: epochs between two validations.
         patience: validations without improvement after which training stops; 0 never stops early.
         validate_on: ``image`` scores these validations at the images' own resolution; ``output`` at that of the
-            decoder's logits, if it is lower, which takes a fraction of the time. The post-processing is chosen, and the
-            test scored, at the images' own resolution in any case.
+            decoder's logits, if it is lower, which takes less time but may keep a slightly worse epoch. Post-processing
+            is chosen, and the test scored, at the images' own resolution in any case.
         augment: dihedral, stain (HED) and scale augmentation.
         stain_jitter: largest relative change of a stain's strength.
         scale_jitter: largest relative change of the magnification.

@@ -39,7 +39,7 @@ def scores(
         scale: input pixels per image pixel, as in `bench.grid.Run`.
         autocast: gives the context in which the model computes.
         validate_on: ``image`` scores at the image's own resolution, as the test does; ``output`` at that of the
-            decoder's logits, if it is lower, which takes a fraction of the time and ranks epochs only.
+            decoder's logits, if it is lower, which takes less time and ranks epochs alike, though not equally.
         embeddings: see `bench.training.predictions.Embeddings`.
         processes: see `bench.training.side_processes.each`.
 
