@@ -53,6 +53,7 @@ def build(run: Run, context: RunContext) -> Sam:
         checkpoint=context.checkpoint,
         tokens=heads.get(run.head).channels,
         seed=run.seed,
+        base_weights=run.train.get("base_weights", "full"),
     )
     return sam.to(context.device)
 
