@@ -11,8 +11,8 @@ from bench.grid import CLASSICAL, Run
 from bench.results.record import RunRecord, folder
 from bench.training import classical, costs, data, embeddings, evaluate, fit, measure, outputs, predictions
 from bench.training.context import RunContext
+from bench.training.deployed import deployed
 from bench.training.split import Split, split
-from bench.training.step import autocast
 from registry import heads, trained
 
 FoldResult = tuple[list[dict[str, Any]], Mapping[str, Any], dict[str, Any]]
@@ -63,9 +63,11 @@ def _model_fold(
     audit, cost = fit.fit(run, sam, parts, context, cached=cached, progress=progress, should_stop=should_stop)
     cost["adapter_bytes"] = trained.save(sam, run.strategy, folder(context.results, run.id) / "trained")
 
-    started, precision, side = time.monotonic(), partial(autocast, fit.device(sam)), context.side_processes
-    compute = partial(predictions.raw_prediction, sam.eval(), head, scale=run.scale, autocast=precision)
-    predict = partial(compute, embeddings=cached.of_pixels) if cached else compute
+    started, side, (form, precision) = time.monotonic(), context.side_processes, deployed(sam, context.fast_paths)
+    from_cache = cached.of_pixels if cached else None
+    predict = partial(
+        predictions.raw_prediction, form, head, scale=run.scale, autocast=precision, embeddings=from_cache
+    )
     progress("choosing post-processing", {"images": len(parts.validation)})
     raw = (predict(image.pixels) for image in parts.validation)
     chosen, reached = evaluate.choose_parameters(raw, parts.validation, head, processes=side)
@@ -76,8 +78,8 @@ def _model_fold(
     cost["evaluate_seconds"] = time.monotonic() - started
 
     progress("measuring")
-    predict_first = partial(compute, parts.validation[0].pixels)
-    cost |= costs.of_model(sam, head, predict=predict_first, raw=predict_first(), post_processing=chosen)
+    pixels, paths = parts.validation[0].pixels, context.fast_paths
+    cost |= costs.of_model(sam, head, pixels, scale=run.scale, post_processing=chosen, fast_paths=paths)
     cost |= cached.counts() if cached else {}
     cost["gpu_seconds"] = measure.gpu_seconds(cost)
     scores = {"post_processing": chosen, "validation": reached}

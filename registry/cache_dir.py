@@ -1,4 +1,4 @@
-"""Folders of the user's cache, by the XDG convention: checkpoints, datasets, estimates, embeddings."""
+"""Folders of the user's cache, by the XDG convention: checkpoints, datasets, estimates, embeddings, probes."""
 
 from __future__ import annotations
 
@@ -48,6 +48,11 @@ def estimates() -> Path:
 def embeddings() -> Path:
     """Return the folder of the embeddings of frozen encoders."""
     return root() / "embeddings"
+
+
+def probes() -> Path:
+    """Return the folder of what was measured once about this machine."""
+    return root() / "probes"
 
 
 def set_missing_user_name() -> None:

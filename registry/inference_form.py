@@ -68,8 +68,9 @@ def _duplicate(module: M, copies: dict[int, nn.Module]) -> M:
     copies[id(module)] = new
     containers = (dict, list, set)
     new.__dict__ = {k: copy.copy(v) if isinstance(v, containers) else v for k, v in module.__dict__.items()}
+    # Other classes are quantised weights, which hold more than their values; nothing here changes them.
     new._parameters = {
-        name: None if p is None else nn.Parameter(p.detach(), requires_grad=False)
+        name: nn.Parameter(p.detach(), requires_grad=False) if type(p) is nn.Parameter else p
         for name, p in module._parameters.items()
     }
     new._modules = {
@@ -87,8 +88,9 @@ def convert(copied: nn.Module, *, below: Iterable[str] | None = None, merge: boo
         below: names of the modules to convert, with all modules in them; None converts all.
         merge: see `optimise`.
     """
-    encoder = getattr(copied, "image_encoder", copied)
-    forms = _FORMS | (encoder.inference_forms() if hasattr(encoder, "inference_forms") else {})
+    encoder: Any = getattr(copied, "image_encoder", copied)
+    own = getattr(encoder, "inference_forms", None)
+    forms = _FORMS if own is None else {**_FORMS, **own()}
     roots = [""] if below is None else list(below)
     for root in roots:
         if merge:
@@ -122,7 +124,7 @@ def _merged(layer: Any) -> nn.Module:
     """Return the layer below an adapter with the adapter merged, or the layer as it is where merging would round."""
     base: nn.Module = layer.get_base_layer()
     if type(base) is not nn.Linear or _has_hooks(layer, base):
-        return layer  # type: ignore[no-any-return]
+        return layer
     if not layer.merged:
         layer.merge(safe_merge=True)  # it gives the copy's layer new weights, and leaves the shared ones alone
     return base
@@ -159,7 +161,7 @@ def _pointwise(conv: nn.Conv2d) -> Callable[..., Tensor] | None:
 
     def forward(self: Any, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
         if x.device.type != "cpu" or not x.is_contiguous(memory_format=torch.channels_last):
-            return self._conv_forward(x, self.weight, self.bias)  # type: ignore[no-any-return]
+            return self._conv_forward(x, self.weight, self.bias)
         # PyTorch would compute a convolution of one image on one thread in the other layout, after two conversions.
         return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 

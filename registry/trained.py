@@ -179,7 +179,10 @@ def _compare_marks(path: Path, sam: Sam) -> Mapping[str, Any]:
     except (OSError, ValueError, SafetensorError) as error:
         raise WeightsError(f"{path} can't be read ({error}); train again, or restore the file.") from error
     for key, expected in _mark(sam, applied.name).items():
-        if saved.get(key) != expected:
+        own = saved.get(key)
+        if key == "options" and isinstance(own, dict) and saved.get("strategy") == applied.name:
+            own = {**strategies.get(applied.name).neutral, **own}  # saved before the strategy had all its options
+        if own != expected:
             raise WeightsError(
                 f"{path} was saved with {key} {saved.get(key)}, but the model has {expected}; "
                 "build the model with the settings it was saved with."

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from bench.errors import BenchError
+from bench.fast_paths import DEFAULT
 from registry import heads, loading
 from registry.contract import LabelMap
 from registry.loading import Recipe
 
 if TYPE_CHECKING:
+    from bench.training.precision import Autocast
     from registry.sam import Sam
 
 FIELD_CORES = 2
@@ -114,14 +115,25 @@ class Predictor:
         geometry: see `geometry`.
         device: ``cpu`` or ``cuda``.
         weights: folder of the official checkpoints; None is the cache.
+        fast_paths: see `bench.training.deployed.deployed`.
     """
 
     def __init__(
-        self, recipes: Sequence[Recipe], geometry: Geometry, *, device: str = "cpu", weights: Path | None = None
+        self,
+        recipes: Sequence[Recipe],
+        geometry: Geometry,
+        *,
+        device: str = "cpu",
+        weights: Path | None = None,
+        fast_paths: Collection[str] = DEFAULT,
     ) -> None:
         self._recipe, self._geometry = merged(recipes), geometry
         self._head = heads.get(self._recipe.head)
-        self._models: list[Sam] = [loading.build(recipe, weights=weights).to(device) for recipe in recipes]
+        from bench.training.deployed import deployed
+
+        self._models: list[tuple[Sam, Autocast]] = [
+            deployed(loading.build(recipe, weights=weights).to(device), fast_paths) for recipe in recipes
+        ]
 
     @property
     def parameters(self) -> Mapping[str, float]:
@@ -141,14 +153,10 @@ class Predictor:
         return label_map[:height, :width]
 
     def _raw(self, pixels: UInt8[np.ndarray, "h w 3"]) -> Any:
-        import torch
-
         from bench.training import predictions
-        from bench.training.step import autocast
 
         total: Any = None
-        for sam in self._models:
-            precision = partial(autocast, torch.device(next(sam.parameters()).device))
+        for sam, precision in self._models:
             raw = predictions.raw_prediction(sam, self._head, pixels, scale=self._geometry.scale, autocast=precision)
             if len(self._models) == 1:
                 return raw

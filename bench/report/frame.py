@@ -102,6 +102,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "latency_q3": high,
         "latency_spread": None if low is None or high is None else high - low,
         "latency_busy": cost.get("latency_busy"),
+        "latency_form": cost.get("latency_form") or "plain",
         "peak_bytes": max(peaks) if peaks else None,
         "device_name": _device_name(provenance.get("gpu"), cost.get("device")),
         "latency_device": _device_name(measured_on.get("gpu"), measured_on.get("device")),
@@ -199,7 +200,7 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
     for name in MEAN_COSTS:
         columns[name] = folds.mean(frame[name])
     columns["latency_busy"] = _busy(frame, folds)
-    for name in ("device_name", "latency_device", "memory_kind"):
+    for name in ("device_name", "latency_device", "latency_form", "memory_kind"):
         columns[name] = folds.names(frame[name]) if name in frame else ""
     for name in ("dataset_images", "dataset_folder", "verification"):
         known = frame[frame[name].notna()].drop_duplicates("cell")

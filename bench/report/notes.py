@@ -69,6 +69,7 @@ def _costs(section: Section) -> list[str]:
         own_names = ", ".join(row_name(row, section.settings) for _, row in own.iterrows())
         of_rows = f" of {own_names}" if len(own) < len(known) else ""
         notes.append(f"Latencies{of_rows} were measured again on {device}.")
+    notes += _latency_form(section)
     halved = rows[rows["micro_batch_halvings"].fillna(0) > 0]
     if len(halved):
         batches = zip(halved["train.batch_size"], halved["micro_batch_halvings"], strict=True)
@@ -77,3 +78,14 @@ def _costs(section: Section) -> list[str]:
         listed = ", ".join(f"{name} ({size})" for name, size in zip(names, sizes, strict=True))
         notes.append(f"These trained in micro-batches that fitted, and their peak is of these: {listed}.")
     return notes
+
+
+def _latency_form(section: Section) -> list[str]:
+    """Return a note on the form of the models whose latency was measured; none where all are as they were trained."""
+    rows = section.rows[section.rows["backbone"] != CLASSICAL]
+    forms = rows["latency_form"] if "latency_form" in rows else rows["backbone"].map(lambda _: "plain")
+    if "inference" not in set(forms):
+        return []
+    others = [row_name(row, section.settings) for _, row in rows[forms != "inference"].iterrows()]
+    kept = f", but as trained, at least in part, for {', '.join(others)}" if others else ""
+    return [f"Latency is that of the model as it predicts, with BatchNorm folded and LoRA merged{kept}."]

@@ -11,7 +11,15 @@ from typing import Any
 
 LATENCIES = ("encoder_latency_ms", "decoder_latency_ms", "postprocessing_latency_ms")
 """Parts of the latency of one image, in the order in which they are computed."""
-MEASURED = (*LATENCIES, "throughput_images_per_s", "load", "latency_busy", "latency_busy_because")
+MEASURED = (
+    *LATENCIES,
+    "encoder_latency_unmerged_ms",
+    "latency_form",
+    "throughput_images_per_s",
+    "load",
+    "latency_busy",
+    "latency_busy_because",
+)
 """Keys of a record's block ``cost`` that one measurement gives, and `bench measure` replaces."""
 MEASUREMENT = "measurement"
 """Key of the block ``cost``: when and on what the latencies were measured, where that was not the run itself."""

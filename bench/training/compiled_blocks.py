@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from bench.training.step import LabelledBatch, Loss, autocast
+from bench.training.precision import autocast
+from bench.training.step import LabelledBatch, Loss
 from registry import block_forward, cache_dir
 from registry.block_forward import Forward
 

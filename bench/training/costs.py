@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.results.measurement import judged
 from bench.results.record import folder
-from bench.training import classical, fit, measure, predictions
+from bench.training import classical, fit, measure, precision, predictions
+from bench.training.deployed import deployed
 from bench.training.load import machine_load
-from bench.training.step import autocast
 from registry import heads, trained
 
 if TYPE_CHECKING:
@@ -24,26 +24,42 @@ if TYPE_CHECKING:
 
 
 def of_model(
-    sam: Sam, head: Head, *, predict: Callable[[], Any], raw: Any, post_processing: Mapping[str, float]
+    sam: Sam,
+    head: Head,
+    pixels: UInt8[ndarray, "h w 3"],
+    *,
+    scale: float | None,
+    post_processing: Mapping[str, float],
+    fast_paths: Collection[str],
 ) -> dict[str, Any]:
-    """Measure a model at batch 1: encoder, decoder, post-processing.
+    """Measure a model at batch 1, in the form in which it predicts: encoder, decoder, post-processing.
 
     Args:
         sam: the trained model, on the device that is measured.
-        head: its head.
-        predict: predicts an image as a run does; used by prompting heads, for which the decoder's share is what this
-            takes beyond the encoder.
-        raw: what `predict` returned once.
+        head: its head. One that prompts the model has a decoder's share: what its prediction takes beyond the encoder.
+        pixels: the image whose prediction is post-processed.
+        scale: input pixels per image pixel, as in `bench.grid.Run`.
         post_processing: parameters of the head.
+        fast_paths: see `bench.training.deployed.deployed`.
 
     Returns:
         What `measure.inference` returns, ``postprocessing_latency_ms``, ``load`` of the machine before, and the mark of
-        a measurement that is not to be relied on (see `bench.results.measurement.judged`).
+        a measurement that is not to be relied on (see `bench.results.measurement.judged`). ``latency_form`` is
+        ``inference`` or ``plain``, ``inference_dtype`` the number format. ``encoder_latency_unmerged_ms`` is that of
+        the same form with the adapters beside their layers; None where the form merges none.
     """
     device = next(sam.parameters()).device
     cost: dict[str, Any] = {"load": machine_load(device)}
-    cost |= measure.inference(sam, autocast=partial(autocast, device), whole=None if head.dense else predict)
+    form, autocast = deployed(sam, fast_paths)
+    predict = partial(predictions.raw_prediction, form, head, pixels, scale=scale, autocast=autocast)
+    raw = predict()
+    cost |= measure.inference(form, autocast=autocast, whole=None if head.dense else predict, plain=sam)
     cost["postprocessing_latency_ms"] = measure.latency_ms(lambda: head.instances(raw, **post_processing))
+    unmerged = deployed(sam, fast_paths, merge=False)[0]
+    is_merged = len(list(unmerged.parameters())) != len(list(form.parameters()))
+    cost["encoder_latency_unmerged_ms"] = measure.encoder_latency_ms(unmerged, autocast=autocast) if is_merged else None
+    cost["latency_form"] = "inference" if form is not sam else "plain"
+    cost["inference_dtype"] = precision.name(autocast, device)
     return judged(cost, device.type)
 
 
@@ -67,10 +83,8 @@ def of_trained(
     sam, head = fit.build(run, context), heads.get(run.head)
     if run.train:
         trained.load(sam, folder(context.results, run.id) / "trained")
-    precision = partial(autocast, fit.device(sam))
-    predict = partial(predictions.raw_prediction, sam.eval(), head, pixels, scale=run.scale, autocast=precision)
-    chosen = scores.get("post_processing") or head.defaults
-    return of_model(sam, head, predict=predict, raw=predict(), post_processing=chosen)
+    chosen, paths = scores.get("post_processing") or head.defaults, context.fast_paths
+    return of_model(sam, head, pixels, scale=run.scale, post_processing=chosen, fast_paths=paths)
 
 
 def of_classical(pixels: UInt8[ndarray, "h w 3"]) -> dict[str, Any]:

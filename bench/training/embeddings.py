@@ -18,7 +18,7 @@ from torch import Tensor
 from bench.cache import entry
 from bench.cache.store import Store, open_store
 from bench.errors import AuditError
-from bench.training import step
+from bench.training import precision
 from bench.training.variants import Variant, pixels_digest, stained, tile_input, turned
 from registry import backbones, inference_form
 from registry.source_digest import source_digest
@@ -158,7 +158,7 @@ def of_run(run: Run, sam: Sam, context: RunContext) -> Embeddings | None:
     if run.embeddings != "cached":
         return None
     use_inference_form = "inference_form" in context.fast_paths
-    autocast = partial(step.autocast, sam.pixel_mean.device)
+    autocast = partial(precision.autocast, sam.pixel_mean.device, allowed="bfloat16" in context.fast_paths)
     form = inference_form.optimise if use_inference_form else inference_form.duplicate
     with autocast():
         kind = sam.pixel_mean.device.type

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,13 +21,15 @@ from bench.training.audit import audit
 from bench.training.block_forms import BlockForms, block_forms
 from bench.training.checkpoint import State
 from bench.training.context import RunContext
+from bench.training.deployed import deployed
 from bench.training.embedded_batches import EmbeddedBatch, embedded_batches
 from bench.training.embeddings import Embeddings
 from bench.training.finite import check_finite
 from bench.training.optimizer import is_fused, make_optimizer
+from bench.training.precision import autocast
 from bench.training.split import Split
-from bench.training.step import LabelledBatch, Loss, autocast
-from registry import backbones, heads
+from bench.training.step import LabelledBatch, Loss
+from registry import backbones, frozen_prefix, heads
 from registry.names import shown
 
 if TYPE_CHECKING:
@@ -93,13 +95,13 @@ def fit(
     fused = "fused_optimizer" in context.fast_paths
     optimizer = make_optimizer(sam, lr=settings.lr, weight_decay=run.train["weight_decay"], fused=fused)
     settings = replace(settings, is_late=device(sam).type == "cuda" and is_fused(optimizer))
-    loss = partial(training_loss, sam, heads.get(run.head))
+    loss = loss_in_form(sam, heads.get(run.head), context.fast_paths)
     batches: Callable[[int], Iterator[LabelledBatch]] = partial(training_batches, run, parts, context)
     first = next(training_batches(run, parts, replace(context, loader_workers=0), 0))
     result = _audit(run, sam, first, context, loss=loss, optimizer=optimizer)
     result |= _cached_difference(cached, parts, sam)
     if cached is not None:
-        loss = partial(training_loss, sam, heads.get(run.head), encode=_unchanged)
+        loss = loss_in_form(sam, heads.get(run.head), context.fast_paths, encode=_unchanged)
         batches = partial(_embedded_batches, run, parts, context, cached)
         forms = BlockForms(loss, checkpointed=None)
     else:
@@ -204,17 +206,40 @@ def training_loss(
     return heads.loss_and_terms(head, logits, targets)
 
 
+def loss_in_form(
+    sam: Sam, head: Head, fast_paths: Collection[str], *, encode: predictions.Encode | None = None
+) -> Loss:
+    """Return `training_loss` of a model with the fast paths ``frozen_prefix`` and ``bfloat16``, where they are on.
+
+    Args:
+        sam: a model with a strategy, on the device of its training.
+        head: its head.
+        fast_paths: names of the faster forms that are used.
+        encode: takes the place of the model's encoder.
+    """
+    if encode is None and "frozen_prefix" in fast_paths:
+        encode = frozen_prefix.encoder(sam)
+    loss: Loss = partial(training_loss, sam, head, encode=encode)
+
+    def in_float32(images: Tensor, targets: Tensor) -> tuple[Tensor, Mapping[str, Tensor]]:
+        with torch.autocast(device(sam).type, enabled=False):
+            return loss(images, targets)
+
+    return loss if "bfloat16" in fast_paths else in_float32
+
+
 def _unchanged(embeddings: Tensor) -> Tensor:
     return embeddings
 
 
 def _validate(run: Run, sam: Sam, parts: Split, context: RunContext, cached: Embeddings | None) -> dict[str, float]:
+    form, precision = deployed(sam, context.fast_paths)
     return validation.scores(
-        sam,
+        form,
         heads.get(run.head),
         parts.validation,
         scale=run.scale,
-        autocast=partial(autocast, device(sam)),
+        autocast=precision,
         validate_on=run.train["validate_on"],
         embeddings=cached.of_pixels if cached else None,
         processes=context.side_processes,
@@ -225,7 +250,7 @@ def _audit(
     run: Run, sam: Sam, batch: data.Batch, context: RunContext, *, loss: Loss, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
     """Check that the model computes finite numbers, then audit it in the mode in which it is trained."""
-    precision = partial(autocast, device(sam))
+    precision = partial(autocast, device(sam), allowed="bfloat16" in context.fast_paths)
     check_finite(sam, batch.images[:1], autocast=precision)
     model.set_training_mode(sam)
     return audit(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,11 @@ def synchronize(device: torch.device | None) -> None:
 
 
 def inference(
-    sam: Sam, *, autocast: Callable[[], AbstractContextManager[Any]], whole: Callable[[], Any] | None = None
+    sam: Sam,
+    *,
+    autocast: Callable[[], AbstractContextManager[Any]],
+    whole: Callable[[], Any] | None = None,
+    plain: Sam | None = None,
 ) -> dict[str, Any]:
     """Measure encoder and decoder at batch 1.
 
@@ -97,6 +102,7 @@ def inference(
         autocast: gives the context that forward passes run in.
         whole: encodes and decodes one image as a prompting head does; the decoder's share is what this takes beyond
             the encoder. By default the decoder is called once, without prompts.
+        plain: the model whose FLOPs are counted, where `sam` is its inference form; `whole` is counted as it is.
 
     Returns:
         ``flops`` (multiply and add count as two; `torch.utils.flop_counter`) with its encoder part,
@@ -105,16 +111,20 @@ def inference(
         does not fit) and ``inference_peak_bytes`` (of batch 1).
     """
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
     from torch.utils.flop_counter import FlopCounterMode
 
     device = next(sam.parameters()).device
     image = torch.rand(1, 3, sam.image_size, sam.image_size, device=device)
     sam.eval()
+    counted = (plain or sam).eval()
+    # The fused kernel of the CPU has no formula for its FLOPs, which would count attention as free.
+    kernels = partial(sdpa_kernel, SDPBackend.MATH) if device.type == "cpu" else nullcontext
     with torch.inference_mode():
-        with FlopCounterMode(display=False) as encoder_flops:
-            sam.encode(image)
-        with FlopCounterMode(display=False) as all_flops:
-            whole() if whole else sam.decode(sam.encode(image))
+        with kernels(), FlopCounterMode(display=False) as encoder_flops:
+            counted.encode(image)
+        with kernels(), FlopCounterMode(display=False) as all_flops:
+            whole() if whole else counted.decode(counted.encode(image))
         with autocast():
             reset_peak(device)
             encoder = latency_ms(lambda: sam.encode(image), device=device)
@@ -132,6 +142,16 @@ def inference(
         "throughput_images_per_s": per_second,
         "inference_peak_bytes": peak,
     }
+
+
+def encoder_latency_ms(sam: Sam, *, autocast: Callable[[], AbstractContextManager[Any]]) -> dict[str, Any]:
+    """Measure the encoder alone at batch 1; see `latency_ms`."""
+    import torch
+
+    device = next(sam.parameters()).device
+    image = torch.rand(1, 3, sam.image_size, sam.image_size, device=device)
+    with torch.inference_mode(), autocast():
+        return latency_ms(lambda: sam.encode(image), device=device)
 
 
 def _throughput(sam: Sam, device: torch.device, batch_size: int = 4) -> float | None:

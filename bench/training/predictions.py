@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 Encode = Callable[["Tensor"], "Tensor"]
 """Inputs (b, 3, s, s) to embeddings."""
+BATCH_PIXELS = {"cpu": 512**2, "cuda": 2 * 1024**2}
+"""Pixels of the tiles that go through the model at once, or a single tile. So few, because predicting must fit where
+training did. On a CPU larger batches are no faster."""
 Embeddings = Callable[[np.ndarray], Encode]
 """Pixels of an image to a function that takes the place of `Sam.encode` for its tiles, in reading order."""
 
@@ -112,12 +115,18 @@ def dense_logits(
     # A tile has more weight away from its edges, where it has more context; nowhere 0, so corners are covered too.
     ramp = torch.minimum(torch.arange(1, size + 1, device=device), torch.arange(size, 0, -1, device=device))
     window = torch.minimum(ramp[:, None], ramp[None, :]).clamp(max=size // 4).float()
-    for top in tiling.tile_starts(padded.shape[-2], size, size // 4):
-        for left in tiling.tile_starts(padded.shape[-1], size, size // 4):
-            tile = padded[..., top : top + size, left : left + size]
-            logits, _ = sam.decode(encode(tile))
-            upsampled = tiling.resize(logits[:, list(channels)].float(), size, size)[0]
-            total[:, top : top + size, left : left + size] += upsampled * window
+    places = [
+        (top, left)
+        for top in tiling.tile_starts(padded.shape[-2], size, size // 4)
+        for left in tiling.tile_starts(padded.shape[-1], size, size // 4)
+    ]
+    step = max(1, BATCH_PIXELS.get(device.type, 1) // size**2)
+    for some in (places[start : start + step] for start in range(0, len(places), step)):
+        tiles = torch.cat([padded[..., top : top + size, left : left + size] for top, left in some])
+        logits, _ = sam.decode(encode(tiles))
+        upsampled = tiling.resize(logits[:, list(channels)].float(), size, size)
+        for (top, left), tile in zip(some, upsampled, strict=True):
+            total[:, top : top + size, left : left + size] += tile * window
             weight[top : top + size, left : left + size] += window
     blended = (total / weight)[None, :, :scaled_height, :scaled_width]
     return tiling.resize(blended, height, width)[0]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from bench.training.precision import autocast
 from bench.training.step_result import PendingResult
 
 if TYPE_CHECKING:
@@ -32,14 +33,6 @@ class LabelledBatch(Protocol):
     def images(self) -> Tensor: ...
     @property
     def targets(self) -> Tensor: ...
-
-
-def autocast(device: torch.device) -> Any:
-    """bfloat16 autocast on CUDA devices that have it; float32 elsewhere."""
-    import torch
-
-    usable = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.autocast(device.type, torch.bfloat16, enabled=usable)
 
 
 def step(

@@ -102,7 +102,8 @@ def mlp(hidden: str) -> Callable[[nn.Module], Callable[..., Tensor] | None]:
     def form(module: nn.Module) -> Callable[..., Tensor] | None:
         if not treats_tokens_alone(module):
             return None
-        plain, width = module.forward, int(module.get_submodule(hidden).out_features)
+        first: Any = module.get_submodule(hidden)
+        plain, width = module.forward, first.out_features
 
         def forward(self: Any, x: Float[Tensor, "... c"]) -> Float[Tensor, "... d"]:
             out = over_items(plain, x.reshape(-1, x.shape[-1]), bytes_per_item=width * x.element_size())

@@ -163,7 +163,7 @@ def _attention_in_pieces(attention: RelativeAttention) -> Callable[..., Tensor]:
                     part = slice(top * w, bottom * w)
                     mixed = self.attend(own[0][:, :, part], own[1], own[2], positions[top:bottom], w)
                     out[image, part, head] = mixed[0, 0]
-        return self.proj(out.reshape(b, h, w, -1))  # type: ignore[no-any-return]
+        return self.proj(out.reshape(b, h, w, -1))
 
     return forward
 

@@ -181,7 +181,7 @@ def _attend_in_windows(attention: nn.Module, rows: Float[Tensor, "h w c"], side:
     down, right = padded.shape[0] // side, padded.shape[1] // side
     windows = padded.view(down, side, right, side, c).transpose(1, 2).reshape(-1, side * side, c)
     mixed = attention(windows).view(down, right, side, side, c).transpose(1, 2).reshape(padded.shape)
-    return mixed[:h, :w]  # type: ignore[no-any-return]
+    return mixed[:h, :w]
 
 
 def _bytes(x: Float[Tensor, "b c h w"], channels: float) -> int:

@@ -16,7 +16,7 @@ def test_all_strategies_are_registered() -> None:
     assert not strategies.get("zero_shot").trains
     assert strategies.get("zero_shot").head == "everything"
     assert strategies.options("lora_qv") == {"rank": 4, "last_blocks": 0}
-    assert strategies.options("adapter") == {"reduction": 4, "scale": 0.5}
+    assert strategies.options("adapter") == {"reduction": 4, "scale": 0.5, "last_blocks": 0}
     for name in expected - {"zero_shot"}:
         assert 1e-4 <= strategies.get(name).lr <= 1e-3
 

@@ -157,7 +157,7 @@ def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("strategy", "options", "text"),
     [
-        ("lora_qv", {"rank": 2}, r"saved with options {'rank': 4}, but the model has {'rank': 2}"),
+        ("lora_qv", {"rank": 2}, r"saved with options {'rank': 4, 'last_blocks': 0}, but the model has {'rank': 2,"),
         ("lora_all_linear", {}, r"saved with strategy lora_qv, but the model has lora_all_linear"),
         ("lora_qv", {"tokens": (0,)}, r"saved with tokens \[1, 2, 3\], but the model has \[0\]"),
     ],
@@ -166,6 +166,18 @@ def test_other_settings_are_refused(strategy: str, options: dict[str, Any], text
     trained.save(build("lora_qv"), "lora_qv", tmp_path)
     with pytest.raises(WeightsError, match=text):
         trained.load(build(strategy, **options), tmp_path)
+
+
+def test_a_trained_part_saved_before_an_option_existed_is_that_of_its_neutral_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sam, mark = build("lora_qv"), trained._mark
+    monkeypatch.setattr(trained, "_mark", lambda *given: {**mark(*given), "options": {"rank": 4}})
+    trained.save(sam, "lora_qv", tmp_path)
+    monkeypatch.setattr(trained, "_mark", mark)
+    trained.load(build("lora_qv"), tmp_path)
+    with pytest.raises(WeightsError, match=r"saved with options {'rank': 4}, but the model has {'rank': 4, 'last_"):
+        trained.load(build("lora_qv", last_blocks=1), tmp_path)
 
 
 def test_another_backbone_is_refused(tmp_path: Path) -> None:

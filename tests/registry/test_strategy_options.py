@@ -55,8 +55,8 @@ def test_types_are_the_annotations_with_names_resolved(register: Callable[..., N
 
 
 def test_types_of_the_strategies_that_come_with_the_program() -> None:
-    assert strategies.option_types("lora_qv") == {"rank": int}
-    assert strategies.option_types("adapter") == {"reduction": int, "scale": float}
+    assert strategies.option_types("lora_qv") == {"rank": int, "last_blocks": int}
+    assert strategies.option_types("adapter") == {"reduction": int, "scale": float, "last_blocks": int}
     assert strategies.option_types("full") == {}
 
 
