@@ -2,7 +2,8 @@
 
 Command:   bench weights fetch lite_medsam
            bench run --grid docs/experiments/cached_embeddings.py --data FOLDER --results results/cached_embeddings
-           bench compare decoder_only,embeddings=cached decoder_only,embeddings=computed --results results/cached_embeddings
+           bench compare decoder_only,embeddings=cached decoder_only,embeddings=computed \
+               --results results/cached_embeddings -o docs/cached_embeddings.md
 Data:      the 23 images of NuInsSeg's human spleen, as a folder in NuInsSeg's layout; the official folds.
 Jobs:      2 forms × 3 seeds × 5 folds of `decoder_only` on LiteMedSAM at 128 px: 30 runs of equally many steps.
 """
