@@ -53,9 +53,8 @@ def choose(with_: Iterable[str] = (), without: Iterable[str] = ()) -> frozenset[
     ]
     if problems:
         raise PlanError(list(dict.fromkeys(problems)))
-    every = frozenset(FAST_PATHS)
-    start = frozenset() if "all" in taken else DEFAULT - set(taken)
-    return start | (every if "all" in added else set(added))
+    start = frozenset() if "all" in taken else frozenset(FAST_PATHS) if "all" in added else DEFAULT
+    return (start | set(added)) - {*taken, "all"}
 
 
 def split(texts: Sequence[str]) -> list[str]:

@@ -217,6 +217,11 @@ class Run:
         if self.train and missing:
             object.__setattr__(self, "train", {**self.train, **missing})
 
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Restore a pickled run: a job that waited in a queue may have been submitted by an earlier version."""
+        self.__dict__.update(state)
+        self.__post_init__()
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, as they stand in the record's block ``run``."""
         values = {member.name: getattr(self, member.name) for member in fields(self)}  # asdict copies ten times slower

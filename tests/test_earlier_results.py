@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from bench import report
+from bench.grid import Run
 from bench.results import plans, record, submissions
 from bench.slurm import client
 from bench.slurm.client import Queue
@@ -32,7 +33,8 @@ def test_records_keep_their_ids_and_the_kinds_of_their_failures(results):
     assert records[LOST].failures == ("lost",)
     planned = {run.id: run for plan in plans.read_all(results) for run in plan.runs}
     assert planned.keys() == {*records, CANCELLED}
-    assert all(planned[run_id].as_dict() == one.run for run_id, one in records.items())
+    assert all((run_id, planned[run_id]) == (one.id, Run(**one.run)) for run_id, one in records.items())
+    assert all(planned[run_id].id == run_id for run_id in planned)
 
 
 def test_the_table_is_the_one_that_version_0_1_printed(results, tmp_path):

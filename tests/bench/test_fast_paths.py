@@ -18,6 +18,8 @@ def test_names_are_added_and_taken() -> None:
     assert chosen == (fast_paths.DEFAULT | {"compile"}) - {"overlap", "inference_form"}
     assert fast_paths.choose(without=["all"]) == frozenset()
     assert fast_paths.choose(["overlap"], ["all"]) == {"overlap"}
+    assert fast_paths.choose(["all"]) == frozenset(fast_paths.FAST_PATHS)
+    assert fast_paths.choose(["all"], ["compile"]) == frozenset(fast_paths.FAST_PATHS) - {"compile"}
 
 
 def test_unknown_and_contradictory_names_are_refused_at_once() -> None:

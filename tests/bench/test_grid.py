@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import pickle
 from collections.abc import Iterator
 from dataclasses import asdict, make_dataclass, replace
 from pathlib import Path
@@ -116,6 +117,16 @@ def test_a_new_field_of_run_at_its_neutral_value_leaves_ids_and_rows(monkeypatch
     changed = later(**values, stains=("H",))
     assert changed.id != before.id
     assert row_id(changed.as_dict()) != row_id(values)
+
+
+def test_a_run_pickled_by_an_earlier_version_is_completed() -> None:
+    run = lora_run(Settings(weights="random"))
+    earlier = {**run.__dict__, "train": {key: run.train[key] for key in ("epochs", "batch_size", "lr")}}
+    del earlier["embeddings"]
+    again = Run.__new__(Run)
+    again.__setstate__(earlier)
+    assert (again.embeddings, again.train["memory"], again.train["validate_on"]) == ("computed", "auto", "image")
+    assert pickle.loads(pickle.dumps(run)) == run
 
 
 def test_an_operational_setting_never_enters_an_id() -> None:
