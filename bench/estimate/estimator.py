@@ -209,7 +209,7 @@ def resources_from_measured_steps(
         basis="perf",
         details=steps.device,
         factor=MEASURED_FACTOR,
-        is_recomputed=_memory_setting(run) == "checkpoint",
+        is_recomputed=steps.is_recomputed,
         cache_bytes=_cache_bytes(run, amount),
     )
 

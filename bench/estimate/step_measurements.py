@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bench.estimate import flops
+from bench.estimate.resources import CONTEXT_BYTES
 from bench.grid import Run, digest
 from bench.slurm.profile import ClusterProfile
 from registry import atomic, cache_dir
@@ -32,10 +33,12 @@ class StepMeasurement:
         predict_s: prediction of one input, without post-processing.
         encode_s: part of it that encodes the input.
         post_processing_s: from a prediction to scores, one core.
-        micro_batch: images that went through the model at once; None where nothing is trained.
-        peak_bytes: largest memory of a training step; None where the system doesn't tell.
+        micro_batch: images that go through the model at once in a run; None where nothing is trained, and where the
+            steps had fewer images than a batch.
+        peak_bytes: largest memory at this micro-batch; None where it is unknown.
         trainable: number of trained parameters.
         measured: date and time, ISO 8601.
+        is_recomputed: activations of the encoder's blocks were computed again in the backward pass.
     """
 
     device: str
@@ -48,6 +51,7 @@ class StepMeasurement:
     peak_bytes: int | None
     trainable: int
     measured: str
+    is_recomputed: bool = False
 
 
 def keep(run: Run, used_paths: frozenset[str], measurement: StepMeasurement) -> None:
@@ -69,7 +73,7 @@ def find(run: Run, profile: ClusterProfile, used_paths: frozenset[str]) -> StepM
     """Return the newest measurement of a run's model and settings on the device of a profile, or None.
 
     With ``gpus = 0`` that is this machine's processor. A profile that names its kind of GPU takes measurements on GPUs
-    whose name contains it; one that takes any GPU takes any.
+    whose name contains it; one that takes any GPU takes any, but none that had more memory in use than its GPUs have.
     """
     try:
         paths = list(_folder().glob(f"{_name(run, used_paths)}-*.json"))
@@ -94,7 +98,9 @@ def _fits(measurement: StepMeasurement, profile: ClusterProfile) -> bool:
         name = cpu_name(1).rpartition(",")[0]
         return measurement.kind == "cpu" and measurement.device.rpartition(",")[0] == name
     wanted = re.sub(r"[^a-z0-9]", "", (profile.gpu or "").lower())
-    return measurement.kind == "cuda" and wanted in re.sub(r"[^a-z0-9]", "", measurement.device.lower())
+    if measurement.kind != "cuda" or wanted not in re.sub(r"[^a-z0-9]", "", measurement.device.lower()):
+        return False
+    return (measurement.peak_bytes or 0) + CONTEXT_BYTES <= profile.gpu_memory_gb * 2**30
 
 
 def _read(path: Path) -> StepMeasurement | None:

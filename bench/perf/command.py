@@ -89,7 +89,7 @@ def perf(
     if len(wanted) > 1:
         console.print(_forecast(wanted, peaks, used_paths, rounds), **PLAIN)
     measured: list[Performance] = []
-    code = _measure_all(wanted, chosen, peaks, used_paths, rounds, measured, console)
+    code = _measure_all(wanted, chosen, peaks, used_paths, rounds, tuple(phrases), measured, console)
     if measured:
         _show(measured, console)
         for path in outputs:
@@ -103,6 +103,7 @@ def _measure_all(
     peaks: Peaks,
     used_paths: frozenset[str],
     rounds: int,
+    busy_because: tuple[str, ...],
     measured: list[Performance],
     console: Console,
 ) -> int:
@@ -126,6 +127,7 @@ def _measure_all(
                         used_paths=used_paths,
                         loader_workers=workers,
                         rounds=rounds,
+                        busy_because=busy_because,
                     )
                 except (BenchError, RegistryError, torch.OutOfMemoryError, RuntimeError) as error:
                     code = 1
@@ -165,9 +167,10 @@ def _show(measured: Sequence[Performance], console: Console) -> None:
         f"bound by: {BOUND_RULE}",
         "× plain: time without any of the faster forms by the time with them, measured in turns in one process.",
     ]
-    if any(one.busy_because for one in measured):
-        notes.append(f"‡ {measured[0].busy_because[0] if measured[0].busy_because else 'busy'}: too long, not kept.")
-    else:
+    busy = dict.fromkeys(phrase for one in measured for phrase in one.busy_because)
+    if busy:
+        notes.append(f"‡ {' and '.join(busy)}: too long, not kept.")
+    if not all(one.busy_because for one in measured):
         notes.append("`bench plan` uses these numbers for the same device, model and settings (basis: bench perf).")
     for note in notes:
         console.print(note, style="dim", **PLAIN)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.errors import PlanError
-from bench.grid import CLASSICAL, Grid, Run
+from bench.grid import Grid, Run
 from bench.planning import plan, sweeps
 from bench.training.data import Image
 from bench.training.split import Split
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 IMAGE_SIDE, NUCLEI = 512, 150
 """Side in pixels and number of nuclei of a painted image: as NuInsSeg's have them."""
 N_TRAIN = 8
+"""Painted images to train on, or as many as a batch has if those are more."""
 STRATEGIES = ("decoder_only", "lora_qv", "full")
 """Measured where no strategy is named, and no backbone either."""
 CPU_BACKBONES = ("mobile_sam",)
@@ -82,12 +83,9 @@ def subjects(
     planned = plan.make(applied, "")
     if not planned.runs:
         raise PlanError([f"{run.backbone} × {run.strategy}: {reason}" for run, reason in planned.skipped])
-    parts = painted()
-    return [
-        Subject(run, images or (int(run.train.get("batch_size", 1)) if device.type == "cuda" else 1), parts)
-        for run in planned.runs
-        if run.backbone != CLASSICAL
-    ]
+    sizes = [images or (int(run.train.get("batch_size", 1)) if device.type == "cuda" else 1) for run in planned.runs]
+    parts = {size: painted(size * max(1, N_TRAIN // size)) for size in set(sizes)}  # every batch of an epoch is whole
+    return [Subject(run, size, parts[size]) for run, size in zip(planned.runs, sizes, strict=True)]
 
 
 def painted(n_train: int = N_TRAIN) -> Split:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from bench.perf.turns import seconds_of
 from bench.results.measurement import LARGEST_SHARE, percent
 from bench.training import fit
 from bench.training.context import RunContext
-from bench.training.load import Interval
+from bench.training.load import Interval, n_cores
 from registry import heads
 
 LIMIT_S = 30.0
@@ -35,6 +37,7 @@ def trial(
     loader_workers: int = 0,
     rounds: int = 5,
     limit_s: float = LIMIT_S,
+    busy_because: tuple[str, ...] = (),
 ) -> Performance:
     """Measure a model.
 
@@ -48,6 +51,7 @@ def trial(
         loader_workers: processes that prepare training samples.
         rounds: turns of each form at most; the best counts.
         limit_s: seconds after which no further turn begins, though every form has two.
+        busy_because: what else the machine did already before.
 
     Raises:
         torch.OutOfMemoryError: even a single image does not fit.
@@ -55,15 +59,14 @@ def trial(
     run = subject.run
     context = RunContext(results=Path(), device=str(device), loader_workers=loader_workers, fast_paths=used_paths)
     sam = fit.build(run, context)
-    interval = Interval()
+    interval, workers_s = Interval(), _ended_children_s()
     predicting = image_predictions(subject, sam, context, rounds=rounds, limit_s=limit_s)
     steps = training_steps(subject, sam, context, rounds=rounds, limit_s=limit_s) if run.train else Steps()
-    others = interval.load()["others"]
+    busy_because = busy_because or _disturbance(interval, _ended_children_s() - workers_s)
     cost = flops.cached_step_cost(run) or flops.count_step(run)
     counted = cost.train_flops * subject.images if run.train else cost.infer_flops
     if run.embeddings == "cached":
         counted -= cost.encoder_flops * (subject.images if run.train else 1)
-    busy = others is not None and others > LARGEST_SHARE
     return Performance(
         backbone=run.backbone,
         strategy=run.strategy,
@@ -85,18 +88,35 @@ def trial(
         trainable=cost.trainable,
         ratios=steps.ratios if run.train else predicting.ratios,
         prediction_ratios=predicting.ratios,
-        busy_because=(f"other processes took {percent(others)} of the cores' time",) if busy and others else (),
+        busy_because=busy_because,
         measured=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
 
 
+def _disturbance(interval: Interval, workers_s: float) -> tuple[str, ...]:
+    """Return what other processes did in an interval; those that prepared samples are this one's own."""
+    others = interval.load()["others"]
+    if others is None:
+        return ()
+    others -= workers_s / ((time.perf_counter() - interval.wall) * n_cores())
+    return (f"other processes took {percent(others)} of the cores' time",) if others > LARGEST_SHARE else ()
+
+
+def _ended_children_s() -> float:
+    """Return the CPU seconds of this process's children that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
+
+
 def as_step_measurement(subject: Subject, measured: Performance) -> step_measurements.StepMeasurement:
     """Return what `bench plan` needs of a measurement: the optimiser's share is that of a whole batch."""
-    per_image = None
+    per_image, micro_batch = None, measured.settings.get("micro_batch")
+    is_whole = True
     if measured.step:
         batch = int(subject.run.train["batch_size"])
         once = measured.step["optimizer"]
         per_image = (measured.seconds - once) / measured.images + once / batch
+        is_whole = measured.images >= batch or micro_batch < measured.images  # else a run has more on the device
     return step_measurements.StepMeasurement(
         device=measured.device,
         kind=measured.kind,
@@ -104,10 +124,11 @@ def as_step_measurement(subject: Subject, measured: Performance) -> step_measure
         predict_s=measured.predict_s,
         encode_s=measured.encode_s,
         post_processing_s=measured.post_processing_s,
-        micro_batch=measured.settings.get("micro_batch"),
-        peak_bytes=measured.peak_bytes,
+        micro_batch=micro_batch if is_whole else None,
+        peak_bytes=measured.peak_bytes if is_whole else None,
         trainable=measured.trainable,
         measured=measured.measured,
+        is_recomputed=bool(measured.settings.get("recomputed")),
     )
 
 

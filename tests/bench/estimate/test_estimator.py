@@ -237,6 +237,7 @@ def test_steps_of_another_device_model_or_form_are_not_taken():
     step_measurements.keep(RUN, fast_paths.DEFAULT, MEASURED)
     assert estimate(profile=replace(PROFILE, gpu="h100")).basis == "counted"
     assert estimate(profile=replace(PROFILE, gpus=0)).basis == "unknown"
+    assert estimate(profile=replace(PROFILE, gpu_memory_gb=1)).basis == "counted"  # more was in use
     assert estimate(replace(RUN, options={"rank": 8})).basis == "counted"
     assert estimate(replace(RUN, train={**RUN.train, "batch_size": 4})).basis == "counted"
     assert estimate(used_paths=frozenset()).basis == "counted"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 
 import pytest
@@ -69,7 +70,8 @@ def test_numbers_are_shown_written_and_kept_for_plans(tmp_path):
     # The optimiser's step is shared by the four images of a batch.
     step = one["step"]
     assert kept.train_s_per_image == pytest.approx(sum(step.values()) - 0.75 * step["optimizer"])
-    assert (kept.predict_s, kept.micro_batch) == (one["predict_s"], 1)
+    # One image of four says nothing of the micro-batch, and of the memory, of a run.
+    assert (kept.predict_s, kept.micro_batch, kept.peak_bytes) == (one["predict_s"], None, None)
 
 
 def test_a_busy_machine_is_refused(monkeypatch, capsys):
@@ -81,12 +83,27 @@ def test_a_busy_machine_is_refused(monkeypatch, capsys):
 
 def test_numbers_of_a_busy_machine_are_marked_and_not_kept(monkeypatch):
     monkeypatch.setattr(load, "disturbance", lambda _: ["other processes take 90 % of the cores' time"])
-    monkeypatch.setattr(load.Interval, "load", lambda _: {"others": 0.9, "own": 0.1})
+    monkeypatch.setattr(load.Interval, "load", lambda _: {"others": 0.0, "own": 1.0})  # a GPU's others are seen before
     done = call("sam_nano", "decoder_only", "--force")
     assert done.exit_code == 0
-    assert "‡ other processes took 90 % of the cores' time: too long, not kept." in done.output
+    assert "‡ other processes take 90 % of the cores' time: too long, not kept." in done.output
+    assert "`bench plan` uses these numbers" not in done.output
     (planned,) = subject.subjects("sam_nano", "decoder_only", assignments=SETTINGS, device=CPU)
     assert step_measurements.find(planned.run, ClusterProfile(gpus=0), fast_paths.DEFAULT) is None
+
+
+def test_processes_that_prepare_samples_do_not_make_the_machine_busy(monkeypatch):
+    monkeypatch.setattr(load.Interval, "load", lambda _: {"others": 0.5, "own": 0.5})
+    monkeypatch.setattr(trial, "n_cores", lambda: 4)
+    interval = load.Interval(wall=time.perf_counter() - 10)  # 40 seconds of cores, of which 20 are not this process's
+    assert trial._disturbance(interval, workers_s=19.0) == ()
+    assert trial._disturbance(interval, workers_s=4.0) == ("other processes took 40 % of the cores' time",)
+
+
+def test_batches_are_whole_whatever_their_size():
+    for images, n_images in ((3, 6), (8, 8), (12, 12)):
+        (one,) = subject.subjects("sam_nano", "lora_qv", assignments=SETTINGS, device=CPU, images=images)
+        assert (one.images, len(one.parts.train)) == (images, n_images)
 
 
 @pytest.mark.usefixtures("quiet")
