@@ -9,9 +9,9 @@ from typing import Any
 
 from bench.grid import CLASSICAL, Run
 from bench.results.record import RunRecord, folder
-from bench.training import classical, costs, data, embeddings, evaluate, fit, measure, outputs, predictions
+from bench.training import classical, costs, data, embeddings, evaluate, fit, measure, outputs
 from bench.training.context import RunContext
-from bench.training.deployed import deployed
+from bench.training.deployed import predictor
 from bench.training.split import Split, split
 from registry import heads, trained
 
@@ -58,40 +58,37 @@ def execute(
 def _model_fold(
     run: Run, parts: Split, context: RunContext, progress: Callable[..., None], should_stop: Callable[[], bool]
 ) -> FoldResult:
-    sam, head = fit.build(run, context), heads.get(run.head)
+    sam, head, paths = fit.build(run, context), heads.get(run.head), context.fast_paths
     cached = embeddings.of_run(run, sam, context)
     audit, cost = fit.fit(run, sam, parts, context, cached=cached, progress=progress, should_stop=should_stop)
     cost["adapter_bytes"] = trained.save(sam, run.strategy, folder(context.results, run.id) / "trained")
 
-    started, side, (form, precision) = time.monotonic(), context.side_processes, deployed(sam, context.fast_paths)
-    from_cache = cached.of_pixels if cached else None
-    predict = partial(
-        predictions.raw_prediction, form, head, scale=run.scale, autocast=precision, embeddings=from_cache
-    )
     progress("choosing post-processing", {"images": len(parts.validation)})
-    raw = (predict(image.pixels) for image in parts.validation)
-    chosen, reached = evaluate.choose_parameters(raw, parts.validation, head, processes=side)
-    instances, report = partial(head.instances, **chosen), partial(progress, "evaluating")
-    rows, label_maps = evaluate.score_images(
-        parts.test, predict, instances, fold=run.fold, progress=report, processes=side
-    )
+    started, side = time.monotonic(), context.side_processes
+    predict = predictor(sam, head, paths, scale=run.scale, embeddings=cached.of_pixels if cached else None)
+    raw, images = (predict(image.pixels) for image in parts.validation), parts.validation
+    chosen, reached = evaluate.choose_parameters(raw, images, head, side_processes=side, processes=context.processes)
+    test = partial(evaluate.score_images, parts.test, fold=run.fold, progress=partial(progress, "evaluating"))
+    rows, label_maps = test(predict, partial(head.instances, **chosen), processes=side)
     cost["evaluate_seconds"] = time.monotonic() - started
 
     progress("measuring")
-    pixels, paths = parts.validation[0].pixels, context.fast_paths
+    pixels = parts.validation[0].pixels
     cost |= costs.of_model(sam, head, pixels, scale=run.scale, post_processing=chosen, fast_paths=paths)
     cost |= cached.counts() if cached else {}
     cost["gpu_seconds"] = measure.gpu_seconds(cost)
-    scores = {"post_processing": chosen, "validation": reached}
-    return rows, label_maps, {"audit": audit, "cost": cost, "scores": scores}
+    return (
+        rows,
+        label_maps,
+        {"audit": audit, "cost": cost, "scores": {"post_processing": chosen, "validation": reached}},
+    )
 
 
 def _classical_fold(run: Run, parts: Split, context: RunContext, progress: Callable[..., None]) -> FoldResult:
     cost: dict[str, Any] = {"parameters_total": 0, "parameters_trainable": 0, "device": "cpu"}
-    started, report, side = time.monotonic(), partial(progress, "evaluating"), context.side_processes
-    rows, label_maps = evaluate.score_images(
-        parts.test, lambda pixels: pixels, classical.segment, fold=run.fold, progress=report, processes=side
-    )
+    started, report = time.monotonic(), partial(progress, "evaluating")
+    test = partial(evaluate.score_images, parts.test, fold=run.fold, progress=report, processes=context.processes)
+    rows, label_maps = test(lambda pixels: pixels, classical.segment)
     cost["evaluate_seconds"] = time.monotonic() - started
     cost |= costs.of_classical(parts.test[0].pixels)
     return rows, label_maps, {"audit": None, "cost": cost, "scores": {}}

@@ -43,5 +43,21 @@ class RunContext:
 
     @property
     def side_processes(self) -> int:
-        """Processes for post-processing and scores beside this one; 0 does both here, after each prediction."""
-        return side_processes.available("overlap" in self.fast_paths, shared=self.is_shared)
+        """Processes for post-processing and scores beside predictions; 0 does both here, after each prediction.
+
+        Predictions on a CPU take all threads of PyTorch: only cores beyond them are free meanwhile.
+        """
+        busy = 1 if self.device.startswith("cuda") else _torch_threads()
+        return side_processes.available("overlap" in self.fast_paths, busy=busy, shared=self.is_shared)
+
+    @property
+    def processes(self) -> int:
+        """Processes for post-processing and scores while nothing is predicted; 0 does both here."""
+        count = side_processes.available("overlap" in self.fast_paths, busy=0, shared=self.is_shared)
+        return count if count > 1 else 0  # a single one would only be waited for
+
+
+def _torch_threads() -> int:
+    import torch
+
+    return torch.get_num_threads()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from bench.training import precision
+from bench.training import precision, predictions
 
 if TYPE_CHECKING:
     from bench.training.precision import Autocast
+    from registry.contract import Head
     from registry.sam import Sam
 
 
@@ -24,3 +26,16 @@ def deployed(sam: Sam, fast_paths: Collection[str], *, merge: bool = True) -> tu
     device = next(sam.parameters()).device
     context = precision.of_predictions(device, allowed="bfloat16" in fast_paths)
     return (sam.optimise(merge=merge) if "inference_form" in fast_paths else sam.eval()), context
+
+
+def predictor(
+    sam: Sam,
+    head: Head,
+    fast_paths: Collection[str],
+    *,
+    scale: float | None,
+    embeddings: predictions.Embeddings | None = None,
+) -> Callable[..., Any]:
+    """Return a function of pixels: `bench.training.predictions.raw_prediction` of a model as it predicts."""
+    form, context = deployed(sam, fast_paths)
+    return partial(predictions.raw_prediction, form, head, scale=scale, autocast=context, embeddings=embeddings)

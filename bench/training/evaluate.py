@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from bench import metrics
-from bench.training import side_processes
+from bench.training.side_processes import each
 from registry import heads
 from registry.contract import LabelMap
 
@@ -33,7 +33,13 @@ class LabelledImage(Protocol):
 
 
 def choose_parameters(
-    raw: Iterable[Any], images: Sequence[LabelledImage], head: Head, *, key: str = "pq", processes: int = 0
+    raw: Iterable[Any],
+    images: Sequence[LabelledImage],
+    head: Head,
+    *,
+    key: str = "pq",
+    side_processes: int = 0,
+    processes: int = 0,
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Choose post-processing parameters on validation images, in turn, each by the best mean `key`.
 
@@ -42,19 +48,20 @@ def choose_parameters(
         images: the images with their true label maps.
         head: gives the parameters, their defaults and their candidates.
         key: the score.
-        processes: see `bench.training.side_processes.each`.
+        side_processes: processes for the first scores, while predictions are made; see
+            `bench.training.side_processes.each`.
+        processes: those for all other scores.
 
     Returns:
         The parameters, and their mean scores.
     """
     kept: list[Any] = []
     chosen = dict(head.defaults)
-    (best,) = candidate_scores(_keeping(raw, kept), images, head, [chosen], processes=processes)
+    (best,) = candidate_scores(_keeping(raw, kept), images, head, [chosen], processes=side_processes)
     for name, values in head.search.items():
         others = [value for value in values if value != chosen[name]]
         candidates = [{**chosen, name: value} for value in others]
-        # Nothing is predicted meanwhile, which leaves a core for one process more.
-        means = candidate_scores(kept, images, head, candidates, processes=processes + 1 if processes else 0)
+        means = candidate_scores(kept, images, head, candidates, processes=processes)
         for candidate, scores in zip(candidates, means, strict=True):
             if scores[key] > best[key]:
                 chosen, best = candidate, scores
@@ -95,7 +102,7 @@ def candidate_scores(
     if not candidates:
         return []
     names = [image.stem for image in images]
-    rows = side_processes.each(score, enumerate(raw), names=names, processes=processes)
+    rows = each(score, enumerate(raw), names=names, processes=processes)
     return [mean(of_candidate) for of_candidate in zip(*rows, strict=True)]
 
 
@@ -134,7 +141,7 @@ def score_images(
         label_map = instances(raw)
         return label_map, metrics.score(images[index].label_map, label_map, errors=True)
 
-    results = side_processes.each(
+    results = each(
         score,
         ((index, predict(image.pixels)) for index, image in enumerate(images)),
         names=[image.stem for image in images],

@@ -273,7 +273,8 @@ def _cached_difference(cached: Embeddings | None, parts: Split, sam: Sam) -> dic
 def _audit_untrained(run: Run, sam: Sam, parts: Split, context: RunContext) -> dict[str, Any]:
     """Check that the model computes finite numbers and that nothing requires a gradient."""
     batch = data.plain_batch(parts.train[0], image_size=run.image_size)
-    check_finite(sam, batch.images, autocast=partial(autocast, device(sam)))
+    precision = partial(autocast, device(sam), allowed="bfloat16" in context.fast_paths)
+    check_finite(sam, batch.images, autocast=precision)
     return audit(
         sam,
         batch=batch,

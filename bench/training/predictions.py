@@ -123,7 +123,7 @@ def dense_logits(
     step = max(1, BATCH_PIXELS.get(device.type, 1) // size**2)
     for some in (places[start : start + step] for start in range(0, len(places), step)):
         tiles = torch.cat([padded[..., top : top + size, left : left + size] for top, left in some])
-        logits, _ = sam.decode((encode or sam.encode)(tiles))
+        logits, _ = sam.decode(encode(tiles))
         upsampled = tiling.resize(logits[:, list(channels)].float(), size, size)
         for (top, left), tile in zip(some, upsampled, strict=True):
             total[:, top : top + size, left : left + size] += tile * window

@@ -2,44 +2,43 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import pickle
 import signal
 import sys
+import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from types import TracebackType
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
-
-import numpy as np
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
 
 PAYS_S = 0.5
 """Seconds of work ahead from which processes are started; starting them takes some hundredths of a second."""
 MOST = 8
 """Largest number of processes: predictions come one after the other, and post-processing takes less time than most."""
-WATCH_S = 2.0
-"""Seconds after which an idle process sees that the one that started it is gone."""
 
 
-def available(allowed: bool, *, shared: bool = False) -> int:
+def available(allowed: bool, *, busy: int = 1, shared: bool = False) -> int:
     """Return the number of processes to use beside this one; 0 where they are not allowed, or there is no core for one.
 
     Args:
         allowed: whether processes may be used.
+        busy: cores that this process uses meanwhile.
         shared: other runs on this machine do the same.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not allowed or multiprocessing.current_process().daemon or "fork" not in multiprocessing.get_all_start_methods():
         return 0
-    return min(1 if shared else MOST, cores - 1)
+    return max(0, min(1 if shared else MOST, cores - busy))
 
 
 def each(
@@ -55,9 +54,9 @@ def each(
 
     The first two items are worked on here, since the second shows how long that takes. Processes are forked: they know
     plug-ins and data without being sent them, and start in milliseconds. They never use the GPU, whatever this process
-    has done with it, and compute in one thread. At most two items for each process are held at a time. An item whose
-    process died (for lack of memory, say) is worked on here. None of the processes is left behind when this returns or
-    raises.
+    has done with it, and compute in one thread. At most two items for each process are held at a time. An item that
+    failed in a process, or whose process died (for lack of memory, say), is worked on again here, so that an error is
+    raised where it can be followed. None of the processes is left behind when this returns or raises.
 
     Args:
         work: function of an item; its results are pickled.
@@ -83,8 +82,7 @@ def each(
         ahead = len(names) - len(results)
         if processes > 0 and ahead > 1 and len(results) > 1 and (time.perf_counter() - started) * ahead > pays_s:
             del item
-            with _Pool(work, min(processes, ahead), names) as pool:
-                pool.run(remaining, first=len(results), done=done)
+            _in_processes(work, remaining, names[len(results) :], count=min(processes, ahead), done=done)
     return results
 
 
@@ -96,169 +94,73 @@ def _named(work: Callable[[Item], Result], item: Item, name: str) -> Result:
         raise
 
 
-@dataclass
-class _Process:
-    """A process, this end of its pipe, and the number and content of the item that it works on."""
+def _in_processes(
+    work: Callable[[Item], Result],
+    items: Iterator[Item],
+    names: Sequence[str],
+    *,
+    count: int,
+    done: Callable[[Result], None],
+) -> None:
+    """Work on the items in `count` processes; call `done` with each result in their order."""
+    waiting: deque[tuple[str, bytes, Future[Result]]] = deque()
 
-    process: Any
-    connection: Connection
-    item: tuple[int, Any] | None = None
+    def finish_first() -> None:
+        name, packed, answer = waiting.popleft()
+        error = answer.exception()  # not `result`: what a signal raises here must not be taken for the item's error
+        if error is not None:
+            logger.info("Image %r is worked on again in this process: %r", name, error)
+        done(answer.result() if error is None else _named(work, pickle.loads(packed), name))
 
-
-@dataclass
-class _Pool:
-    work: Callable[[Any], Any]
-    size: int
-    names: Sequence[str]
-    _free: list[_Process] = field(default_factory=list)
-    _busy: dict[Connection, _Process] = field(default_factory=dict)
-    _every: list[Any] = field(default_factory=list)
-    _waiting: deque[tuple[int, Any]] = field(default_factory=deque)
-    _answers: dict[int, tuple[bool, Any]] = field(default_factory=dict)
-
-    def __enter__(self) -> _Pool:
+    with ProcessPoolExecutor(count, multiprocessing.get_context("fork"), _begin, (work,)) as pool:
         try:
-            for _ in range(self.size):
-                self._start()
+            for name, item in zip(names, items, strict=True):
+                # Pickled here: the pool's pickler sends tensors through shared memory, of which containers have little.
+                packed = pickle.dumps(item)
+                waiting.append((name, packed, _submitted(pool, packed)))
+                while waiting and (len(waiting) == 2 * count or waiting[0][2].done()):
+                    finish_first()
+            while waiting:
+                finish_first()
         except BaseException:
-            self.__exit__(None, None, None)
+            for process in list(pool._processes.values()):
+                process.kill()  # they hold nothing to be saved
             raise
-        return self
-
-    def _start(self) -> None:
-        context = multiprocessing.get_context("fork")
-        here, there = context.Pipe()
-        process = context.Process(target=_serve, args=(there, self.work, os.getpid()), daemon=True)
-        process.start()
-        self._every.append(process)
-        there.close()  # in this process and those forked after it: a dead process then reads as the end of its pipe
-        self._free.append(_Process(process, here))
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        for process in self._every:
-            process.kill()  # they hold nothing to be saved
-        for process in self._every:
-            process.join()
-        for member in (*self._free, *self._busy.values()):
-            member.connection.close()
-
-    def run(self, items: Iterator[Any], *, first: int, done: Callable[[Any], None]) -> None:
-        """Work on the items, numbered from `first`; call `done` with each result in their order."""
-        following = first
-        for number, item in enumerate(items, start=first):
-            self._waiting.append((number, item))
-            self._collect(timeout=0)
-            while len(self._waiting) > self.size:
-                self._collect(timeout=None)
-            following = self._hand_over(following, done)
-        while self._waiting or self._busy:
-            self._collect(timeout=None)
-            following = self._hand_over(following, done)
-
-    def _hand_over(self, following: int, done: Callable[[Any], None]) -> int:
-        while following in self._answers:
-            succeeded, answer = self._answers.pop(following)
-            if not succeeded:
-                raise answer
-            done(answer)
-            following += 1
-        return following
-
-    def _collect(self, *, timeout: float | None) -> None:
-        """Take answers, waiting for one if there is none to be had, and give out what waits."""
-        self._give_out()
-        for connection in wait(list(self._busy), timeout) if self._busy else ():
-            member = self._busy.pop(connection)  # type: ignore[call-overload]
-            assert member.item is not None
-            try:
-                self._answers[member.item[0]] = member.connection.recv()
-            except (EOFError, OSError):
-                self._lose(member)
-            else:
-                member.item = None
-                self._free.append(member)
-        self._give_out()
-
-    def _give_out(self) -> None:
-        while self._waiting and (self._free or not self._busy):
-            if not self._free:  # all processes have died
-                self._work_here(self._waiting.popleft())
-                continue
-            member = self._free.pop()
-            member.item = number, item = self._waiting.popleft()
-            try:
-                member.connection.send((self.names[number], _packed(item)))
-            except (BrokenPipeError, ConnectionResetError):
-                self._lose(member)
-            else:
-                self._busy[member.connection] = member
-
-    def _lose(self, member: _Process) -> None:
-        member.connection.close()
-        assert member.item is not None
-        self._work_here(member.item)
-
-    def _work_here(self, item: tuple[int, Any]) -> None:
-        number, content = item
-        try:
-            self._answers[number] = True, _named(self.work, content, self.names[number])
-        except Exception as error:
-            self._answers[number] = False, error
 
 
-@dataclass(frozen=True)
-class _TensorValues:
-    """Values of a tensor: tensors themselves would be sent through shared memory, of which containers have little."""
-
-    values: np.ndarray
-
-
-def _packed(item: Any) -> Any:
-    torch = sys.modules.get("torch")
-    if isinstance(item, tuple):
-        return tuple(_packed(part) for part in item)
-    return _TensorValues(item.numpy()) if torch is not None and isinstance(item, torch.Tensor) else item
+def _submitted(pool: ProcessPoolExecutor, packed: bytes) -> Future[Any]:
+    try:
+        return pool.submit(_answer, packed)
+    except BrokenProcessPool as error:
+        failed: Future[Any] = Future()
+        failed.set_exception(error)
+        return failed
 
 
-def _unpacked(item: Any) -> Any:
-    if isinstance(item, tuple):
-        return tuple(_unpacked(part) for part in item)
-    return sys.modules["torch"].from_numpy(item.values) if isinstance(item, _TensorValues) else item
-
-
-def _serve(connection: Connection, work: Callable[[Any], Any], parent: int) -> None:
-    """Answer items with ``(True, result)`` or ``(False, error)`` until the other end of the pipe is gone."""
+def _begin(work: Callable[[Any], Any]) -> None:
+    """Prepare a process of the pool; `work` is inherited, so that it need not be one that can be pickled."""
+    global _work
+    _work = work
     # A signal to the process group is for the parent, which may have to save something first.
     for number in (signal.SIGINT, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)  # threads of the parent do not exist here
-    while True:
-        while not connection.poll(WATCH_S):
-            if os.getppid() != parent:
-                return
-        try:
-            name, item = connection.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            connection.send((True, _named(work, _unpacked(item), name)))
-        except BrokenPipeError:
-            return
-        except Exception as error:
-            connection.send((False, _sendable(error)))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _sendable(error: Exception) -> Exception:
-    """Return an error with the traceback of this process as a note; one of plain text if it can't be pickled."""
-    error.add_note("".join(traceback.format_tb(error.__traceback__)))
-    try:
-        if str(pickle.loads(pickle.dumps(error))) == str(error):  # differs where a class changes what it is given
-            return error
-    except Exception as problem:
-        error.add_note(f"It can't be pickled: {problem}")
-    plain = RuntimeError(f"{type(error).__name__}: {error}")
-    for note in error.__notes__:
-        plain.add_note(note)
-    return plain
+_work: Callable[[Any], Any]
+"""In a process of a pool: its work."""
+
+
+def _answer(packed: bytes) -> Any:
+    return _work(pickle.loads(packed))
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it is gone, even if that was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

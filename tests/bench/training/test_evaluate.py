@@ -136,8 +136,13 @@ def noisy() -> tuple[list[Picture], list[torch.Tensor]]:
 def eager_processes(monkeypatch):
     """Processes start even where there is little work; counts the pools."""
     started: list[int] = []
-    enter = side_processes._Pool.__enter__
-    monkeypatch.setattr(side_processes._Pool, "__enter__", lambda pool: started.append(pool.size) or enter(pool))
+    pool = side_processes.ProcessPoolExecutor
+
+    def counted(size: int, *others):
+        started.append(size)
+        return pool(size, *others)
+
+    monkeypatch.setattr(side_processes, "ProcessPoolExecutor", counted)
     monkeypatch.setattr(side_processes.each, "__kwdefaults__", {**side_processes.each.__kwdefaults__, "pays_s": 0.0})
     return started
 
@@ -169,8 +174,8 @@ def test_search_with_shared_stages_and_in_processes_equals_the_plain_one_bit_for
     expected = plain_search(raw, images, head)
     assert expected[0] != dict(head.defaults)
     assert evaluate.choose_parameters(iter(raw), images, head) == expected and not eager_processes
-    assert evaluate.choose_parameters(iter(raw), images, head, processes=1) == expected
-    assert eager_processes == [1, 2, 2, 2, 2]  # one more where nothing is predicted meanwhile
+    assert evaluate.choose_parameters(iter(raw), images, head, side_processes=1, processes=2) == expected
+    assert eager_processes == [1, 2, 2, 2, 2]  # one beside predictions, and two while nothing is predicted
 
 
 def test_scores_and_label_maps_from_processes_equal_those_made_here(noisy, eager_processes):
