@@ -63,25 +63,21 @@ def _model_fold(
     audit, cost = fit.fit(run, sam, parts, context, cached=cached, progress=progress, should_stop=should_stop)
     cost["adapter_bytes"] = trained.save(sam, run.strategy, folder(context.results, run.id) / "trained")
 
-    progress("choosing post-processing", {"images": len(parts.validation)})
-    started, side = time.monotonic(), context.side_processes
+    images, side, started = parts.validation, context.side_processes, time.monotonic()
+    progress("choosing post-processing", {"images": len(images)})
     predict = predictor(sam, head, paths, scale=run.scale, embeddings=cached.of_pixels if cached else None)
-    raw, images = (predict(image.pixels) for image in parts.validation), parts.validation
+    raw = (predict(image.pixels) for image in images)
     chosen, reached = evaluate.choose_parameters(raw, images, head, side_processes=side, processes=context.processes)
     test = partial(evaluate.score_images, parts.test, fold=run.fold, progress=partial(progress, "evaluating"))
     rows, label_maps = test(predict, partial(head.instances, **chosen), processes=side)
     cost["evaluate_seconds"] = time.monotonic() - started
 
     progress("measuring")
-    pixels = parts.validation[0].pixels
-    cost |= costs.of_model(sam, head, pixels, scale=run.scale, post_processing=chosen, fast_paths=paths)
+    cost |= costs.of_model(sam, head, images[0].pixels, scale=run.scale, post_processing=chosen, fast_paths=paths)
     cost |= cached.counts() if cached else {}
     cost["gpu_seconds"] = measure.gpu_seconds(cost)
-    return (
-        rows,
-        label_maps,
-        {"audit": audit, "cost": cost, "scores": {"post_processing": chosen, "validation": reached}},
-    )
+    scores = {"post_processing": chosen, "validation": reached}
+    return rows, label_maps, {"audit": audit, "cost": cost, "scores": scores}
 
 
 def _classical_fold(run: Run, parts: Split, context: RunContext, progress: Callable[..., None]) -> FoldResult:

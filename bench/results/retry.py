@@ -79,6 +79,10 @@ def is_due(attempted: Attempted | None, run: Run, *, limits: Limits, ignored_fai
 def checkpoints(failures: Sequence[FailureKind], memory: str | None) -> bool:
     """Return True if activations are to be computed again from the start, since an attempt ran out of memory.
 
+    Within an attempt the micro-batch is halved first, which costs no FLOPs (see `bench.training.step`). An attempt that
+    ended was beyond that: one image did not fit, or the machine's memory was full and the process was killed. Attempts
+    are few and begin anew, so the next one begins with what saves most.
+
     Args:
         failures: kinds of the failures so far.
         memory: the run's ``train.memory``; None for a run that trains nothing.
