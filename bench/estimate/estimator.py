@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bench import fast_paths
-from bench.estimate import flops, history, step_measurements
+from bench.estimate import flops, history, shared_embeddings, step_measurements
 from bench.estimate.resources import (
     CONTEXT_BYTES,
     COUNTED_FACTOR,
@@ -70,8 +70,9 @@ def estimate_resources(
     estimates: dict[str, Resources] = {}
     to_count: dict[str, Run] = {}
     amounts: dict[str, Workload] = {}
-    for kind, (run, *others) in by_kind.items():
-        amounts[kind] = workload(run, n_images, image_shape, n_sharing=1 + len(others))
+    shared = shared_embeddings.sharing(runs)
+    for kind, (run, *_) in by_kind.items():
+        amounts[kind] = workload(run, n_images, image_shape, shared=shared(run))
         if known := measured.resources(run, n_images, image_shape):
             estimates[kind] = replace(known, cache_bytes=_cache_bytes(run, amounts[kind]))
         elif run.backbone == CLASSICAL:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.estimate.shared_embeddings import Sharing, encoded
 from bench.grid import CLASSICAL, Run
 from bench.training import tiling
-from bench.training.variants import TURNS
 from registry import heads
 
 CONTEXT_BYTES = 512 * 2**20
@@ -29,6 +29,7 @@ WEIGHT_BYTES = {"full": 4.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}
 STATE_BYTES = 16
 """Bytes per trainable parameter in ``state.pt``: current and best value, and AdamW's two moments, 4 bytes each."""
 MEASURED_FACTOR, COUNTED_FACTOR = 1.5, 3.0
+ALONE = Sharing()
 
 Basis = Literal["measured", "scaled", "perf", "counted", "no_gpu", "unknown"]
 """Origin of an estimate: runs of the same kind; runs of other length or batch size; steps that `bench perf` measured;
@@ -154,14 +155,16 @@ class Workload:
     encoded: float = 0.0
 
 
-def workload(run: Run, n_images: int, image_shape: tuple[int, int] | None = None, *, n_sharing: int = 1) -> Workload:
+def workload(
+    run: Run, n_images: int, image_shape: tuple[int, int] | None = None, *, shared: Sharing = ALONE
+) -> Workload:
     """Return the number of images that a run processes if it doesn't stop early.
 
     Args:
         run: the run.
         n_images: of its dataset.
         image_shape: (h, w) of the images in pixels; needed only if the run has a `scale`.
-        n_sharing: runs of other folds and seeds with the same embeddings, this one included.
+        shared: embeddings that it has in common with other runs.
     """
     outer = round(n_images * (1 - 1 / run.n_splits))
     test, validation = n_images - outer, round(outer * (run.validation_fraction or 0))
@@ -177,24 +180,8 @@ def workload(run: Run, n_images: int, image_shape: tuple[int, int] | None = None
         predicted=(validation * (validations + 1) + test) * tiles,
         post_processed=validation * (validations + candidates) + test,
         tested=test,
-        encoded=_encoded(run, n_images, outer - validation, crops * epochs, tiles, n_sharing),
+        encoded=encoded(run, n_images, outer - validation, crops * epochs, tiles, shared),
     )
-
-
-def _encoded(run: Run, n_images: int, n_train: int, draws: int, tiles: int, n_sharing: int) -> float:
-    """Return a run's share of the embeddings that runs compute together; 0 where they are not cached.
-
-    An epoch draws a turn, a stain variant and a tile of each training image at random, and a prediction takes all tiles
-    of the plain image. The runs of other folds and seeds draw others, of the same images.
-    """
-    if run.embeddings != "cached" or not n_images:
-        return 0.0
-    variants = TURNS * int(run.train.get("stain_variants", 1)) if run.train.get("augment") else 1
-    places = variants * tiles
-    trained_by, predicted_by = n_train / n_images, 1 - n_train / n_images
-    drawn = trained_by * (1 - (1 - 1 / places) ** draws)
-    missed, plain_missed = (1 - drawn) ** n_sharing, (1 - drawn - predicted_by) ** n_sharing
-    return n_images * tiles * ((variants - 1) * (1 - missed) + (1 - plain_missed)) / n_sharing
 
 
 def _inputs_per_image(run: Run, shape: tuple[int, int] | None) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import pytest
 from planned_run import CLASSICAL_RUN, RUN
 
 from bench.estimate.resources import IMAGE_BYTES, LABEL_MAP_BYTES, StepCost, Workload, kept_bytes, workload
+from bench.estimate.shared_embeddings import sharing
 
 
 def test_workload_of_100_images():
@@ -72,9 +73,34 @@ def test_one_epoch_draws_one_variant_of_each_image():
 
 
 def test_folds_share_the_embeddings_of_the_same_images():
-    one, five = (workload(CACHED, 100, n_sharing=n).encoded for n in (1, 5))
-    assert 5 * five < 100 * 16 < 2 * 5 * five  # together never more than all variants of all images
-    assert five < one / 3
+    one, five = (shares([replace(CACHED, fold=fold) for fold in range(1, n + 1)]) for n in (1, 5))
+    assert sum(five) < 100 * 16 < 2 * sum(five)  # together never more than all variants of all images
+    assert five[0] < one[0] / 3
+
+
+def test_runs_of_one_fold_share_all_embeddings_of_the_same_encoder():
+    official = replace(CACHED, weights="official")
+    alone = 64 * 16 + 36
+    others = [
+        replace(official, seed=1),
+        replace(official, head="watershed"),
+        replace(official, train={**official.train, "lr": 1e-2}),
+        replace(official, strategy="zero_shot", head="everything", train={}),
+    ]
+    assert sum(shares([official, *others])) == pytest.approx(alone)
+    assert sum(shares([official, replace(official, backbone="mobile_sam")])) == pytest.approx(2 * alone)
+    assert sum(shares([CACHED, replace(CACHED, seed=1)])) == pytest.approx(2 * alone)  # random weights differ by seed
+    assert sum(shares([official, replace(official, embeddings="computed")])) == pytest.approx(alone)
+
+
+def test_other_stains_add_variants_but_no_plain_images():
+    other = replace(CACHED, train={**CACHED.train, "stain_jitter": 0.3})
+    assert sum(shares([CACHED, other])) == pytest.approx(2 * 64 * 15 + 100)
+
+
+def shares(runs):
+    shared = sharing(runs)
+    return [workload(run, 100, shared=shared(run)).encoded for run in runs]
 
 
 def test_every_tile_has_an_embedding():
