@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.estimate.live_bytes import LiveBytes, tracked_storages
 from bench.estimate.resources import StepCost
-from registry import block_forward, heads
+from registry import heads
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,6 +105,8 @@ def _counted(
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
+
+    from registry import block_forward
 
     attention: Callable[[], AbstractContextManager[None]] = _memory_efficient_attention if gpu else nullcontext
     blocks: AbstractContextManager[None] = nullcontext()
