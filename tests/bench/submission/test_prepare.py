@@ -132,13 +132,16 @@ def test_one_failure_leaves_the_other_runs_and_sets_the_exit_code(tmp_path, benc
     assert again.attempts[0]["reason"].startswith("diverged")
 
 
-def test_out_of_memory_is_tried_again_with_half_the_micro_batch(tmp_path, bench_run, monkeypatch):
+def test_out_of_memory_is_tried_again_with_activations_computed_again_and_then_with_half_the_micro_batch(
+    tmp_path, bench_run, monkeypatch
+):
     import torch
 
-    execute, halvings = run.execute, []
+    execute, tried = run.execute, []
 
     def tight(one, images, place, **named):
-        halvings.append(place.micro_batch_halvings)
+        if one.train:
+            tried.append((place.checkpointed, place.micro_batch_halvings))
         if place.micro_batch_halvings < 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return execute(one, images, place, **named)
@@ -147,9 +150,9 @@ def test_out_of_memory_is_tried_again_with_half_the_micro_batch(tmp_path, bench_
     code, _ = bench_run(tmp_path, only=["strategy=lora_qv", "fold=1"], assignments=["train.batch_size=2"])
     (found,) = (r for r in record.read_all(tmp_path) if r.run["strategy"] == "lora_qv")
     assert found.status == "ok" and found.cost is not None and found.cost["micro_batch"] == 1
-    assert [one["reason"] for one in found.attempts] == ["out of memory: CUDA out of memory"]
+    assert [one["reason"] for one in found.attempts] == ["out of memory: CUDA out of memory"] * 2
     assert code == 1  # the classical run has no batch to halve
-    assert halvings.count(0) == 2 and halvings.count(1) == 1
+    assert tried == [(False, 0), (True, 0), (True, 1)]
 
 
 def test_a_bug_is_not_tried_again(tmp_path, bench_run, monkeypatch):
