@@ -45,10 +45,13 @@ class RunContext:
     def side_processes(self) -> int:
         """Processes for post-processing and scores beside predictions; 0 does both here, after each prediction.
 
-        Predictions on a CPU take all threads of PyTorch: only cores beyond them are free meanwhile.
+        Predictions on a CPU take all threads of PyTorch: only cores beyond them are free meanwhile, and none where
+        other runs have them.
         """
-        busy = 1 if self.device.startswith("cuda") else _torch_threads()
-        return side_processes.available("overlap" in self.fast_paths, busy=busy, shared=self.is_shared)
+        on_gpu = self.device.startswith("cuda")
+        allowed = "overlap" in self.fast_paths and (on_gpu or not self.is_shared)
+        busy = 1 if on_gpu else _torch_threads()
+        return side_processes.available(allowed, busy=busy, shared=self.is_shared)
 
     @property
     def processes(self) -> int:

@@ -160,7 +160,8 @@ def batches(
     Args:
         images: the training images.
         targets: the head's targets of a label map.
-        workers: processes that prepare samples; they change nothing but speed.
+        workers: processes that prepare samples; they change nothing but speed, and rounding, since PyTorch resizes in
+            one thread there.
     """
     import torch
     from torch.utils.data import DataLoader

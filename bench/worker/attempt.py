@@ -154,7 +154,7 @@ def _execute(
         results=settings.results,
         checkpoint=Path(origin["checkpoint"]) if origin["checkpoint"] else None,
         device=device,
-        loader_workers=_loader_workers(device) if settings.loader_workers is None else settings.loader_workers,
+        loader_workers=loader_workers(device, settings),
         kept_predictions=settings.keep_predictions,
         is_shared=settings.runs_at_once > 1,
         micro_batch_halvings=retry.halvings(earlier.failures, run.train.get("memory")) if earlier else 0,
@@ -240,9 +240,16 @@ def _first_line(run: Run, folder: Path, device: str) -> str:
     return line + (f", job {job.id}, restarts {job.restarts}" if job.id else "")
 
 
-def _loader_workers(device: str) -> int:
-    """Number of processes that prepare samples: a GPU needs many; on the CPU only cores that PyTorch leaves free."""
+def loader_workers(device: str, settings: WorkerSettings) -> int:
+    """Return the number of processes that prepare samples of a run.
+
+    A GPU needs many; on the CPU they use only cores that PyTorch leaves free in this run's share of the machine.
+    """
     import torch
 
+    if settings.loader_workers is not None:
+        return settings.loader_workers
     cores = len(os.sched_getaffinity(0))
-    return min(8, cores) if device.startswith("cuda") else max(0, min(4, cores - torch.get_num_threads()))
+    if device.startswith("cuda"):
+        return min(8, cores)
+    return max(0, min(4, cores // settings.runs_at_once - torch.get_num_threads()))

@@ -205,3 +205,4 @@ def test_predictions_on_a_cpu_keep_the_threads_of_torch_for_themselves(monkeypat
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     context = RunContext(results=tmp_path)
     assert (context.side_processes, context.processes) == (expected, 6)
+    assert replace(context, is_shared=True).side_processes == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 
 import pytest
@@ -13,7 +14,7 @@ from bench.results import record, retry
 from bench.results.retry import Limits
 from bench.submission import prepare
 from bench.worker import provenance, worker
-from bench.worker.attempt import failure_of
+from bench.worker.attempt import failure_of, loader_workers
 from bench.worker.settings import WorkerSettings
 from registry.errors import CacheDirError, DataError, StrategyError, UnknownNameError, WeightsError
 
@@ -164,3 +165,17 @@ def test_a_plug_in_that_can_not_be_read_any_more_fails_the_run_and_ends_nothing(
     failed = record.read(tmp_path, one_run.id)
     assert failed is not None and failed.failures == ("environment",)
     assert failed.provenance is not None and failed.provenance["started"] <= failed.provenance["ended"]
+
+
+@pytest.mark.parametrize(
+    ("device", "threads", "at_once", "expected"),
+    [("cuda", 8, 1, 8), ("cpu", 8, 1, 0), ("cpu", 6, 1, 2), ("cpu", 1, 1, 4), ("cpu", 2, 4, 0), ("cpu", 1, 4, 1)],
+)
+def test_samples_are_prepared_on_the_cores_that_pytorch_and_other_runs_leave_free(
+    tmp_path, monkeypatch, device, threads, at_once, expected
+):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    settings = WorkerSettings(tmp_path, tmp_path, runs_at_once=at_once)
+    assert loader_workers(device, settings) == expected
+    assert loader_workers(device, replace(settings, loader_workers=3)) == 3
