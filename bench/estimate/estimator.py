@@ -220,9 +220,10 @@ def _with_post_processing(
 ) -> float:
     """Return the seconds of predictions with their post-processing: one after the other, or side by side.
 
-    Side by side (fast path ``overlap``) the processes share the work, and the slower of the two decides.
+    Side by side (fast path ``overlap``) the processes share the work, and the slower of the two decides. Without a GPU
+    predictions take all cores.
     """
-    processes = min(side_processes.MOST, profile.cpus_per_gpu - 1) if "overlap" in used_paths else 0
+    processes = min(side_processes.MOST, profile.cpus_per_gpu - 1) if profile.gpus and "overlap" in used_paths else 0
     if processes < 1:
         return predicting_s + post_processing_s
     return max(predicting_s, post_processing_s / processes)

@@ -17,6 +17,11 @@ from registry import cache_dir
 SKIP = "If the nodes show it all the same, write check_paths = false in the container."
 
 
+SYSTEM = Path("/usr")
+ENVIRONMENT, BASE = "its Python environment", "the Python of this environment"
+OF_PYTHON = frozenset((ENVIRONMENT, BASE))
+
+
 def problems(
     runs: Sequence[Run],
     *,
@@ -45,6 +50,8 @@ def problems(
     needed = {"the results folder": results.resolve(), "the images": data.absolute()}
     if any(run.weights == "official" for run in runs):
         needed["the checkpoints"] = (weights or cache_dir.weights()).absolute()
+    if any(run.embeddings == "cached" for run in runs):
+        needed["the cache of embeddings"] = cache_dir.embeddings().absolute()
     needed |= {f"the plug-in {path.name}": path.absolute() for path in plugins}
     needed |= _code(container)
     sentences = [*_absent(container), *_hidden(container, needed)]
@@ -57,21 +64,28 @@ def _code(container: Container) -> dict[str, Path]:
     """The code that submits and, unless the image has a Python of its own, its environment."""
     places = {"the code": Path(code_version().path)}
     if container.python is None:
-        places["its Python environment"] = Path(sys.prefix)
-        places["the Python of this environment"] = Path(sys.base_prefix)
+        places[ENVIRONMENT] = Path(sys.prefix)
+        places[BASE] = Path(sys.base_prefix)
     return places
 
 
 def _absent(container: Container) -> list[str]:
     """What the profile names and is not on this machine, whose file systems the nodes share."""
     found = []
-    if container.image.startswith("/") and not Path(container.image).exists():
+    if container.image.startswith("/") and not _is_here(Path(container.image)):
         found.append(f"there is no image {container.image}.")
     for mount in container.mounts:
         source = mount.split(":")[0]
-        if not Path(source).exists():
+        if not _is_here(Path(source)):
             found.append(f"there is no {source}, which mounts = {mount!r} shows.")
     return found
+
+
+def _is_here(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # in a folder that may not be searched
+        return False
 
 
 def _hidden(container: Container, needed: Mapping[str, Path]) -> list[str]:
@@ -80,11 +94,13 @@ def _hidden(container: Container, needed: Mapping[str, Path]) -> list[str]:
     if not hidden:
         return []
     listed = ", ".join(f"{name} ({path})" for name, path in hidden.items())
-    folders = sorted({str(path) for path in hidden.values()})
+    # An image has a system of its own, which a mount over it would break.
+    folders = sorted({str(path) for path in hidden.values() if not path.is_relative_to(SYSTEM)})
     outer = [path for path in folders if not any(path != other and _is_below(path, other) for other in folders)]
     mounts = ", ".join(f'"{path}:{path}"' for path in outer)
-    own = ' Or name the Python of the image: python = "python3".' if "its Python environment" in hidden else ""
-    return [f"no mount shows {listed} at the same path as here; add to mounts: {mounts}.{own}"]
+    add = f"; add to mounts: {mounts}" if mounts else ""
+    own = ' Or name the Python of the image: python = "python3".' if OF_PYTHON & hidden.keys() else ""
+    return [f"no mount shows {listed} at the same path as here{add}.{own}"]
 
 
 def _is_below(path: str, folder: str) -> bool:

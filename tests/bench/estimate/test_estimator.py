@@ -249,5 +249,8 @@ def test_steps_of_this_processor_make_estimates_without_a_gpu_possible():
     step_measurements.keep(RUN, fast_paths.DEFAULT, on_cpu)
     resources = estimate(profile=replace(PROFILE, gpus=0))
     assert (resources.basis, resources.gpu_memory_bytes) == ("perf", None)
+    amount = workload(RUN, 100)  # one after the other: there is no core that predictions leave free
+    seconds = 0.5 * amount.trained + 0.1 * amount.predicted + 0.7 * amount.post_processed
+    assert resources.minutes == pytest.approx(seconds / 60)
     step_measurements.keep(RUN, fast_paths.DEFAULT, replace(on_cpu, device="Another processor, 2 threads"))
     assert estimate(profile=replace(PROFILE, gpus=0)).details == on_cpu.device

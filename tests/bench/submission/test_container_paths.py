@@ -57,6 +57,22 @@ def test_the_environment_is_needed_unless_the_image_has_its_own_python(found):
     assert 'Or name the Python of the image: python = "python3".' in sentence
 
 
+def test_no_mount_over_the_image_s_own_system_is_asked_for(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "environment"))
+    monkeypatch.setattr(sys, "base_prefix", "/usr/local")
+    (sentence,) = found("[container]", "image = 'ubuntu'", f"mounts = ['{tmp_path}:{tmp_path}', '{CODE}:{CODE}']")
+    assert (
+        "no mount shows the Python of this environment (/usr/local) at the same path as here. Or name the" in sentence
+    )
+
+
+def test_cached_embeddings_need_their_cache(found, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    cached = [replace(run, embeddings="cached") for run in RUNS]
+    (sentence,) = found("[container]", "image = 'ubuntu'", "python = 'python3'", runs=cached)
+    assert f"the cache of embeddings ({tmp_path / 'cache' / 'nuclei-bench' / 'embeddings'})" in sentence
+
+
 def test_checkpoints_are_needed_by_runs_that_start_from_them(found, tmp_path):
     official = [replace(run, weights="official") for run in RUNS]
     (sentence,) = found("[container]", "image = 'ubuntu'", "python = 'python3'", runs=official)
