@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bench.grid import CLASSICAL
+from bench.report import may_have_seen
 from bench.report.appearance import backbone_marker, strategy_colour
 from bench.report.axis import CostAxis
 from bench.report.canvas import SMALLEST
@@ -45,7 +46,7 @@ def draw_panel(
 
     Args:
         panel: the panel.
-        points: rows with the cost ``x``, ``complete``, and ``busy`` (a cost of a busy machine).
+        points: rows with the cost ``x``, ``complete``, ``busy`` (a cost of a busy machine) and ``may_have_seen``.
         score: pq, aji or dice.
         axis: of the costs.
         lines: see `published_lines`.
@@ -79,10 +80,12 @@ def draw_panel(
 def front(points: pd.DataFrame, score: str) -> pd.DataFrame:
     """Return the rows that no row of the same or a lower cost beats on mean `score`, by rising cost ``x``.
 
-    Rows with missing folds, or whose cost was measured on a busy machine, take no part.
+    Rows with missing folds, or whose cost was measured on a busy machine, take no part; nor do, beside others, rows
+    whose pre-training may have seen the images.
     """
-    eligible = points[points["complete"] & ~points["busy"]]
-    ordered = eligible.sort_values(["x", f"{score}_mean"], ascending=[True, False], kind="stable")
+    eligible = points["complete"] & ~points["busy"]
+    eligible &= ~may_have_seen.unranked(points, eligible, is_shared=False)
+    ordered = points[eligible].sort_values(["x", f"{score}_mean"], ascending=[True, False], kind="stable")
     best = ordered[f"{score}_mean"].cummax().shift(fill_value=-math.inf).ffill()
     return ordered[ordered[f"{score}_mean"] > best]
 

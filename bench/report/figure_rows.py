@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,7 +61,12 @@ def run_frames(results: Path, unreadable: list[str] | None = None) -> list[Drawa
         BenchError: there are no records.
     """
     records = pooled(read_records(results, unreadable))
-    drawables = [_section_runs(section, records) for section in sections(leaderboard_frame(records), baseline_frame())]
+    return runs_of(sections(leaderboard_frame(records), baseline_frame()), records)
+
+
+def runs_of(parts: Iterable[Section], records: pd.DataFrame) -> list[Drawable]:
+    """Return what `run_frames` returns, of sections whose records were read already."""
+    drawables = [_section_runs(section, records) for section in parts]
     return [drawable for drawable in drawables if len(drawable.frame)]
 
 

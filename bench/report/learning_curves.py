@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,16 +44,33 @@ NOTE = (
 STOPPED = "The mean ends where the first run of a row has stopped or diverged; thin lines are the runs that went on."
 
 
-def frames(results: Path) -> list[Drawable]:
+@dataclass(frozen=True)
+class _Curve:
+    """One number of a row per epoch.
+
+    Attributes:
+        shared: mean, lowest and highest value of the epochs at which every run of the row has one.
+        alone: the part of each run that lies beyond the mean of its row, from the mean's last epoch on.
+    """
+
+    shared: pd.DataFrame
+    alone: list[pd.DataFrame]
+
+
+def frames(results: Path, sections: Sequence[Drawable] | None = None) -> list[Drawable]:
     """Return the histories of the runs that are done, for each section: `COLUMNS`, PQ as a fraction.
 
     A history that can't be read is left out with a warning.
+
+    Args:
+        results: the results folder.
+        sections: the runs of each section, see `bench.report.figure_rows.run_frames`; None reads their records.
 
     Raises:
         BenchError: there are no records.
     """
     unreadable: list[str] = []
-    sections = figure_rows.run_frames(results, unreadable)
+    sections = figure_rows.run_frames(results, unreadable) if sections is None else sections
     epochs = history_frame(results, unreadable)
     for sentence in dict.fromkeys(unreadable):  # a damaged record was read twice
         logger.warning(sentence)
@@ -97,7 +115,8 @@ def draw(frame: pd.DataFrame, *, title: str = "", notes: Sequence[str] = (), col
     n_columns = _legend_columns(rows["method"].tolist(), columns)
     n_legend = sum(math.ceil(len(group) / n_columns) for group in groups)
     seeds = " and seeds" if frame["seed"].nunique() > 1 else ""
-    alone = any(len(_alone(own, name)) for own in parts.values() for name in ("loss", "pq"))
+    curves = {(method, name): _curve(own, name) for method, own in parts.items() for name in ("loss", "pq")}
+    alone = any(len(curve.alone) for curve in curves.values())
     notes = [NOTE.format(seeds=seeds), *[STOPPED] * alone, *notes]
     several = len(groups) > 1
     with report_style():
@@ -108,9 +127,8 @@ def draw(frame: pd.DataFrame, *, title: str = "", notes: Sequence[str] = (), col
         for place, (block, group) in enumerate(zip(blocks, groups, strict=True)):
             losses, scores = block.subplots(1, 2)
             for _, row in group.iterrows():
-                own = parts[row["method"]]
-                _draw_line(losses, own, "loss", 1, row)
-                _draw_line(scores, own, "pq", 100, row)
+                _draw_line(losses, curves[row["method"], "loss"], "loss", 1, row)
+                _draw_line(scores, curves[row["method"], "pq"], "pq", 100, row)
             _set_scale(losses)
             for axes, name in ((losses, "training loss"), (scores, "validation PQ, %")):
                 axes.set_ylabel(name)
@@ -137,39 +155,28 @@ def _groups(rows: pd.DataFrame) -> list[pd.DataFrame]:
     return [group for _, group in rows.groupby("backbone", sort=False)]
 
 
-def _finite(own: pd.DataFrame, name: str) -> pd.DataFrame:
-    return own[np.isfinite(own[name].to_numpy(float))].sort_values("epoch")
-
-
-def _shared(own: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Return mean, lowest and highest value of the epochs at which every run of a row has one.
-
-    A mean over the runs that are left was refused: it would jump where a run ends.
-    """
-    finite = _finite(own, name)
+def _curve(own: pd.DataFrame, name: str) -> _Curve:
+    """Return the curve of a row. A mean over the runs that are left was refused: it would jump where a run ends."""
+    finite = own[np.isfinite(own[name].to_numpy(float))].sort_values("epoch")
     n_runs = len(own[["fold", "seed"]].drop_duplicates())
     table = finite.groupby("epoch")[name].agg(["mean", "min", "max", "count"])
-    return table[table["count"] == n_runs]
-
-
-def _alone(own: pd.DataFrame, name: str) -> list[pd.DataFrame]:
-    """Return the part of each run that lies beyond the mean of its row, from the mean's last epoch on."""
-    shared = _shared(own, name)
+    shared = table[table["count"] == n_runs]
     end = shared.index.max() if len(shared) else -math.inf
-    runs = [run for _, run in _finite(own, name).groupby(["fold", "seed"], sort=True)]
-    return [run[run["epoch"] >= end] for run in runs if run["epoch"].max() > end]
+    longer = finite[finite.groupby(["fold", "seed"])["epoch"].transform("max") > end]
+    alone = [run for _, run in longer[longer["epoch"] >= end].groupby(["fold", "seed"], sort=True)]
+    return _Curve(shared, alone)
 
 
-def _draw_line(axes: Axes, own: pd.DataFrame, name: str, factor: float, row: pd.Series) -> None:
+def _draw_line(axes: Axes, curve: _Curve, name: str, factor: float, row: pd.Series) -> None:
     """Draw mean, lowest and highest value of the runs of a row, and thin lines where some have stopped."""
-    table, style = factor * _shared(own, name), _line(row)
+    table, style = factor * curve.shared, _line(row)
     epochs, colour = table.index.to_numpy(float), style["color"]
     if (table["max"] > table["min"]).any():
         axes.fill_between(epochs, table["min"], table["max"], color=colour, alpha=0.15, linewidth=0, zorder=2)
     if len(table):
         every = max(1, math.ceil(len(epochs) / MARKS))
         axes.plot(epochs, table["mean"], markevery=every, label=row["method"], zorder=3, **style)
-    for run in _alone(own, name):
+    for run in curve.alone:
         # A dot at the end, so that a run of one epoch is seen, too.
         thin: dict[str, Any] = {"color": colour, "linestyle": style["linestyle"], "linewidth": 0.5, "alpha": 0.7}
         dot: dict[str, Any] = {"marker": ".", "markersize": 2, "markevery": [-1]}

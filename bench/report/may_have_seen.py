@@ -8,6 +8,7 @@ from bench.report.strata import listed
 from registry import backbones
 
 MARK = "§"
+_REASON = "the pre-training may have seen images of this dataset (nobody has shown that it did not)"
 
 
 def marked(rows: pd.DataFrame) -> list[bool]:
@@ -30,9 +31,31 @@ def notes(rows: pd.DataFrame) -> list[str]:
     own = rows[rows["may_have_seen"]]
     if own.empty:
         return []
-    titles = listed(sorted({backbones.card(name).title for name in own["backbone"]}))
     order = "ranked among themselves only" if own["rank"].notna().any() else "not ranked beside other rows"
+    return [f"{MARK} {_titles(own)} with official weights: {_REASON}, so these rows are {order}."]
+
+
+def front_notes(points: pd.DataFrame) -> list[str]:
+    """Return a sentence on the marked rows of a chart with a Pareto front; none where there are none."""
+    own = points[points["may_have_seen"]]
+    if own.empty:
+        return []
     return [
-        f"{MARK} {titles} with official weights: the pre-training may have seen images of this dataset (nobody has "
-        f"shown that it did not), so these rows are {order}."
+        f"{MARK} {_titles(own)} with official weights: {_REASON}, so these rows are no part of the front beside others."
     ]
+
+
+def method_note(name: str, runs: pd.DataFrame, consequence: str) -> str:
+    """Return a sentence on a method of a comparison; empty where none of its runs is marked.
+
+    Args:
+        name: of the method.
+        runs: its records.
+        consequence: what follows, the end of the sentence.
+    """
+    own = runs[marked(runs)]
+    return f"{MARK} {name}: {_REASON} ({_titles(own)}), {consequence}." if len(own) else ""
+
+
+def _titles(rows: pd.DataFrame) -> str:
+    return listed(sorted({backbones.card(name).title for name in rows["backbone"]}))

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bench.columns import Column
 from bench.errors import BenchError
+from bench.report import may_have_seen
 from bench.report.comparison import JUDGED, LEVEL, MEANS, p_cell, p_text
 from bench.report.methods import Method
 from bench.report.paired import IMAGE, SCORES, ScoreFiles, named
@@ -30,6 +31,8 @@ NOTES = (
 
 MOST_ROWS = 100
 """So many rows are compared: 4,950 pairs, three scores each, a few seconds."""
+UNRANKED = "so it has no rank beside other rows; give its name to compare it"
+AMONG_THEMSELVES = "so it is ranked among such rows only"
 SIGNS = "+: the row is above the column; −: below it (p < 0.05); ·: no difference. Markdown and CSV have the numbers."
 
 
@@ -81,13 +84,21 @@ def compare_all(methods: Sequence[Method], files: ScoreFiles) -> tuple[list[Over
             "`bench compare NAME NAME…`."
         )
     notes, names, tables, partial = [], [], [], set[str]()
-    complete = [_most_complete(method) for method in methods if not method.classical]
-    files.read(run_id for runs, lacking in complete if not lacking for run_id in runs["id"])
+    own = {method.name: _most_complete(method) for method in methods if not method.classical}
+    complete = {name: runs for name, (runs, lacking) in own.items() if not lacking}
+    seen = {name: note for name, runs in complete.items() if (note := may_have_seen.method_note(name, runs, UNRANKED))}
+    if len(seen) == len(complete):  # among themselves
+        notes += [may_have_seen.method_note(name, complete[name], AMONG_THEMSELVES) for name in seen]
+        seen = {}
+    files.read(run_id for name, runs in complete.items() if name not in seen for run_id in runs["id"])
     for method in methods:
+        if method.name in seen:
+            notes.append(seen[method.name])
+            continue
         if method.classical:
             notes.append(f"{method.name}: the reference, not ranked; `bench compare {method.name} NAME` compares it.")
             continue
-        runs, lacking = _most_complete(method)
+        runs, lacking = own[method.name]
         fewer = sorted(set(method.runs["seed"]) - set(runs["seed"]))
         if fewer and not lacking:
             notes.append(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
+from bench.report import may_have_seen
 from bench.report.methods import Method
 from bench.report.score_tables import NAMES, read_scores
 from bench.report.strata import Stratum, listed, strata
@@ -127,6 +128,8 @@ def pair(a: Method, b: Method, files: ScoreFiles) -> Pairing:
     if bad.any():
         notes.append(f"Left out, because a score is not a number: {named(images.index[bad])}.")
     images = images[~bad].sort_index().reset_index()
+    unranked = "so `bench table` does not rank it beside other rows"
+    notes += filter(None, (may_have_seen.method_note(method.name, method.runs, unranked) for method in (a, b)))
     notes = list(dict.fromkeys(notes))
     if images.empty:
         raise BenchError(" ".join([f"{a.name!r} and {b.name!r} have scores of no image in common.", *notes]))

@@ -18,6 +18,7 @@ import pandas as pd
 
 from bench.errors import BenchError
 from bench.grid import CLASSICAL
+from bench.report import may_have_seen
 from bench.report.axis import cost_axis
 from bench.report.baselines import baseline_frame
 from bench.report.canvas import report_style
@@ -106,7 +107,8 @@ def draw(
     """Draw PQ, AJI and Dice (on one column: PQ) against a cost.
 
     Colour is the strategy, marker the backbone. Bars are 95 % intervals where the frame has them. The front runs
-    over complete rows whose cost was not measured on a busy machine. A cost of 0 stands left of a break in the
+    over complete rows whose cost was not measured on a busy machine, and beside others not over rows whose
+    pre-training may have seen the images. A cost of 0 stands left of a break in the
     logarithmic axis.
 
     Args:
@@ -166,7 +168,9 @@ def _known_cost(frame: pd.DataFrame, x: str) -> str:
 def _points(frame: pd.DataFrame, x: str) -> pd.DataFrame:
     """Return rows with scores and this cost; ``x`` is the cost in the axis's unit. The classical row is a line."""
     cost = cost_values(frame, x)
-    rows = frame.assign(x=cost, busy=busy(frame) if x == "latency" else False)
+    rows = frame.assign(
+        x=cost, busy=busy(frame) if x == "latency" else False, may_have_seen=may_have_seen.marked(frame)
+    )
     scored = rows[[f"{score}_mean" for score in SCORE_TITLES]].notna().any(axis=1) & (rows["n_ok"] > 0)
     drawable = (cost == 0) | cost.between(*SANE)
     return rows[(rows["backbone"] != CLASSICAL) & scored & drawable].reset_index(drop=True)
@@ -222,4 +226,4 @@ def _captions(frame: pd.DataFrame, points: pd.DataFrame, x: str, known: str, set
         lines.append(
             f"{BUSY_MARK}, pale: measured on a busy machine, and no part of the front; `bench measure` takes it again."
         )
-    return [*lines, *random_notes(points["weights"])]
+    return [*lines, *may_have_seen.front_notes(points), *random_notes(points["weights"])]

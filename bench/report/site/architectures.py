@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,7 @@ class Model:
     @property
     def key(self) -> str:
         """Digest of all that the figure follows from, this program's version included."""
-        version = metadata.version("nuclei-bench")
-        values = [self.backbone, self.strategy, self.options, self.image_size, self.plugins, version]
+        values = [self.backbone, self.strategy, self.options, self.image_size, self.plugins, _version()]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -141,6 +141,12 @@ def _models(records: Iterable[RunRecord]) -> list[Model]:
         model = Model(backbone, strategy, options if isinstance(options, Mapping) else {}, size, plugins)
         models.setdefault(model.key, model)
     return sorted(models.values(), key=lambda model: (model.backbone, model.strategy, model.title, model.plugins))
+
+
+@cache
+def _version() -> str:
+    """Return the version of this program; finding it reads files, too slow for each record of a study."""
+    return metadata.version("nuclei-bench")
 
 
 def _shown(value: Any) -> str:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from bench.characters import shortened
 from bench.grid import CLASSICAL
+from bench.report import may_have_seen
 from bench.report.appearance import backbone_marker, strategy_colour
 from bench.report.cost_panel import front
 from bench.report.costs import COSTS, cost_values, device_notes, devices, unknown_load_notes
@@ -65,6 +66,7 @@ def trade_off(section: Section, name: str) -> Chart | None:
     notes = [
         "Bars: 95 % confidence intervals where there are any, else sd over folds. Dotted line: Pareto front. Hollow: "
         "folds are missing; hollow with a dot: the machine was busy. Such a row is not on the front.",
+        *may_have_seen.front_notes(scored),
         *of_costs,
     ]
     if len(scored) > MOST_POINTS:
@@ -165,7 +167,7 @@ def _hover(section: Section, row: pd.Series, score: str, cost: str) -> str:
     known = "" if pd.isna(interval[0]) else f" (95 % CI {interval[0] * 100:.1f}–{interval[1] * 100:.1f})"
     value = significant(row["x"]) if cost in COUNTED else f"{row['x']:.3g}"
     lines = [
-        f"<b>{chart_text(row_name(row, section.settings))}</b>",
+        f"<b>{chart_text(row_name(row, section.settings))}</b>" + f" {may_have_seen.MARK}" * row["may_have_seen"],
         f"{SCORE_TITLES[score]} {row[f'{score}_mean'] * 100:.1f} %{known}",
         f"{COSTS[cost].label}: {value}",
         f"{row['n_ok']} of {row['n_expected']} runs" + (", on a busy machine" if row["busy"] else ""),

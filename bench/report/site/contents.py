@@ -12,6 +12,7 @@ import pandas as pd
 from bench.errors import BenchError
 from bench.report import leaderboard, learning_curves, overall
 from bench.report.baselines import baseline_frame
+from bench.report.figure_rows import runs_of
 from bench.report.frame import SECTION_KEYS, leaderboard_frame, pooled, record_frame
 from bench.report.image_scores import interval_scores
 from bench.report.methods import rows as methods_of
@@ -85,9 +86,9 @@ def gather(results: Path, *, baselines: Path | None = None) -> Page:
     records, redaction = redacted.records(results, records)
     frame = pooled(record_frame(records))
     images = interval_scores(results, frame)
-    curves = {drawable.stem: drawable for drawable in learning_curves.frames(results)}
-    study = protocol.Study(results, frame, images, _compared(results, frame), curves)
     parts = sections(leaderboard_frame(frame), baseline_frame(baselines), images)
+    curves = {drawable.stem: drawable for drawable in learning_curves.frames(results, runs_of(parts, frame))}
+    study = protocol.Study(results, frame, images, _compared(results, frame), curves)
     study.files["leaderboard.csv"] = leaderboard.csv(parts).encode("utf-8", "replace")
     protocols = [_protocol(study, section, f"s{number}", redaction) for number, section in enumerate(parts, 1)]
     general = [architectures.part(results, records, study.files), _audit(records), _failures(records)]

@@ -374,3 +374,12 @@ def test_names_that_mean_something_to_markdown_are_shown_as_they_are(tmp_path: P
     text = path.read_text(encoding="utf-8")
     assert "| a\\|b \\<script> |" in text
     assert "| leber_ü %& " in text
+
+
+def test_a_row_whose_pretraining_may_have_seen_the_images_is_named(tmp_path: Path):
+    for backbone in ("lite_medsam", "mobile_sam"):
+        add(tmp_path, backbone, "full", shifted(*[0.01 * place for place in range(6)]))
+    note = "§ lite_medsam/full: the pre-training may have seen images of this dataset"
+    names = ("lite_medsam/full", "mobile_sam/full")
+    assert note in page(tmp_path, *names) and note in frame(tmp_path, *names)["notes"].iloc[0]
+    assert "§ mobile_sam" not in page(tmp_path, *names)

@@ -153,3 +153,20 @@ def test_what_means_and_decisive_mean_is_said_without_names_as_with_them(three_r
         text = page(three_rows, *names)
         assert "Means are over images, each counted once; `bench table` averages the means of folds" in text
         assert "Decisive here: after Holm's adjustment for all tests." in text
+
+
+def test_a_row_whose_pretraining_may_have_seen_the_images_has_no_rank_beside_others(three_rows: Path):
+    unmarked = frame(three_rows)
+    add(three_rows, "lite_medsam", "full", shifted(*[0.2] * 6))
+    assert frame(three_rows).equals(unmarked)
+    assert (
+        "§ lite_medsam/full: the pre-training may have seen images of this dataset (nobody has shown that it did not) "
+        "(LiteMedSAM), so it has no rank beside other rows; give its name to compare it."
+    ) in page(three_rows)
+
+
+def test_marked_rows_alone_are_ranked_among_themselves(tmp_path: Path):
+    add(tmp_path, "lite_medsam", "full", shifted(*[0.2] * 6))
+    add(tmp_path, "lite_medsam", "lora_qv")
+    assert set(frame(tmp_path)["a"].dropna()) == {"lite_medsam/full", "lite_medsam/lora_qv"}
+    assert page(tmp_path).count("so it is ranked among such rows only.") == 2

@@ -317,11 +317,23 @@ def test_the_front_leaves_out_rows_that_a_cheaper_one_beats() -> None:
             "pq_mean": [0.3, 0.5, 0.45, 0.4, 0.9, 0.6],
             "complete": [True, True, True, True, False, True],
             "busy": False,
+            "may_have_seen": False,
         }
     )
     assert front(rows, "pq").index.tolist() == [0, 1, 5]
     assert front(rows.assign(busy=rows.index == 1), "pq").index.tolist() == [0, 2, 5]
     assert front(rows.assign(pq_mean=rows["pq_mean"].where(rows.index != 1)), "pq").index.tolist() == [0, 2, 5]
+    assert front(rows.assign(may_have_seen=rows.index == 1), "pq").index.tolist() == [0, 2, 5]
+    assert front(rows.assign(may_have_seen=True), "pq").index.tolist() == [0, 1, 5]
+
+
+def test_rows_whose_pretraining_may_have_seen_the_images_are_no_part_of_the_front_beside_others() -> None:
+    seen = [record(run("lite_medsam", "lora_qv", fold, n_splits=2), pq=0.9, official=False) for fold in (1, 2)]
+    (section,) = sections_of([*records(), *seen])
+    figure = plot.draw(section.rows)
+    (line,) = [line for line in figure.axes[0].lines if line.get_label() == "Pareto front"]
+    assert max(line.get_ydata()) == 60
+    assert "§ LiteMedSAM with official weights" in notes(figure)
 
 
 def test_the_front_is_drawn_as_steps() -> None:
