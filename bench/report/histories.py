@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,52 @@ def history_frame(results: Path, unreadable: list[str] | None = None) -> pd.Data
     Raises:
         BenchError: a record, plan or history can't be read.
     """
-    records: dict[str, RunRecord] = {}
+    records, unfinished = list[RunRecord](), set[str]()
     epochs: dict[str, list[dict[str, Any]]] = {}
-    unfinished = set()
+    for record, is_finished, rows in _histories(results, unreadable):
+        records.append(replace(record, scores=None, cost=None))
+        epochs[record.id] = rows
+        unfinished |= set() if is_finished else {record.id}
+    columns = history.columns([row for rows in epochs.values() for row in rows])
+    if not epochs:
+        return pd.DataFrame(columns=[*KEYS, *RUN_KEYS, *columns])
+    settings = record_frame(records)
+    settings["status"] = settings["status"].mask(settings["id"].isin(unfinished), None)
+    names = [n for n in map(str, settings) if n in (*KEYS, *RUN_KEYS) or n.startswith(("strategy.", "train."))]
+    table = _numbers(epochs, columns)
+    return settings[names].merge(table, on="id").sort_values(ORDER, kind="stable", ignore_index=True)
+
+
+def history_numbers(results: Path, names: Sequence[str], unreadable: list[str] | None = None) -> pd.DataFrame:
+    """Return some numbers of `history_frame` without the settings, which are most of its work.
+
+    Args:
+        results: the results folder.
+        names: the columns of numbers; NaN where no history has one.
+        unreadable: see `history_frame`.
+
+    Returns:
+        Sorted by epoch, with the columns id, epoch and `names`.
+
+    Raises:
+        BenchError: a record, plan or history can't be read.
+    """
+    columns = ["epoch", *names]
+    epochs = {
+        record.id: [{name: row.get(name) for name in columns} for row in rows]
+        for record, _, rows in _histories(results, unreadable)
+    }
+    return _numbers(epochs, columns).sort_values("epoch", kind="stable", ignore_index=True)
+
+
+def _numbers(epochs: Mapping[str, list[dict[str, Any]]], columns: Sequence[str]) -> pd.DataFrame:
+    ids = [run_id for run_id, rows in epochs.items() for _ in rows]
+    numbers = {name: [row.get(name) for rows in epochs.values() for row in rows] for name in columns}
+    return pd.DataFrame({"id": ids, **numbers}).astype(dict.fromkeys(columns, float)).astype({"epoch": int})
+
+
+def _histories(results: Path, unreadable: list[str] | None) -> Iterator[tuple[RunRecord, bool, list[dict[str, Any]]]]:
+    """Yield every run that has a history: its record, whether it is finished, and its epochs."""
     for record, is_finished in _runs(results, unreadable):
         try:
             rows = history.read(folder(results, record.id)) or history.of_record(record.cost)
@@ -44,18 +87,7 @@ def history_frame(results: Path, unreadable: list[str] | None = None) -> pd.Data
             _report(error, unreadable)
             continue
         if rows:
-            records[record.id], epochs[record.id] = record, rows
-            unfinished |= set() if is_finished else {record.id}
-    columns = history.columns([row for rows in epochs.values() for row in rows])
-    if not epochs:
-        return pd.DataFrame(columns=[*KEYS, *RUN_KEYS, *columns])
-    settings = record_frame(replace(record, scores=None, cost=None) for record in records.values())
-    settings["status"] = settings["status"].mask(settings["id"].isin(unfinished), None)
-    names = [n for n in map(str, settings) if n in (*KEYS, *RUN_KEYS) or n.startswith(("strategy.", "train."))]
-    ids = [run_id for run_id, rows in epochs.items() for _ in rows]
-    numbers = {name: [row.get(name) for rows in epochs.values() for row in rows] for name in columns}
-    table = pd.DataFrame({"id": ids, **numbers}).astype(dict.fromkeys(columns, float)).astype({"epoch": int})
-    return settings[names].merge(table, on="id").sort_values(ORDER, kind="stable", ignore_index=True)
+            yield record, is_finished, rows
 
 
 def _runs(results: Path, unreadable: list[str] | None) -> Iterator[tuple[RunRecord, bool]]:

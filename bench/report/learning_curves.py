@@ -18,7 +18,7 @@ from bench.report.appearance import LINES, backbone_marker, strategy_colour
 from bench.report.canvas import figure_width, load_seaborn, report_style
 from bench.report.figure_rows import METHOD, Drawable
 from bench.report.figure_text import NOTE_SIZE, n_lines, plain, set_notes, set_title, shown_names
-from bench.report.histories import history_frame
+from bench.report.histories import history_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,12 +71,11 @@ def frames(results: Path, sections: Sequence[Drawable] | None = None) -> list[Dr
     """
     unreadable: list[str] = []
     sections = figure_rows.run_frames(results, unreadable) if sections is None else sections
-    epochs = history_frame(results, unreadable)
+    epochs = history_numbers(results, ("loss", "pq"), unreadable)
     for sentence in dict.fromkeys(unreadable):  # a damaged record was read twice
         logger.warning(sentence)
     if epochs.empty:
         return []
-    epochs = epochs.reindex(columns=["id", "epoch", "loss", "pq"])
     drawables = []
     for runs in sections:
         frame = runs.frame[["id", *METHOD, "fold", "seed"]].merge(epochs, on="id", how="inner")
