@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -149,4 +150,18 @@ def test_scores_beside_predictions() -> None:
         assert forms[0]()[0] == forms[1]()[0]
         fast, plain = ratios.best_seconds(*forms, rounds=3, warm_up=False)
         detail = "12 images of 512 px: watershed head and scores in one process beside predictions"
+        detail += "" if target else "; not used there, where predictions take all cores"
         ratios.report(f"overlap with {source}, plain / fast", plain / fast, target, detail=detail)
+
+
+def test_candidates_in_processes() -> None:
+    images, head, count = labelled(8, 512), heads.get("watershed"), min(2, len(os.sched_getaffinity(0)))
+    raw = [torch.from_numpy(logits_of("watershed", one.label_map, seed)) for seed, one in enumerate(images)]
+    candidates = [{**head.defaults, "smoothing": value} for value in head.search["smoothing"][:2]]
+    forms = [
+        partial(evaluate.candidate_scores, raw, images, head, candidates, processes=number) for number in (count, 0)
+    ]
+    assert forms[0]() == forms[1]()
+    fast, plain = ratios.best_seconds(*forms, rounds=2, warm_up=False)
+    detail = f"8 images of 512 px, 2 candidates of the watershed head, {count} processes while nothing is predicted"
+    ratios.report("search in processes, plain / fast", plain / fast, None, detail=detail)
