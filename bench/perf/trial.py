@@ -110,10 +110,9 @@ def _ended_children_s() -> float:
 
 def as_step_measurement(subject: Subject, measured: Performance) -> step_measurements.StepMeasurement:
     """Return what `bench plan` needs of a measurement: the optimiser's share is that of a whole batch."""
-    per_image, micro_batch = None, measured.settings.get("micro_batch")
-    is_whole = True
+    per_image, micro_batch, is_whole = None, None, True
     if measured.step:
-        batch = int(subject.run.train["batch_size"])
+        batch, micro_batch = int(subject.run.train["batch_size"]), int(measured.settings["micro_batch"])
         once = measured.step["optimizer"]
         per_image = (measured.seconds - once) / measured.images + once / batch
         is_whole = measured.images >= batch or micro_batch < measured.images  # else a run has more on the device
