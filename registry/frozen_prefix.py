@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from registry import inference_form
+from registry.modules.pieces import is_changed
 from registry.modules.steps import Step
 
 if TYPE_CHECKING:
@@ -69,9 +70,14 @@ class _Joined(nn.Module):
 
 
 def _steps(sam: Sam) -> list[Step]:
+    """Return the steps of the encoder; none where a plug-in has changed or trains what no step computes."""
     encoder: Any = sam.image_encoder
-    own = hasattr(encoder, "steps") and "forward" not in vars(encoder)
-    return list(encoder.steps()) if own and not _hooked(encoder, inside=False) else []
+    steps = list(encoder.steps()) if hasattr(encoder, "steps") else []
+    inside = tuple(f"{name}." for step in steps for name in step.parts)
+    modules = [module for name, module in encoder.named_modules() if not f"{name}.".startswith(inside)]
+    trained = [name for name, parameter in encoder.named_parameters() if parameter.requires_grad]
+    changed = any(map(is_changed, modules)) or not all(f"{name}.".startswith(inside) for name in trained)
+    return [] if changed else steps
 
 
 def _frozen(sam: Sam, steps: Sequence[Step]) -> int:
@@ -84,15 +90,14 @@ def _frozen(sam: Sam, steps: Sequence[Step]) -> int:
             if isinstance(part, Tensor):
                 if part.requires_grad:
                     return number
-            elif any(p.requires_grad for p in part.parameters()) or _is_random(part) or _hooked(part, inside=True):
+            elif any(p.requires_grad for p in part.parameters()) or _is_random(part) or _is_changed(part):
                 return number
     return len(steps)
 
 
-def _hooked(module: nn.Module, *, inside: bool) -> bool:
-    """Return True for a module with hooks; `inside` looks at all modules in it, too."""
-    modules = module.modules() if inside else [module]
-    return any(part._forward_hooks or part._forward_pre_hooks for part in modules)
+def _is_changed(module: nn.Module) -> bool:
+    """Return True for a module that a hook or another forward function changes, in it or in one inside it."""
+    return any(map(is_changed, module.modules()))
 
 
 def _is_random(module: nn.Module) -> bool:

@@ -22,6 +22,7 @@ from segment_anything.modeling.transformer import Attention
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from registry.modules.pieces import is_changed
 from registry.modules.split_qkv import SplitQkv
 
 if TYPE_CHECKING:
@@ -68,6 +69,9 @@ def _duplicate(module: M, copies: dict[int, nn.Module]) -> M:
     copies[id(module)] = new
     containers = (dict, list, set)
     new.__dict__ = {k: copy.copy(v) if isinstance(v, containers) else v for k, v in module.__dict__.items()}
+    # A forward function that a plug-in has set would go on computing with the module, in its mode.
+    own = {k: v for k, v in module.__dict__.items() if isinstance(v, MethodType) and v.__self__ is module}
+    new.__dict__.update({k: MethodType(v.__func__, new) for k, v in own.items()})
     # Other classes are quantised weights, which hold more than their values; nothing here changes them.
     new._parameters = {
         name: nn.Parameter(p.detach(), requires_grad=False) if type(p) is nn.Parameter else p
@@ -110,28 +114,24 @@ def _merge(copied: nn.Module, root: str) -> None:
     """Replace layers with a merged adapter by plain ones, and split layers whose parts are plain by the fused one."""
     inside = [name for name, _ in copied.named_modules() if not root or f"{name}.".startswith(f"{root}.")]
     adapted = [(name, copied.get_submodule(name)) for name in inside]
-    for name, layer in adapted:
+    for name, layer in reversed(adapted):  # an adapter on an adapter's layer comes first
         if not hasattr(layer, "get_base_layer"):
             continue
         with suppress(NotImplementedError, RuntimeError, ValueError):  # PEFT's refusals: the layer stays as it is
             copied.set_submodule(name, _merged(layer))
     for name, split in [*copied.named_modules()]:
-        if name in inside and isinstance(split, SplitQkv) and split.is_plain and not _has_hooks(split):
+        if name in inside and isinstance(split, SplitQkv) and split.is_plain and not is_changed(split):
             copied.set_submodule(name, split.fused())
 
 
 def _merged(layer: Any) -> nn.Module:
     """Return the layer below an adapter with the adapter merged, or the layer as it is where merging would round."""
-    base: nn.Module = layer.get_base_layer()
-    if type(base) is not nn.Linear or _has_hooks(layer, base):
+    base: nn.Module = layer.base_layer
+    if type(base) is not nn.Linear or layer.disable_adapters or is_changed(layer) or is_changed(base):
         return layer
     if not layer.merged:
         layer.merge(safe_merge=True)  # it gives the copy's layer new weights, and leaves the shared ones alone
     return base
-
-
-def _has_hooks(*modules: nn.Module) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)
 
 
 def _fold(chain: nn.Module) -> None:
@@ -139,7 +139,7 @@ def _fold(chain: nn.Module) -> None:
     names = list(chain._modules)
     for first, second in pairwise(names):
         conv, norm = chain._modules[first], chain._modules[second]
-        if type(conv) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or _has_hooks(conv, norm):
+        if type(conv) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or is_changed(conv) or is_changed(norm):
             continue
         if norm.running_mean is None or conv.training or norm.training:
             continue
@@ -149,7 +149,8 @@ def _fold(chain: nn.Module) -> None:
 
 def _lay_out(module: nn.Module) -> None:
     """Lay the weights of a convolution out channels last."""
-    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not isinstance(module.weight, nn.UninitializedParameter):
+    own = type(module._parameters.get("weight")) is nn.Parameter  # a weight norm computes it from others
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and own:
         weight = module.weight.detach().contiguous(memory_format=torch.channels_last)
         module.weight = nn.Parameter(weight, requires_grad=False)
 

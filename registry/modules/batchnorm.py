@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from registry.modules.scaling import min_max
@@ -34,7 +35,8 @@ def calibrate_batchnorm(encoder: nn.Module, *, stride: int = 16, unit_range: boo
     for norm in norms:
         norm.momentum = None  # the plain average over all batches, of which there is one
         norm.train()
-    with torch.no_grad():
+    # Fused attention rounds in its own way on each processor, and random weights must depend on the seed only.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         encoder(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

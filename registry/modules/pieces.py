@@ -102,8 +102,7 @@ def mlp(hidden: str) -> Callable[[nn.Module], Callable[..., Tensor] | None]:
     def form(module: nn.Module) -> Callable[..., Tensor] | None:
         if not treats_tokens_alone(module):
             return None
-        first: Any = module.get_submodule(hidden)
-        plain, width = module.forward, first.out_features
+        plain, width = module.forward, out_features(module.get_submodule(hidden))
 
         def forward(self: Any, x: Float[Tensor, "... c"]) -> Float[Tensor, "... d"]:
             out = over_items(plain, x.reshape(-1, x.shape[-1]), bytes_per_item=width * x.element_size())
@@ -114,18 +113,47 @@ def mlp(hidden: str) -> Callable[[nn.Module], Callable[..., Tensor] | None]:
     return form
 
 
+def out_features(layer: nn.Module) -> int:
+    """Return the width of the output of a linear layer, or of the widest one in what a plug-in put in its place."""
+    return max((part.out_features for part in layer.modules() if isinstance(part, nn.Linear)), default=1)
+
+
 def treats_tokens_alone(module: nn.Module) -> bool:
     """Return True if all that is in a module is known to treat each token by itself; a layer of a plug-in may not."""
+    parts = [part for part in module.modules() if part is not module]
+    return all(_treats_tokens_alone(part) and not is_changed(part) for part in parts)
+
+
+def _treats_tokens_alone(part: nn.Module) -> bool:
     kinds = ("linear", "normalization", "activation", "dropout", "container")
     known = (*(f"torch.nn.modules.{kind}" for kind in kinds), "peft.", Bottleneck.__module__)
-    parts = [part for part in module.modules() if part is not module]
-    return all(
-        type(part).__module__.startswith(known) and not part._forward_hooks and not part._forward_pre_hooks
-        for part in parts
-    )
+    one_axis = not isinstance(part, nn.LayerNorm | nn.RMSNorm) or len(part.normalized_shape) == 1
+    return type(part).__module__.startswith(known) and not isinstance(part, _OVER_OTHER_AXES) and one_axis
+
+
+_OVER_OTHER_AXES = (
+    nn.MultiheadAttention,
+    nn.Softmax,
+    nn.Softmin,
+    nn.LogSoftmax,
+    nn.Softmax2d,
+    nn.GLU,
+    nn.GroupNorm,
+    nn.LocalResponseNorm,
+)
+"""Layers that may read other tokens, whichever axis they are given."""
+
+
+def is_changed(module: nn.Module) -> bool:
+    """Return True if a module computes something else than its class: by a hook, or a forward function of its own."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))
 
 
 def has_known_hooks(module: nn.Module) -> bool:
-    """Return True if a module has no hooks, or those of adapters only, which treat each token by itself."""
+    """Return True if a module is changed by adapters only, which treat each token by themselves, or not at all."""
     hooks = [hook.func if isinstance(hook, partial) else hook for hook in module._forward_hooks.values()]
-    return not module._forward_pre_hooks and all(hook in (after, beside) for hook in hooks)
+    return (
+        not module._forward_pre_hooks
+        and "forward" not in vars(module)
+        and all(hook in (after, beside) for hook in hooks)
+    )

@@ -14,7 +14,7 @@ class Step:
 
     An encoder whose module has a method ``steps()`` returns them in order: the first takes the normalised images, each
     other one what the one before returned, and the last returns the embeddings. Together they do exactly what its
-    `forward` does. The method is optional: encoders without it are run as a whole.
+    `forward` does. The method is optional: encoders without it, or whose list is empty, are run as a whole.
 
     Attributes:
         parts: names in the encoder of the modules and parameters that it uses. No other step uses them.

@@ -9,7 +9,17 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from segment_anything.modeling.common import LayerNorm2d
-from timm.models.tiny_vit import ConvNorm, MBConv, NormMlp, PatchEmbed, PatchMerging, TinyVit, TinyVitBlock
+from timm.models.tiny_vit import (
+    ConvLayer,
+    ConvNorm,
+    MBConv,
+    NormMlp,
+    PatchEmbed,
+    PatchMerging,
+    TinyVit,
+    TinyVitBlock,
+    TinyVitStage,
+)
 from torch import Tensor, nn
 
 from registry.modules import pieces
@@ -74,8 +84,10 @@ class TinyVitEncoder(nn.Module):
         return embeddings
 
     def steps(self) -> list[Step]:
-        """Return the parts of the forward pass, see `registry.modules.steps`."""
+        """Return the parts of the forward pass, see `registry.modules.steps`; none if a stage was replaced."""
         first: Any = self.stages[0]
+        if type(first) is not ConvLayer or any(type(stage) is not TinyVitStage for stage in self.stages[1:]):
+            return []
         steps = [Step(("patch_embed",), self.patch_embed)]
         steps += [Step((f"stages.0.blocks.{i}",), block) for i, block in enumerate(first.blocks)]
         for index, stage in enumerate(self.stages[1:], start=1):
@@ -101,22 +113,27 @@ def _then(module: nn.Module, order: tuple[int, ...]) -> Callable[[Tensor], Tenso
 
 
 def _embedding_in_bands(module: PatchEmbed) -> Callable[..., Tensor] | None:
-    if not _is_as_built(module, reach=3):
+    convs = _convolutions(module)
+    if not _is_as_built(module) or len(convs) != 2:
         return None
-    plain = module.forward
-    per_cell = max(module.conv1.conv.out_channels / 2, module.conv2.conv.out_channels / 4)
+    (first, second), plain = convs, module.forward
+    stride = first.stride[0] * second.stride[0]
+    if first.kernel_size[0] // 2 + second.kernel_size[0] // 2 * first.stride[0] > stride:
+        return None  # a band has the rows of one output row above and below only
+    per_cell = max(first.out_channels * second.stride[0] / first.stride[0], second.out_channels / stride)
 
     def forward(self: Any, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c h/s w/s"]:
-        stride = self.conv1.conv.stride[0] * self.conv2.conv.stride[0]
         return pieces.over_rows(plain, x, stride=stride, bytes_per_row=_bytes(x, per_cell))
 
     return forward
 
 
 def _merging_in_bands(module: PatchMerging) -> Callable[..., Tensor] | None:
-    if not _is_as_built(module, reach=1):
+    convs = _convolutions(module)
+    stride = convs[1].stride[0] if len(convs) == 3 else 0
+    if not _is_as_built(module) or _kernels_and_strides(convs) != [(1, 1), (3, stride), (1, 1)]:
         return None
-    stride, width = module.conv2.conv.stride[0], module.conv1.conv.out_channels
+    width = convs[0].out_channels
 
     def forward(self: Any, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h/s w/s"]:
         return pieces.over_rows(
@@ -131,9 +148,10 @@ def _merging_in_bands(module: PatchMerging) -> Callable[..., Tensor] | None:
 
 
 def _convolutions_in_bands(module: MBConv) -> Callable[..., Tensor] | None:
-    if not _is_as_built(module, reach=1):
+    convs = _convolutions(module)
+    if not _is_as_built(module) or _kernels_and_strides(convs) != [(1, 1), (3, 1), (1, 1)]:
         return None
-    width = module.conv1.conv.out_channels
+    width = convs[0].out_channels
 
     def forward(self: Any, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         return pieces.over_rows(
@@ -148,12 +166,15 @@ def _convolutions_in_bands(module: MBConv) -> Callable[..., Tensor] | None:
 
 def _block_in_bands(block: TinyVitBlock) -> Callable[..., Tensor] | None:
     """Return the inference form of a block: attention in rows of windows, then convolution and MLP in bands."""
-    known_hooks = pieces.has_known_hooks(block.attn) and pieces.has_known_hooks(block.mlp)
-    if not known_hooks or type(block.attn) is not WindowAttention or not _is_as_built(block.local_conv, reach=1):
+    parts = (block.attn, block.drop_path1, block.local_conv, block.mlp, block.drop_path2)
+    kinds = (WindowAttention, nn.Identity, ConvNorm, NormMlp, nn.Identity)
+    if tuple(map(type, parts)) != kinds or not all(map(pieces.has_known_hooks, parts)):
         return None
-    if type(block.mlp) is not NormMlp or not pieces.treats_tokens_alone(block.mlp):
+    if not _is_as_built(block.local_conv) or _kernels_and_strides(_convolutions(block.local_conv)) != [(3, 1)]:
         return None
-    plain, side, hidden = block.forward, block.window_size, block.mlp.fc1.out_features
+    if not pieces.treats_tokens_alone(block.mlp):
+        return None
+    plain, side, hidden = block.forward, block.window_size, pieces.out_features(block.mlp.fc1)
 
     def forward(self: Any, x: Float[Tensor, "b h w c"]) -> Float[Tensor, "b h w c"]:
         if x.device.type != "cpu":
@@ -189,18 +210,23 @@ def _bytes(x: Float[Tensor, "b c h w"], channels: float) -> int:
     return round(x.shape[3] * channels * x.element_size())
 
 
-def _is_as_built(module: nn.Module, *, reach: int) -> bool:
-    """Return True for a chain of convolutions that no plug-in has changed, whose outputs depend on so many rows."""
-    own, stride = 0, 1
-    for conv in (part for part in module.modules() if isinstance(part, nn.Conv2d)):
-        own += conv.kernel_size[0] // 2 * stride
-        stride *= conv.stride[0]
-    known = ("torch.nn.modules.", "timm.models.tiny_vit")
+def _is_as_built(module: nn.Module) -> bool:
+    """Return True for a chain of convolutions that no plug-in has changed, each padded by half its kernel."""
+    known = (nn.Conv2d, nn.BatchNorm2d, nn.Identity, nn.GELU, ConvNorm)
     parts = [part for part in module.modules() if part is not module]
-    return own <= reach and all(
-        type(part).__module__.startswith(known) and not part._forward_hooks and not part._forward_pre_hooks
-        for part in parts
+    padded = all(
+        conv.padding == (conv.kernel_size[0] // 2, conv.kernel_size[1] // 2) and conv.dilation == (1, 1)
+        for conv in _convolutions(module)
     )
+    return padded and all(type(part) in known and not pieces.is_changed(part) for part in parts)
+
+
+def _convolutions(module: nn.Module) -> list[nn.Conv2d]:
+    return [part for part in module.modules() if isinstance(part, nn.Conv2d)]
+
+
+def _kernels_and_strides(convs: list[nn.Conv2d]) -> list[tuple[int, int]]:
+    return [(conv.kernel_size[0], conv.stride[0]) for conv in convs]
 
 
 def _with_gathered_biases(attention: WindowAttention) -> Callable[..., Tensor]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from segment_anything.modeling.image_encoder import Attention
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from registry import backbones
 from registry.errors import UnknownNameError
@@ -174,3 +175,13 @@ def test_efficient_sam_refuses_more_than_six_points() -> None:
     sam.decode(embeddings, torch.zeros(1, 4, 2), torch.ones(1, 4), torch.zeros(1, 4))
     with pytest.raises(ValueError, match=r"7 points were given \(a box counts as two\).* up to 6"):
         sam.decode(embeddings, torch.zeros(1, 5, 2), torch.ones(1, 5), torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("name", ["mobile_sam", "lite_medsam"])
+def test_random_weights_do_not_depend_on_the_kernel_of_the_attention(name: str) -> None:
+    states = []
+    for backends in ([SDPBackend.MATH], [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]):
+        torch.manual_seed(0)
+        with sdpa_kernel(backends):
+            states.append(backbones.build(name, image_size=64).state_dict())
+    assert all(torch.equal(tensor, states[1][key]) for key, tensor in states[0].items())

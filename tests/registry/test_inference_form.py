@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -132,6 +134,125 @@ def test_layers_of_a_plugin_that_mix_tokens_are_computed_at_once() -> None:
     assert difference(models.predict(sam, images), models.predict(sam.optimise(), images)) < TOLERANCE
 
 
+def check_optimised_equals(sam: Any, *, size: int) -> Any:
+    images = torch.rand(1, 3, size, size)
+    optimised = sam.optimise()
+    assert difference(models.predict(sam, images), models.predict(optimised, images)) < TOLERANCE
+    return optimised
+
+
+def test_parts_that_a_plugin_put_in_place_of_convolutions_are_computed_at_once() -> None:
+    class Excitation(nn.Module):
+        def __init__(self, conv: nn.Module) -> None:
+            super().__init__()
+            self.conv = conv
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            out = self.conv(x)
+            return out * out.mean((2, 3), keepdim=True).sigmoid()
+
+    def excite(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        return output * (3 * output).mean((2, 3), keepdim=True).sigmoid()
+
+    for change in range(5):
+        sam = build("mobile_sam", 64, "zero_shot")
+        encoder = sam.image_encoder
+        block = encoder.stages[1].blocks[0]
+        if change == 0:
+            block.local_conv = Excitation(block.local_conv)
+        elif change == 1:
+            block.local_conv.register_forward_hook(excite)
+        elif change == 2:
+            encoder.stages[0].blocks[0].conv2.append(nn.InstanceNorm2d(256))
+        elif change == 3:
+            conv = encoder.stages[0].blocks[0].conv2.conv
+            conv.dilation, conv.padding = (2, 2), (2, 2)
+        else:
+            block.drop_path1 = nn.Softmax(dim=1)
+        check_optimised_equals(sam, size=64)
+
+
+def test_patch_embedding_without_strides_is_banded_only_where_bands_know_all_rows() -> None:
+    sam = build("lite_medsam", 64, "zero_shot")
+    for conv in (sam.image_encoder.patch_embed.conv1.conv, sam.image_encoder.patch_embed.conv2.conv):
+        conv.kernel_size, conv.padding = (3, 3), (1, 1)
+        conv.weight = nn.Parameter(torch.randn(*conv.weight.shape[:2], 3, 3) / 9)
+    check_optimised_equals(sam, size=64)
+
+
+def note_bytes(sizes: list[int], module: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+    sizes.append(output.nbytes)
+
+
+def test_maps_of_a_piece_are_as_small_as_they_are_meant_to_be() -> None:
+    threads = torch.get_num_threads()
+    for name, size, channels in (("lite_medsam", 64, 64), ("mobile_sam", 128, 32)):
+        optimised = build(name, size, "zero_shot").optimise()
+        embedding = optimised.image_encoder.patch_embed
+        row = 4 * size * channels  # in MobileSAM of two rows of half the width
+        sizes: list[int] = []
+        hook = partial(note_bytes, sizes)
+        for conv in (embedding.conv1, embedding.conv2):
+            conv.register_forward_hook(hook)
+        with torch.no_grad():
+            optimised.encode(torch.rand(1, 3, size, size))
+        assert max(sizes) <= max(3 * row, pieces.BYTES_PER_THREAD * threads + 2 * row)
+        assert len(sizes) > 2
+
+
+def test_layers_that_a_plugin_puts_in_place_of_one_of_an_mlp() -> None:
+    for name, path, first in (("sam_nano", "blocks.0.mlp", "lin1"), ("mobile_sam", "stages.1.blocks.0.mlp", "fc1")):
+        sam = build(name, 64, "zero_shot")
+        mlp = sam.image_encoder.get_submodule(path)
+        layer = getattr(mlp, first)
+        setattr(mlp, first, nn.Sequential(layer, nn.Linear(layer.out_features, layer.out_features)))
+        check_optimised_equals(sam, size=64)
+        setattr(mlp, first, nn.Sequential(layer, nn.Softmax(dim=-2)))
+        check_optimised_equals(sam, size=64)
+
+
+def test_adapter_on_an_adapter_is_merged_too_and_a_disabled_one_is_not() -> None:
+    from peft import IA3Config, LoraConfig, inject_adapter_in_model
+
+    sam = build("sam_nano", 64, "lora_all_linear")
+    wrapped = "image_encoder.blocks.0.mlp.lin1"
+    inject_adapter_in_model(IA3Config(target_modules=[wrapped], feedforward_modules=[]), sam, adapter_name="second")
+    outer: Any = sam.get_submodule(wrapped)
+    assert hasattr(outer.base_layer, "base_layer")
+    with torch.no_grad():
+        outer.ia3_l["second"].add_(0.5)
+    optimised = check_optimised_equals(sam.eval(), size=64)
+    assert type(optimised.get_submodule(wrapped)) is nn.Linear
+
+    sam = build("sam_nano", 64, "decoder_only")
+    inject_adapter_in_model(LoraConfig(target_modules=[wrapped], init_lora_weights=False), sam)
+    sam.get_submodule(wrapped).enable_adapters(False)
+    check_optimised_equals(sam.eval(), size=64)
+
+
+def test_convolutions_whose_weights_are_computed_keep_their_layout() -> None:
+    sam = build("sam_nano", 64, "zero_shot")
+    sam.image_encoder.neck[0] = torch.nn.utils.weight_norm(sam.image_encoder.neck[0])
+    sam.image_encoder.neck[2] = torch.nn.utils.parametrizations.weight_norm(sam.image_encoder.neck[2])
+    check_optimised_equals(sam, size=64)
+
+
+def test_forward_function_that_a_plugin_has_set_computes_with_the_copy_in_eval_mode() -> None:
+    sam = build("sam_nano", 64, "zero_shot")
+    mlp = sam.image_encoder.blocks[0].mlp
+
+    def forward(self: Any, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.lin2(torch.dropout(self.act(self.lin1(x)), 0.5, self.training))
+        return out
+
+    mlp.forward = MethodType(forward, mlp)
+    images = torch.rand(1, 3, 64, 64)
+    expected = models.predict(sam, images)
+    optimised = sam.train().optimise()
+    with torch.no_grad():
+        assert difference(expected, optimised.decode(optimised.encode(images))[0]) < TOLERANCE
+
+
 def gradients(sam: Any, encode: Any, images: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Return the loss and the gradients of a training step."""
     sam.zero_grad()
@@ -192,6 +313,25 @@ def test_frozen_prefix_ends_before_dropout_and_before_hooks() -> None:
     assert frozen_prefix.frozen_parts(sam) == ("patch_embed", "pos_embed", "blocks.0")
     sam.image_encoder.blocks[0].register_forward_hook(lambda module, inputs, output: output)
     assert frozen_prefix.frozen_parts(sam) == ("patch_embed", "pos_embed")
+
+
+def test_encoders_that_a_plugin_changed_outside_of_their_steps_are_run_as_a_whole() -> None:
+    for change in range(4):
+        sam = build("mobile_sam", 64, "decoder_only")
+        encoder = sam.image_encoder
+        if change == 0:
+            encoder.stages[1].register_forward_hook(lambda module, inputs, output: 2 * output)
+        elif change == 1:
+            encoder.stages[1] = nn.Sequential(encoder.stages[1])
+        elif change == 2:
+            encoder.stages[1].scale = nn.Parameter(torch.ones(1))
+        else:
+            encoder.stages[1].forward = lambda x: x
+        assert frozen_prefix.frozen_parts(sam) == ()
+        assert frozen_prefix.encoder(sam) == sam.encode
+    sam = build("sam_nano", 64, "decoder_only")
+    sam.image_encoder.blocks[1].mlp.forward = lambda x: x
+    assert frozen_prefix.frozen_parts(sam) == ("patch_embed", "pos_embed", "blocks.0")
 
 
 def test_steps_compute_what_forward_does() -> None:
