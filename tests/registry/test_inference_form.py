@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from functools import partial
 from types import MethodType
@@ -154,8 +155,9 @@ def test_parts_that_a_plugin_put_in_place_of_convolutions_are_computed_at_once()
     def excite(module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         return output * (3 * output).mean((2, 3), keepdim=True).sigmoid()
 
+    plain = build("mobile_sam", 64, "zero_shot")
     for change in range(5):
-        sam = build("mobile_sam", 64, "zero_shot")
+        sam = copy.deepcopy(plain)
         encoder = sam.image_encoder
         block = encoder.stages[1].blocks[0]
         if change == 0:
@@ -316,8 +318,9 @@ def test_frozen_prefix_ends_before_dropout_and_before_hooks() -> None:
 
 
 def test_encoders_that_a_plugin_changed_outside_of_their_steps_are_run_as_a_whole() -> None:
+    plain = build("mobile_sam", 64, "decoder_only")
     for change in range(4):
-        sam = build("mobile_sam", 64, "decoder_only")
+        sam = copy.deepcopy(plain)
         encoder = sam.image_encoder
         if change == 0:
             encoder.stages[1].register_forward_hook(lambda module, inputs, output: 2 * output)

