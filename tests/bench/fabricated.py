@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -192,11 +193,20 @@ def write_many(results: Path, rows: int = 2_000, folds: int = 5) -> list[str]:
     for one in many(rows, folds):
         path = folder(results, one.id) / FILENAME
         path.parent.mkdir(parents=True)
-        values = asdict(one)
+        values, cost = dict(vars(one)), dict(one.cost or {})
+        epochs = tuple(tuple(epoch.items()) for epoch in cost.get("history", ()))
         ordered = {"schema_version": values.pop("schema_version"), **values}
-        path.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+        if epochs:  # nine tenths of the text; the same training is in several records
+            ordered["cost"] = {**cost, "history": []}
+        text = json.dumps(ordered, indent=1).replace('"history": []', f'"history": {_epochs_text(epochs)}')
+        path.write_text(text + "\n", encoding="utf-8")
         ids.append(one.id)
     return ids
+
+
+@cache
+def _epochs_text(epochs: tuple[tuple[tuple[str, float], ...], ...]) -> str:
+    return json.dumps([dict(epoch) for epoch in epochs], indent=1).replace("\n", "\n  ")
 
 
 def write_scores(results: Path, rows: int = 2_000, folds: int = 5, images: int = 133, organs: int = 31) -> None:
@@ -210,6 +220,8 @@ def write_scores(results: Path, rows: int = 2_000, folds: int = 5, images: int =
 
     rng = np.random.default_rng(19)
     difficulty = rng.normal(0, 0.08, (folds, images))
+    organ_names = pyarrow.array([f"organ {number % organs:02d}" for number in range(images)])
+    stems = [pyarrow.array([f"fold_{fold}_image_{n:03d}" for n in range(images)]) for fold in range(1, folds + 1)]
     for one in many(rows, folds):
         if one.status != "ok" or one.scores is None:
             continue
@@ -219,8 +231,8 @@ def write_scores(results: Path, rows: int = 2_000, folds: int = 5, images: int =
         counts = {name: rng.integers(0, 60, images) for name in ("n_true", "n_pred")}
         errors = {f"n_{name}": rng.integers(0, 9, images) for name in ("missed", "spurious", "merged", "split")}
         columns = {
-            "stem": [f"fold_{fold}_image_{number:03d}" for number in range(images)],
-            "organ": [f"organ {number % organs:02d}" for number in range(images)],
+            "stem": stems[fold - 1],
+            "organ": organ_names,
             "fold": np.full(images, fold),
             **scores,
             **dict.fromkeys(("f1", "precision", "recall"), pq**0.7),
