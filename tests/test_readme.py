@@ -1,4 +1,4 @@
-"""Examples of README, CONTRIBUTING and slurm/README work: complete files, a grid, a figure, commands, links."""
+"""Examples of README, CONTRIBUTING, slurm/README and docs work: complete files, a grid, a figure, commands, links."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[1]
-README, CONTRIBUTING, CLUSTERS, WORKERS = (
+README, CONTRIBUTING, CLUSTERS, WORKERS, SPEED = (
     (ROOT / name).read_text(encoding="utf-8")
-    for name in ("README.md", "CONTRIBUTING.md", "slurm/README.md", "docs/workers.md")
+    for name in ("README.md", "CONTRIBUTING.md", "slurm/README.md", "docs/workers.md", "docs/speed.md")
 )
 FILES = dict(re.findall(r"```python\n# (registry/\S+\.py)\n(.*?)```", README + CONTRIBUTING, re.DOTALL))
 
@@ -77,9 +77,9 @@ def help_of(command: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_every_command_of_the_readme_exists():
-    commands = set(re.findall(r"^\s*(?:\$ )?bench (\w+)", README, re.MULTILINE))
+    commands = set(re.findall(r"^\s*(?:\$ )?bench (\w+)", README + SPEED, re.MULTILINE))
     shown = {"run", "plan", "status", "logs", "cancel", "retry", "table", "plot", "list", "show", "data", "weights"}
-    assert shown | {"compare", "report", "verify", "predict", "export", "measure"} <= commands
+    assert shown | {"compare", "report", "verify", "predict", "export", "measure", "perf", "cache"} <= commands
     for command in commands:
         assert help_of(command).returncode == 0, command
 
@@ -93,6 +93,8 @@ def test_every_option_of_the_readme_exists():
         "logs",
         "cancel",
         "retry",
+        "perf",
+        "cache clear",
         "table",
         "plot",
         "show",
@@ -108,7 +110,7 @@ def test_every_option_of_the_readme_exists():
         done = help_of(command)
         assert done.returncode == 0, done.stderr
         help_text += done.stdout
-    for option in set(re.findall(r"^\s+bench .*", README + CLUSTERS + WORKERS, re.MULTILINE)):
+    for option in set(re.findall(r"^\s+bench .*", README + CLUSTERS + WORKERS + SPEED, re.MULTILINE)):
         for flag in re.findall(r"(--[a-z-]+)", option):
             assert flag in help_text, option
 
@@ -134,7 +136,9 @@ def test_the_files_of_other_schedulers_start_the_same_worker():
     assert commands[0] in README
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "slurm/README.md", "docs/workers.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "slurm/README.md", "docs/workers.md", "docs/speed.md"]
+)
 def test_every_local_link_resolves(page):
     folder = (ROOT / page).parent
     links = re.findall(r"\]\(((?!http)[^)#]+)(?:#([^)]+))?\)", (ROOT / page).read_text(encoding="utf-8"))
