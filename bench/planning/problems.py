@@ -124,8 +124,9 @@ def _option_ranges(settings: Settings) -> list[tuple[str, float | None, bool, st
             for values in (strategies.options(name), strategies.get(name).neutral)
             if option in values
         ]
-        may_be_zero = any(_is_number(number) and number <= 0 for number in own)
-        ranges.append((f"strategy.{option}", value, value > 0 or may_be_zero, "above 0"))
+        lowest = min((number for number in own if _is_number(number)), default=1)
+        in_words = "above 0" if lowest > 0 else f"{lowest} or more"
+        ranges.append((f"strategy.{option}", value, value > 0 or value >= lowest, in_words))
     return ranges
 
 
