@@ -234,7 +234,7 @@ def test_a_figure_follows_from_options_plug_ins_and_version(tmp_path: Path, monk
     paths.add(replace(model, options={"rank": 8}).path(tmp_path))
     paths.add(replace(model, plugins=("34",)).path(tmp_path))
     paths.add(replace(model, image_size=128).path(tmp_path))
-    monkeypatch.setattr("importlib.metadata.version", lambda name: "9.9")
+    monkeypatch.setattr(architectures, "_version", lambda: "9.9")
     paths.add(model.path(tmp_path))
     assert len(paths) == 5
     assert model.title == "mobile_sam/of_a_plug_in (file=a.txt, rank=4, 1024 px)"
