@@ -256,12 +256,16 @@ def identity(run: Mapping[str, Any]) -> dict[str, Any]:
 def named_settings(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return the strategy's options and the settings of training by their names in ``--set``: ``strategy.rank``.
 
+    Operational settings are left out: they tell no two rows of a table apart.
+
     Args:
         run: plain values, as `Run.as_dict` gives them; parts that a damaged record lacks are left out.
     """
     parts = {"strategy": run.get("options"), "train": run.get("train")}
     known = {part: values for part, values in parts.items() if isinstance(values, Mapping)}
-    return {f"{part}.{name}": value for part, values in known.items() for name, value in values.items()}
+    named = {f"{part}.{name}": value for part, values in known.items() for name, value in values.items()}
+    operational = {f"train.{name}" for name in operational_values(TrainSettings)}
+    return {name: value for name, value in named.items() if name not in operational}
 
 
 def digest(values: Mapping[str, Any]) -> str:

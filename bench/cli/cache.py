@@ -90,9 +90,20 @@ def clear(
         typer.echo(f"There are no cached embeddings{' of ' + ', '.join(backbones) if backbones else ''}.")
         return
     count, n_bytes = sum(len(group.files) for group in groups), sum(group.n_bytes for group in groups)
-    if not yes:
-        typer.confirm(f"Remove {plural(count, 'file')}, {gigabytes(n_bytes)}, from {names.shown(root)}?", abort=True)
+    question = f"Remove {plural(count, 'file')}, {gigabytes(n_bytes)}, from {names.shown(root)}?"
+    if not yes and not _confirmed(question):
+        typer.echo("Nothing was removed; --yes removes without a question.")
+        raise typer.Exit(1)
     typer.echo(f"Removed {gigabytes(usage.remove(root, groups))}.")
+
+
+def _confirmed(question: str) -> bool:
+    """Return whether the user says yes; no where there is nobody to ask."""
+    try:
+        return typer.confirm(question)
+    except typer.Abort:
+        typer.echo()
+        return False
 
 
 def _table(groups: Sequence[Group]) -> object:

@@ -13,7 +13,7 @@ from bench.console import console
 
 def perf(
     backbone: Annotated[str | None, typer.Argument(help="A registered backbone.")] = None,
-    strategy: Annotated[str | None, typer.Argument(help="A strategy; all of the default grid by default.")] = None,
+    strategy: Annotated[str | None, typer.Argument(help="A strategy; several of the default grid by default.")] = None,
     overrides: Overrides = None,
     device: OnDevice = Device.auto,
     with_paths: WithPaths = None,

@@ -9,14 +9,18 @@ from dataclasses import replace
 from typing import Any
 
 from bench.errors import PlanError
-from bench.grid import Grid, Settings
+from bench.grid import Grid, Settings, TrainSettings, operational_values
 from bench.planning import overrides
 from bench.units import plural
 from registry.strategy_options import fits, spell
 
 BRACKETS = {"[": "]", "(": ")"}
-SINGLE = {"dataset": "one set of images", "folds.n_splits": "one number of folds"}
-"""Keys that a sweep may not have, with what a plan is about."""
+SINGLE = {
+    "dataset": "a plan is about one set of images",
+    "folds.n_splits": "a plan is about one number of folds",
+    **{f"train.{name}": "it changes no result, and so no run's id" for name in operational_values(TrainSettings)},
+}
+"""Keys that a sweep may not have, with the reason."""
 
 
 def apply(grid: Grid, assignments: Sequence[str]) -> tuple[Grid, list[str]]:
@@ -88,8 +92,7 @@ def _misfit(value: Any, key: str) -> str:
 
 def _single(key: str) -> str:
     return (
-        f"{key} can't take several values: a plan is about {SINGLE[key]}. Give one command per value; they can share "
-        "a results folder."
+        f"{key} can't take several values: {SINGLE[key]}. Give one command per value; they can share a results folder."
     )
 
 

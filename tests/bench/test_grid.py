@@ -135,6 +135,7 @@ def test_an_operational_setting_never_enters_an_id() -> None:
     assert changed.train["memory"] == "checkpoint"
     assert changed.id == plain.id
     assert row_id(changed.as_dict()) == row_id(plain.as_dict())
+    assert "train.memory" not in grid.named_settings(changed.as_dict())
     older = json.loads(json.dumps(plain.as_dict()))
     del older["train"]["memory"]
     assert Run(**older).train["memory"] == "auto"

@@ -139,12 +139,16 @@ def test_every_value_is_checked_like_a_single_one_and_all_problems_come_at_once(
 
 
 @pytest.mark.parametrize(
-    ("key", "about"), [("dataset", "one set of images"), ("folds.n_splits", "one number of folds")]
+    ("key", "reason"),
+    [
+        ("dataset", "a plan is about one set of images"),
+        ("folds.n_splits", "a plan is about one number of folds"),
+        ("train.memory", "it changes no result, and so no run's id"),
+    ],
 )
-def test_a_plan_has_one_dataset_and_one_number_of_folds(key: str, about: str) -> None:
+def test_what_a_sweep_may_not_have_is_refused_with_the_reason(key: str, reason: str) -> None:
     expected = (
-        f"{key} can't take several values: a plan is about {about}. Give one command per value; they can share a "
-        "results folder."
+        f"{key} can't take several values: {reason}. Give one command per value; they can share a results folder."
     )
     assert sweeps.apply(GRID, [f"{key}=2,3"])[1] == [expected]
     assert sweeps.problems(replace(GRID, sweep={key: (2, 3)})) == [expected]
