@@ -25,7 +25,7 @@ class Built:
     Attributes:
         sam: the model; on fake tensors within `usable`, unless a plug-in needs values.
         states: of all parameters, by name.
-        options: of the strategy.
+        options: of the strategy, but those that have their neutral value and change nothing.
         is_fake: whether its parameters have no values.
     """
 
@@ -86,7 +86,9 @@ def _build(
         is_new = id(parameter) not in before
         states[name] = "frozen" if not parameter.requires_grad else "added" if is_new else "trained"
     applied = strategies.applied(sam)
-    return Built(sam.eval(), states, applied.options if applied else {}, is_fake)
+    given, neutral = (applied.options if applied else {}), strategies.get(strategy).neutral
+    changing = {name: value for name, value in given.items() if name not in neutral or value != neutral[name]}
+    return Built(sam.eval(), states, changing, is_fake)
 
 
 @contextmanager

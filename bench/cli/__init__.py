@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,6 +35,10 @@ class StoppableGroup(TyperGroup):
         except KeyboardInterrupt:
             print_stopped(ctx.invoked_subcommand)
             raise typer.Exit(STOPPED) from None
+
+    def get_help(self, ctx: Any) -> str:
+        """Return the help in characters that the terminal has: click would write UTF-8 to one of ASCII."""
+        return characters.shown_in(sys.stdout.encoding or "utf-8", super().get_help(ctx))
 
 
 def print_stopped(command: str | None = None) -> None:

@@ -97,7 +97,9 @@ def test_plain_files_of_another_rank_are_refused(tmp_path: Path) -> None:
     trained.save_plain(trained_model("lora_qv"), tmp_path)
     other = build("sam_nano", 64)
     strategies.apply("lora_qv", other, rank=2)
-    with pytest.raises(WeightsError, match=r"options \{'rank': 4\}, but the model has \{'rank': 2\}"):
+    with pytest.raises(
+        WeightsError, match=r"options \{'last_blocks': 0, 'rank': 4\}, but the model has \{'rank': 2, 'la"
+    ):
         trained.load(other, tmp_path)
 
 

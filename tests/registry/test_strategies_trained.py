@@ -157,7 +157,7 @@ def test_a_tensor_of_another_shape_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("strategy", "options", "text"),
     [
-        ("lora_qv", {"rank": 2}, r"saved with options {'rank': 4, 'last_blocks': 0}, but the model has {'rank': 2,"),
+        ("lora_qv", {"rank": 2}, r"saved with options {'last_blocks': 0, 'rank': 4}, but the model has {'rank': 2,"),
         ("lora_all_linear", {}, r"saved with strategy lora_qv, but the model has lora_all_linear"),
         ("lora_qv", {"tokens": (0,)}, r"saved with tokens \[1, 2, 3\], but the model has \[0\]"),
     ],

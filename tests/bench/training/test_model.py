@@ -40,7 +40,7 @@ def test_prepare_is_seeded_and_leaves_the_random_state_alone() -> None:
     assert not torch.equal(other.get_parameter(weight), first.get_parameter(weight))
     mark = strategies.applied(other)
     assert mark is not None
-    assert (mark.options, mark.tokens, mark.added) == ({"rank": 2}, (0,), 4_096)
+    assert (mark.options, mark.tokens, mark.added) == ({"rank": 2, "last_blocks": 0}, (0,), 4_096)
     assert not other.training
 
 
