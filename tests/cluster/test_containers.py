@@ -94,6 +94,7 @@ def image(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.release
 def test_whole_jobs_run_in_apptainer_and_survive_a_requeue_and_a_time_limit(cluster, study, image, tmp_path):
     one = study(cluster, profile="runs_per_job = 1\n", epochs=30)
     words = 'runtime = "apptainer"\narguments = ["--userns"]\n'
