@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +26,27 @@ def console(stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr)
+
+
+@contextmanager
+def progress_bar(target: Console, total: int) -> Iterator[Callable[[str], None]]:
+    """Show a bar on a terminal while things are done one by one; give a function to call with the name of each.
+
+    Args:
+        target: the console; nothing is shown where it is no terminal.
+        total: number of things.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=target, transient=True, disable=not target.is_terminal) as bar:
+        task, started = bar.add_task("", total=total), [0]
+
+        def advance(name: str) -> None:
+            bar.update(task, completed=started[0], description=name)
+            started[0] += 1
+
+        yield advance
 
 
 class ConsoleHandler(logging.Handler):

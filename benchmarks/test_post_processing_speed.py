@@ -38,15 +38,8 @@ def dense() -> np.ndarray:
     return a_pair(count=400)[0].astype(np.int32)
 
 
-def best_cpu_seconds(*calls: Callable[[], Any], rounds: int) -> list[float]:
-    """Best CPU time of each call of one thread, in turns; other work on the machine counts less than in wall time."""
-    best = [float("inf")] * len(calls)
-    for _ in range(rounds):
-        for number, call in enumerate(calls):
-            start = time.process_time()
-            call()
-            best[number] = min(best[number], time.process_time() - start)
-    return best
+# Of one thread: other work on the machine counts less in CPU time than in wall time.
+best_cpu_seconds = partial(ratios.best_seconds, warm_up=False, clock=time.process_time)
 
 
 def plain_watershed(logits: Any, **parameters: float) -> np.ndarray:

@@ -190,5 +190,5 @@ def _inputs_per_image(run: Run, shape: tuple[int, int] | None) -> tuple[int, int
         return 1, 1
     size = run.image_size
     crops = tiling.tiles_per_image(*shape, image_size=size, scale=run.scale)
-    tiles = math.prod(len(tiling.tile_starts(round(side * run.scale), size, size // 4)) for side in shape)
-    return crops, tiles
+    scaled = tiling.scaled_size(*shape, image_size=size, scale=run.scale)
+    return crops, len(tiling.tile_corners(*scaled, image_size=size))

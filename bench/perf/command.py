@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from bench.console import PLAIN
+from bench.console import PLAIN, progress_bar
 from bench.errors import BenchError
 from bench.estimate import flops, step_measurements
 from bench.perf import table
@@ -68,8 +67,7 @@ def perf(
 
     from bench.perf.peaks import measure_peaks
     from bench.planning import plugins as plugin_files
-    from bench.training import load
-    from bench.training.precision import autocast
+    from bench.training import load, precision
 
     for path in outputs:
         table.check_ending(path)
@@ -78,18 +76,13 @@ def perf(
     chosen = torch.device("cpu" if device == "cpu" or not torch.cuda.is_available() else "cuda")
     plugin_files.load(plugins)
     wanted = subjects(backbone, strategy, assignments=assignments, device=chosen, images=images)
-    if phrases := load.disturbance(chosen):
-        text = f"the machine is busy: {' and '.join(phrases)}. Times measured now would be too long, and marked as such"
-        if not force:
-            raise BenchError(f"{text}. Wait until it is quiet, or add --force.")
-        console.print(f"{text}.", **PLAIN)
-    with autocast(chosen):
-        enabled = torch.is_autocast_enabled(chosen.type)
-    peaks = measure_peaks(chosen, torch.bfloat16 if enabled else torch.float32)
+    phrases = load.check_quiet(chosen, "Times measured", force=force, say=partial(console.print, **PLAIN))
+    dtype = getattr(torch, precision.name(partial(precision.autocast, chosen), chosen))
+    peaks = measure_peaks(chosen, dtype)
     if len(wanted) > 1:
         console.print(_forecast(wanted, peaks, used_paths, rounds), **PLAIN)
     measured: list[Performance] = []
-    code = _measure_all(wanted, chosen, peaks, used_paths, rounds, tuple(phrases), measured, console)
+    code = _measure_all(wanted, chosen, peaks, used_paths, rounds, phrases, measured, console)
     if measured:
         _show(measured, console)
         for path in outputs:
@@ -111,10 +104,11 @@ def _measure_all(
     import torch
 
     from bench.perf.trial import as_step_measurement, trial
+    from bench.training.load import n_cores
 
-    workers = min(8, len(os.sched_getaffinity(0))) if device.type == "cuda" else 0
+    workers = min(8, n_cores()) if device.type == "cuda" else 0
     code = 0
-    with _progress(console, len(wanted)) as advance:
+    with progress_bar(console, len(wanted)) as advance:
         try:
             for subject in wanted:
                 name = f"{subject.run.backbone} × {subject.run.strategy}"
@@ -174,19 +168,3 @@ def _show(measured: Sequence[Performance], console: Console) -> None:
         notes.append("`bench plan` uses these numbers for the same device, model and settings (basis: bench perf).")
     for note in notes:
         console.print(note, style="dim", **PLAIN)
-
-
-@contextmanager
-def _progress(console: Console, total: int) -> Iterator[Any]:
-    """Show a bar while models are measured, on a terminal; give a function that is called with each one's name."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task, started = bar.add_task("", total=total), [0]
-
-        def advance(name: str) -> None:
-            bar.update(task, completed=started[0], description=name)
-            started[0] += 1
-
-        yield advance

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.console import PLAIN, command
+from bench.console import PLAIN, command, progress_bar
 from bench.errors import BenchError, RecordError
 from bench.grid import CLASSICAL
 from bench.planning import plugins
@@ -63,6 +63,10 @@ def measure_runs(
         BenchError: neither names nor `everything`, unknown names, no run that is done, a folder that can't be written
             to, no GPU where one is wanted, or a busy machine without `force`.
     """
+    import torch
+
+    from bench.training import load
+
     if not names and not everything:
         raise BenchError("nothing is measured: name runs (their ids, or BACKBONE/STRATEGY/FOLD), or pass --all.")
     check_writable(results)
@@ -74,7 +78,7 @@ def measure_runs(
     planned = {run.id: plan for plan in plans.read_all(results) for run in plan.runs}
     plugins.load(tuple(dict.fromkeys([*places.plugins, *_plugins(planned, done)])))
     chosen = _device(device)
-    _check_quiet(chosen, force, console)
+    load.check_quiet(torch.device(chosen), "Latencies taken", force=force, say=partial(_print, console))
     failed = _measure_all(results, done, planned, places, chosen, device == "auto", console)
     _print(console, f"Measured {plural(len(done) - failed, 'run')}; `{command('table', results)}` shows the latencies.")
     return int(bool(failed or damaged or (names and left_out)))
@@ -121,25 +125,6 @@ def _device(name: str) -> str:
     return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _check_quiet(device: str, force: bool, console: Console) -> None:
-    """Refuse a busy machine, or say that it is.
-
-    Raises:
-        BenchError: it is busy, and `force` is False.
-    """
-    import torch
-
-    from bench.training import load
-
-    phrases = load.disturbance(torch.device(device))
-    if not phrases:
-        return
-    text = f"the machine is busy: {' and '.join(phrases)}. Latencies taken now would be too long, and marked as such"
-    if not force:
-        raise BenchError(f"{text}. Wait until it is quiet, or add --force.")
-    _print(console, f"{text}.")
-
-
 def _measure_all(
     results: Path,
     done: Sequence[RunRecord],
@@ -153,7 +138,7 @@ def _measure_all(
     from bench.worker.measure_again import SampleLists, measure_again
 
     samples, failed = SampleLists({}), 0
-    with _progress(console, len(done)) as advance:
+    with progress_bar(console, len(done)) as advance:
         for stored in done:
             advance(_name(stored.id, stored))
             try:
@@ -211,22 +196,6 @@ def _comparison(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
 def _total(cost: Mapping[str, Any]) -> float | None:
     known = [cost[name] for name in LATENCIES if name in cost]
     return None if not known or None in known else sum(latency["median"] for latency in known)
-
-
-@contextmanager
-def _progress(console: Console, total: int) -> Iterator[Any]:
-    """Show a bar while runs are measured, on a terminal; give a function that is called with each run's name."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}", markup=False))
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task, started = bar.add_task("", total=total), [0]
-
-        def advance(name: str) -> None:
-            bar.update(task, completed=started[0], description=name)
-            started[0] += 1
-
-        yield advance
 
 
 def _print(console: Console, text: str) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from bench.training.precision import autocast
+from bench.training import precision
 from bench.training.step import LabelledBatch, Loss
 from registry import block_forward, cache_dir
 from registry.block_forward import Forward
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2}
+TOLERANCE = {"float32": 1e-3, "bfloat16": 5e-2}
 """Largest difference of loss and gradient from the plain form, relative to their size, by the precision of the step."""
 
 Compile = Callable[[Forward], Forward]
@@ -68,9 +69,10 @@ class CompiledBlocks:
             _warn(error)
             return False
         plain_loss, plain_gradient = _gradient(self._sam, self._loss, batch)
-        precision = torch.bfloat16 if _uses_bfloat16(self._sam.pixel_mean.device) else torch.float32
+        device = self._sam.pixel_mean.device
+        dtype = precision.name(partial(precision.autocast, device), device)
         differences = _difference(loss, plain_loss), _difference(gradient, plain_gradient)
-        if not max(differences) <= TOLERANCE[precision]:
+        if not max(differences) <= TOLERANCE[dtype]:
             _warn(f"loss and gradient differ by {differences[0]:.1e} and {differences[1]:.1e} of their size")
             return False
         return bool(self.forwards)
@@ -106,7 +108,7 @@ def _gradient(sam: Sam, loss: Loss, batch: LabelledBatch) -> tuple[Tensor, Tenso
     trained = [p for p in sam.parameters() if p.requires_grad]
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        with autocast(device):
+        with precision.autocast(device):
             value = loss(batch.images[:1].to(device), batch.targets[:1].to(device))[0]
         gradients = torch.autograd.grad(value, trained, allow_unused=True)
     return value.detach(), torch.cat([g.flatten() for g in gradients if g is not None])
@@ -116,11 +118,6 @@ def _difference(value: Tensor, plain: Tensor) -> float:
     if value.shape != plain.shape:
         return float("inf")
     return float((value - plain).norm() / plain.norm().clamp(min=1e-12))
-
-
-def _uses_bfloat16(device: torch.device) -> bool:
-    with autocast(device):
-        return torch.is_autocast_enabled(device.type)
 
 
 def _warn(reason: Any) -> None:

@@ -139,6 +139,18 @@ def epoch_order(images: Sequence[Image], *, seed: int, epoch: int, image_size: i
     return [int(i) for i in np.random.default_rng([seed, epoch, 0]).permutation(indices)]
 
 
+def batch_keys(
+    images: Sequence[Image], *, epochs: int, batch_size: int, seed: int, image_size: int, scale: float | None
+) -> list[list[tuple[int, int, int]]]:
+    """Return for each batch of a training the epoch, the position in it, and the number of the image of its samples."""
+    keys: list[list[tuple[int, int, int]]] = []
+    for epoch in range(epochs):
+        order = epoch_order(images, seed=seed, epoch=epoch, image_size=image_size, scale=scale)
+        samples = [(epoch, position, index) for position, index in enumerate(order)]
+        keys += [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
+    return keys
+
+
 def batches(
     images: Sequence[Image],
     targets: Callable[[Int[np.ndarray, "t t"]], Float[np.ndarray, "c t t"]],
@@ -166,11 +178,7 @@ def batches(
     import torch
     from torch.utils.data import DataLoader
 
-    keys: list[list[tuple[int, int, int]]] = []  # of each batch: epoch, position and image of its samples
-    for epoch in range(epochs):
-        order = epoch_order(images, seed=seed, epoch=epoch, image_size=image_size, scale=scale)
-        samples = [(epoch, position, index) for position, index in enumerate(order)]
-        keys += [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
+    keys = batch_keys(images, epochs=epochs, batch_size=batch_size, seed=seed, image_size=image_size, scale=scale)
 
     class Samples(torch.utils.data.Dataset[tuple["Tensor", "Tensor"]]):
         def __getitem__(self, key: tuple[int, int, int]) -> tuple[Tensor, Tensor]:

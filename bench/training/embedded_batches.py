@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from bench.training import variants
-from bench.training.data import Image, epoch_order, ignore_signals
+from bench.training.data import Image, batch_keys, ignore_signals
 from bench.training.embeddings import Embeddings
 from bench.training.variants import Variant
 
@@ -102,11 +102,8 @@ def embedded_batches(
     """
     digests = [variants.pixels_digest(image.pixels) for image in images]
     preparation = Preparation(images, digests, targets, embeddings, seed, augment, stain_variants, target_side)
-    keys: list[list[tuple[int, int, int]]] = []
-    for epoch in range(epochs):
-        order = epoch_order(images, seed=seed, epoch=epoch, image_size=embeddings.image_size, scale=embeddings.scale)
-        samples = [(epoch, position, index) for position, index in enumerate(order)]
-        keys += [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
+    size, scale = embeddings.image_size, embeddings.scale
+    keys = batch_keys(images, epochs=epochs, batch_size=batch_size, seed=seed, image_size=size, scale=scale)
     loader: torch.utils.data.DataLoader[list[_Sample]] = torch.utils.data.DataLoader(
         preparation,  # type: ignore[arg-type]  # a Dataset by its method; that class would only add a name
         batch_sampler=keys[first_step:],

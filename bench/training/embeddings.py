@@ -19,6 +19,7 @@ from bench.cache import entry
 from bench.cache.store import Store, open_store
 from bench.errors import AuditError
 from bench.training import precision
+from bench.training.predictions import Encode
 from bench.training.variants import Variant, pixels_digest, stained, tile_input, turned
 from registry import backbones, inference_form
 from registry.source_digest import source_digest
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from bench.grid import Run
     from bench.training.context import RunContext
     from registry.sam import Sam
-
-Encode = Callable[[Float[Tensor, "b 3 s s"]], Float[Tensor, "b 256 t t"]]
 
 VERSION = 1
 """Of what this module, `variants` and `tiling` make of an image; a change of it outdates all entries."""
@@ -158,12 +157,10 @@ def of_run(run: Run, sam: Sam, context: RunContext) -> Embeddings | None:
     if run.embeddings != "cached":
         return None
     use_inference_form = "inference_form" in context.fast_paths
-    autocast = partial(precision.autocast, sam.pixel_mean.device, allowed="bfloat16" in context.fast_paths)
+    device = sam.pixel_mean.device
+    autocast = partial(precision.autocast, device, allowed="bfloat16" in context.fast_paths)
     form = inference_form.optimise if use_inference_form else inference_form.duplicate
-    with autocast():
-        kind = sam.pixel_mean.device.type
-        dtype = str(torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32)
-    dtype = dtype.removeprefix("torch.")
+    dtype = precision.name(autocast, device)
     scripts = [backbones.get(run.backbone).build, type(sam), *([form] if use_inference_form else [])]
     facts = {
         "version": VERSION,

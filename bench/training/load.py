@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.errors import BenchError
 from bench.results.measurement import LARGEST_GPU_SHARE, LARGEST_SHARE, percent
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ IDLE_S = 1.0
 
 def n_cores() -> int:
     """Number of cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,29 @@ def disturbance(device: torch.device | None) -> list[str]:
     if gpu is not None and gpu > LARGEST_GPU_SHARE:
         phrases.append(f"other processes use the GPU at {percent(gpu)}")
     return phrases
+
+
+def check_quiet(
+    device: torch.device | None, what: str, *, force: bool, say: Callable[[str], object]
+) -> tuple[str, ...]:
+    """Refuse a busy machine, or say that it is; return what disturbs, a phrase each.
+
+    Args:
+        device: what is to be measured on; None for the CPU.
+        what: the numbers, as their sentence begins: ``Latencies taken``.
+        force: go on all the same.
+        say: shows a sentence.
+
+    Raises:
+        BenchError: it is busy, and `force` is False.
+    """
+    phrases = disturbance(device)
+    if phrases:
+        text = f"the machine is busy: {' and '.join(phrases)}. {what} now would be too long, and marked as such"
+        if not force:
+            raise BenchError(f"{text}. Wait until it is quiet, or add --force.")
+        say(f"{text}.")
+    return tuple(phrases)
 
 
 def _gpu_utilisation(device: torch.device) -> float | None:

@@ -62,10 +62,8 @@ def raw_prediction(
         if not bool(torch.isfinite(logits).all()):
             raise DivergedError("the model predicts logits that are not finite; try a smaller train.lr.")
         return logits
-    factor = tiling.scale_for(height, width, image_size=sam.image_size, scale=None)
-    resized = tiling.resize(
-        tiling.to_tensor(pixels).to(device), max(1, round(height * factor)), max(1, round(width * factor))
-    )
+    scaled = tiling.scaled_size(height, width, image_size=sam.image_size, scale=None)
+    resized = tiling.resize(tiling.to_tensor(pixels).to(device), *scaled)
     image = tiling.pad(resized, sam.image_size)[0].clamp(0, 1)
     with torch.inference_mode(), autocast():
         return head.candidates(  # type: ignore[attr-defined]  # prompting heads have it, see contract.Head.dense
@@ -106,8 +104,7 @@ def dense_logits(
     encode = encode or sam.encode
     size = sam.image_size
     height, width = pixels.shape[:2]
-    factor = tiling.scale_for(height, width, image_size=size, scale=scale)
-    scaled_height, scaled_width = max(1, round(height * factor)), max(1, round(width * factor))
+    scaled_height, scaled_width = tiling.scaled_size(height, width, image_size=size, scale=scale)
     resized = tiling.resize(tiling.to_tensor(pixels).to(device), scaled_height, scaled_width).clamp(0, 1)
     padded = tiling.pad(resized, size)
     total = torch.zeros(len(channels), *padded.shape[-2:], device=device)
@@ -115,11 +112,7 @@ def dense_logits(
     # A tile has more weight away from its edges, where it has more context; nowhere 0, so corners are covered too.
     ramp = torch.minimum(torch.arange(1, size + 1, device=device), torch.arange(size, 0, -1, device=device))
     window = torch.minimum(ramp[:, None], ramp[None, :]).clamp(max=size // 4).float()
-    places = [
-        (top, left)
-        for top in tiling.tile_starts(padded.shape[-2], size, size // 4)
-        for left in tiling.tile_starts(padded.shape[-1], size, size // 4)
-    ]
+    places = tiling.tile_corners(scaled_height, scaled_width, image_size=size)
     step = max(1, BATCH_PIXELS.get(device.type, 1) // size**2)
     for some in (places[start : start + step] for start in range(0, len(places), step)):
         tiles = torch.cat([padded[..., top : top + size, left : left + size] for top, left in some])

@@ -16,6 +16,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+from bench.training.load import n_cores
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -35,10 +37,9 @@ def available(allowed: bool, *, busy: int = 1, shared: bool = False) -> int:
         busy: cores that this process uses meanwhile.
         shared: other runs on this machine do the same.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if not allowed or multiprocessing.current_process().daemon or "fork" not in multiprocessing.get_all_start_methods():
         return 0
-    return max(0, min(1 if shared else MOST, cores - busy))
+    return max(0, min(1 if shared else MOST, n_cores() - busy))
 
 
 def each(

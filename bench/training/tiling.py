@@ -25,6 +25,24 @@ def tile_starts(length: int, size: int, overlap: int) -> list[int]:
     return [round(i * (length - size) / (count - 1)) for i in range(count)]
 
 
+def scaled_size(height: int, width: int, *, image_size: int, scale: float | None) -> tuple[int, int]:
+    """Return height and width of an image in input pixels."""
+    factor = scale_for(height, width, image_size=image_size, scale=scale)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def tile_corners(height: int, width: int, *, image_size: int) -> list[tuple[int, int]]:
+    """Return top and left of the tiles by which a prediction covers an image, in reading order.
+
+    Args:
+        height: of the image in input pixels, as `scaled_size` returns it.
+        width: likewise.
+        image_size: side of a tile; a side of the image that is smaller is padded to it.
+    """
+    rows, columns = (tile_starts(length, image_size, image_size // 4) for length in (height, width))
+    return [(top, left) for top in rows for left in columns]
+
+
 def tiles_per_image(height: int, width: int, *, image_size: int, scale: float | None) -> int:
     """Return the number of inputs without overlap that an image fills: its samples in an epoch."""
     factor = scale_for(height, width, image_size=image_size, scale=scale) / image_size

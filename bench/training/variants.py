@@ -65,17 +65,17 @@ def stained(
 
 def tile_count(height: int, width: int, *, image_size: int, scale: float | None) -> int:
     """Return the number of tiles by which a prediction covers an image."""
-    return len(_corners(height, width, image_size, scale))
+    size = tiling.scaled_size(height, width, image_size=image_size, scale=scale)
+    return len(tiling.tile_corners(*size, image_size=image_size))
 
 
 def tile_input(
     pixels: UInt8[np.ndarray, "h w 3"], tile: int, *, image_size: int, scale: float | None
 ) -> Float[Tensor, "3 s s"]:
     """Return a tile of an image as a prediction encodes it."""
-    height, width = pixels.shape[:2]
-    size = _scaled(height, width, image_size, scale)
+    size = tiling.scaled_size(*pixels.shape[:2], image_size=image_size, scale=scale)
     padded = tiling.pad(tiling.resize(tiling.to_tensor(pixels), *size).clamp(0, 1), image_size)[0]
-    top, left = _corners(height, width, image_size, scale)[tile]
+    top, left = tiling.tile_corners(*size, image_size=image_size)[tile]
     return padded[:, top : top + image_size, left : left + image_size]
 
 
@@ -84,8 +84,8 @@ def tile_labels(
 ) -> Int[np.ndarray, "t t"]:
     """Return the label map of a tile, `side` pixels high and wide; 0 where the tile is padding."""
     height, width = label_map.shape
-    scaled = _scaled(height, width, image_size, scale)
-    corner = _corners(height, width, image_size, scale)[tile]
+    scaled = tiling.scaled_size(height, width, image_size=image_size, scale=scale)
+    corner = tiling.tile_corners(*scaled, image_size=image_size)[tile]
     rows, columns = (
         ((start + (np.arange(side) + 0.5) * image_size / side) * length / scaled_length).astype(int)
         for start, length, scaled_length in zip(corner, (height, width), scaled, strict=True)
@@ -94,16 +94,3 @@ def tile_labels(
     inside = np.ix_(rows < height, columns < width)
     result[inside] = label_map[np.ix_(rows[rows < height], columns[columns < width])]
     return result
-
-
-def _scaled(height: int, width: int, image_size: int, scale: float | None) -> tuple[int, int]:
-    factor = tiling.scale_for(height, width, image_size=image_size, scale=scale)
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def _corners(height: int, width: int, image_size: int, scale: float | None) -> list[tuple[int, int]]:
-    rows, columns = (
-        tiling.tile_starts(max(length, image_size), image_size, image_size // 4)
-        for length in _scaled(height, width, image_size, scale)
-    )
-    return [(top, left) for top in rows for left in columns]
