@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Collection
 from typing import Any
@@ -37,6 +38,11 @@ def log_of(one: Study, run: str) -> str:
     return (one.results / "runs" / run / "log.txt").read_text()
 
 
+def submitted(command: Command) -> int:
+    """Runs that a command submitted so far, each as often as it did."""
+    return sum(int(number) for number in re.findall(r"^Submitted (\d+) run", command.output, re.MULTILINE))
+
+
 def states(one: Study, earlier: Collection[str]) -> list[str]:
     """States of this program's jobs but the earlier ones: other tests use the cluster, too."""
     jobs = {number: job for number, job in one.queue().items() if number not in earlier}
@@ -59,7 +65,7 @@ def test_cancelled_jobs_go_on_from_their_saved_state_with_run_and_with_retry(clu
     earlier = one.queue().keys()
     command = one.run()
     preempt(one, command, "--partition=urgent")
-    one.until("their new submission", lambda: command.output.count("Submitted ") == 2, of=command)
+    one.until("their new submission", lambda: submitted(command) == 2 * RUNS, of=command)  # together or one by one
     command.process.kill()
     preempt(one, None, "--partition=urgent")  # while no command follows
     assert states(one, earlier) == ["PREEMPTED"] * 2 * RUNS
