@@ -14,6 +14,7 @@ import numpy as np
 
 from bench.errors import FoldError
 from registry import atomic
+from registry.modules.kfold import shuffled_folds
 
 Groups = Mapping[str, str] | Sequence[str] | None
 
@@ -29,19 +30,20 @@ class Origin(Protocol):
     def group(self) -> str: ...
 
 
-# NuInsSeg's authors number the images organ folder by organ folder. Sorted stems give the same order but for
-# one folder, "mouse fat (white and brown)_subscapula", whose files are called mouse_subscapula_NN: without
-# this key they would move to the end, and 155 of the 665 images would be tested in another fold.
-_SORTS_AS = {"mouse_subscapula": "mouse_fat_subscapula"}
+OFFICIAL = "official"
+"""Rule of an assignment: each image in the fold in which the authors of its dataset test it."""
+SEEDED = "seeded"
+"""Rule of an assignment: a seeded shuffle of the groups of these images."""
 
 
 def assign(names: Iterable[str], n_splits: int = 5, seed: int = 19, groups: Groups = None) -> dict[str, int]:
     """Return the fold in which each image is tested.
 
-    ``KFold(n_splits, shuffle=True, random_state=seed)`` over the groups, sorted as plain strings (``_1, _10,
-    _2``). Images without groups are groups of one. The order of `names` does not matter. With the default
-    arguments and the release's stems this is the official assignment (Mahbod et al., Scientific Data 11:295,
-    2024).
+    Images that are all of one registered dataset with official folds, the whole release or a part of it, keep these
+    folds where `n_splits` and `seed` are the official ones and no group holds two images: with the default arguments
+    and any of NuInsSeg's stems, the assignment of Mahbod et al. (Scientific Data 11:295, 2024). A part may leave folds
+    empty. For all others it is ``KFold(n_splits, shuffle=True, random_state=seed)`` over the groups, sorted as plain
+    strings (``_1, _10, _2``); images without groups are groups of one. The order of `names` does not matter.
 
     Args:
         names: stems of the images, unique.
@@ -56,23 +58,31 @@ def assign(names: Iterable[str], n_splits: int = 5, seed: int = 19, groups: Grou
         FoldError: no names, duplicates, fewer than two folds, or fewer groups than folds.
     """
     group_of = _grouped(names, groups)
-    units = sorted(set(group_of.values()), key=_order)
     if n_splits < 2:
         raise FoldError(f"folds.n_splits is {n_splits}; at least 2 folds are needed.")
+    if official := _official(group_of, n_splits, seed):
+        return {name: official[name] for name in sorted(official)}
+    units = sorted(set(group_of.values()))
     if len(units) < n_splits:
         raise FoldError(
             f"{len(group_of)} images in {len(units)} groups can't fill {n_splits} folds: "
             f"set folds.n_splits to {max(2, len(units))} or less, or add images of other groups."
         )
-    # As scikit-learn's KFold does it (a test compares), whose import takes longer than the rest of a worker's start.
-    shuffled = np.arange(len(units))
-    np.random.RandomState(seed).shuffle(shuffled)
-    fold_of = {
-        units[index]: fold
-        for fold, tested in enumerate(np.array_split(shuffled, n_splits), start=1)
-        for index in tested.tolist()
-    }
-    return {name: fold_of[group_of[name]] for name in sorted(group_of, key=_order)}
+    fold_of = dict(zip(units, shuffled_folds(len(units), n_splits, seed), strict=True))
+    return {name: fold_of[group_of[name]] for name in sorted(group_of)}
+
+
+def rule(names: Iterable[str], n_splits: int = 5, seed: int = 19, groups: Groups = None) -> str:
+    """Return the rule by which `assign` assigns these images, `OFFICIAL` or `SEEDED`; raises what `assign` raises."""
+    return OFFICIAL if _official(_grouped(names, groups), n_splits, seed) else SEEDED
+
+
+def _official(group_of: Mapping[str, str], n_splits: int, seed: int) -> dict[str, int] | None:
+    from registry import datasets
+
+    if len(set(group_of.values())) < len(group_of):  # official folds may part the images of a group
+        return None
+    return datasets.official_folds(group_of, n_splits=n_splits, fold_seed=seed)
 
 
 def inner_split(
@@ -99,7 +109,7 @@ def inner_split(
     if not 0 < fraction < 1:
         raise FoldError(f"the validation fraction is {fraction}; it must lie between 0 and 1, both excluded.")
     sizes = Counter(group_of.values())
-    units = sorted(sizes, key=_order)
+    units = sorted(sizes)
     if len(units) < 2:
         raise FoldError(
             f"{len(group_of)} training images, all of the group {units[0]!r}, can't be split into training "
@@ -116,50 +126,45 @@ def inner_split(
             n_held += sizes[unit]
     if not held:  # every group is more than twice as large as what is wanted: the smallest does the least harm
         held.add(min(shuffled, key=sizes.__getitem__))
-    ordered = sorted(group_of, key=_order)
+    ordered = sorted(group_of)
     return (
         tuple(name for name in ordered if group_of[name] not in held),
         tuple(name for name in ordered if group_of[name] in held),
     )
 
 
-def assignment_digest(assignment: Mapping[str, int], samples: Iterable[Origin] = ()) -> str:
+def assignment_digest(assignment: Mapping[str, int], samples: Iterable[Origin] = (), rule: str = "") -> str:
     """Return the SHA-256 (hex) of the file that `write_assignment` writes for the same arguments."""
-    return hashlib.sha256(_table(assignment, samples).encode()).hexdigest()
+    return hashlib.sha256(_table(assignment, samples, rule).encode()).hexdigest()
 
 
-def write_assignment(path: Path, assignment: Mapping[str, int], samples: Iterable[Origin] = ()) -> str:
-    """Write the fold of each image as CSV (stem, organ, group, fold; sorted by stem), whole or not at all.
+def write_assignment(path: Path, assignment: Mapping[str, int], samples: Iterable[Origin] = (), rule: str = "") -> str:
+    """Write the fold of each image as CSV (stem, organ, group, fold, rule; sorted by stem), whole or not at all.
 
     Args:
         path: the file to write or replace.
         assignment: stem → fold.
         samples: where organ and group are taken from; the columns stay empty for stems that are not in it.
+        rule: by which the folds were assigned, as `rule` returns it.
 
     Returns:
         SHA-256 (hex) of the file.
     """
-    text = _table(assignment, samples)
+    text = _table(assignment, samples, rule)
     atomic.write_text(path, text)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _table(assignment: Mapping[str, int], samples: Iterable[Origin]) -> str:
+def _table(assignment: Mapping[str, int], samples: Iterable[Origin], rule: str) -> str:
     known = {sample.stem: sample for sample in samples}
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("stem", "organ", "group", "fold"))
+    writer.writerow(("stem", "organ", "group", "fold", "rule"))
     for stem in sorted(assignment):
         sample = known.get(stem)
-        writer.writerow((stem, sample.organ if sample else "", sample.group if sample else "", assignment[stem]))
+        origin = (sample.organ, sample.group) if sample else ("", "")
+        writer.writerow((stem, *origin, assignment[stem], rule))
     return text.getvalue()
-
-
-def _order(name: str) -> str:
-    for prefix, stand_in in _SORTS_AS.items():
-        if name.startswith(prefix):
-            return stand_in + name[len(prefix) :]
-    return name
 
 
 def _grouped(names: Iterable[str], groups: Groups) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,6 +21,7 @@ class Release:
         real_tissue: False for made-up images, beside whose scores no published ones are drawn.
         n_splits: number of the official folds; None where there are none.
         fold_seed: their shuffling seed.
+        folds: returns the official fold, numbered from 1, of every stem of the release; None where there are none.
         names_sha256: hex digest of the sorted lines "organ/stem" (without a last line break); None where the release
             has no fixed list of images.
         content: by stem, the digests (`content_digest`) of the decoded image and label map, as far as they are known.
@@ -31,6 +32,7 @@ class Release:
     real_tissue: bool = True
     n_splits: int | None = None
     fold_seed: int | None = None
+    folds: Callable[[], Mapping[str, int]] | None = None
     names_sha256: str | None = None
     content: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import fast_paths
 from bench.console import PLAIN
-from bench.errors import ClusterError, PlanError
+from bench.errors import ClusterError, FoldError, PlanError
 from bench.grid import Grid, Run
 from bench.planning import fresh_process, plan, selection, sweeps
 from bench.planning.plan import Plan
@@ -208,9 +208,10 @@ def _write_folds(prepared: Prepared, results: Path) -> None:
     groups = {sample.stem: sample.group for sample in samples}
     splits = dict.fromkeys(single.settings.folds for single in sweeps.expand(prepared.plan.grid))
     for n_splits, seed in dict.fromkeys((split.n_splits, split.seed) for split in splits):
-        assigned = folds.assign(list(groups), n_splits=n_splits, seed=seed, groups=groups)
+        assigned = folds.assign(list(groups), n_splits, seed, groups)
+        rule = folds.rule(list(groups), n_splits, seed, groups)
         name = f"{dataset}-{prepared.images.digest}-{n_splits}-{seed}.csv"
-        folds.write_assignment(results / "folds" / name, assigned, samples)
+        folds.write_assignment(results / "folds" / name, assigned, samples, rule)
 
 
 def _executor(
@@ -256,17 +257,34 @@ def _plan(grid: Grid, dataset: DatasetImages, problems: list[str]) -> Plan:
     except PlanError as error:
         raise PlanError([*problems, *error.problems]) from None
     problems += fresh_process.problems(plan.names_used(grid), planned.plugins)
-    problems += _fold_problems(grid, dataset)
-    return planned
+    return _without_empty_folds(planned, dataset, problems)
 
 
-def _fold_problems(grid: Grid, dataset: DatasetImages) -> list[str]:
-    n_groups, n_splits = len({sample.group for sample in dataset.samples}), grid.settings.folds.n_splits
-    if not dataset.samples or n_groups >= n_splits:
-        return []
-    return [
-        f"folds.n_splits is {n_splits}, but {dataset.root} holds only {n_groups} groups of images; set fewer folds."
-    ]
+def _without_empty_folds(planned: Plan, dataset: DatasetImages, problems: list[str]) -> Plan:
+    """Skip the runs of official folds none of whose images is here, and add to `problems` folds that can't be made."""
+    from bench import folds
+
+    groups = {sample.stem: sample.group for sample in dataset.samples}
+    splits = dict.fromkeys((run.n_splits, run.fold_seed) for run in planned.runs)
+    if not groups:
+        return planned
+    present: dict[tuple[int, int], set[int]] = {}
+    for n_splits, seed in splits:
+        try:
+            present[n_splits, seed] = set(folds.assign(list(groups), n_splits, seed, groups).values())
+        except FoldError as error:
+            problems.append(f"{dataset.root}: {error}")
+            return planned
+    runs, skipped = [], list(planned.skipped)
+    for run in planned.runs:
+        others = present[run.n_splits, run.fold_seed] - {run.fold}
+        if run.fold not in present[run.n_splits, run.fold_seed]:
+            skipped.append((run, f"no image of the official fold {run.fold} is in {dataset.root}"))
+        elif not others:
+            skipped.append((run, f"{dataset.root} holds images of the official fold {run.fold} only: none to train on"))
+        else:
+            runs.append(run)
+    return replace(planned, runs=tuple(runs), skipped=tuple(skipped))
 
 
 def _grid(

@@ -68,7 +68,8 @@ def provenance(
 
     Returns:
         ``dataset`` (folder, numbers, whether it is the official release, and how that was verified),
-        ``folds_digest``, ``checkpoint`` (path) and ``checkpoint_digest``.
+        ``folds_digest``, ``folds_rule`` (see `bench.folds.rule`), ``folds`` (numbers of those that hold images),
+        ``checkpoint`` (path) and ``checkpoint_digest``.
 
     Raises:
         WeightsError: the checkpoint is missing, or is not the official one.
@@ -76,7 +77,8 @@ def provenance(
     from bench import folds
 
     groups = {stem: image.group for stem, image in images.items()}
-    assigned = folds.assign(list(images), n_splits=run.n_splits, seed=run.fold_seed, groups=groups)
+    assigned = folds.assign(list(images), run.n_splits, run.fold_seed, groups)
+    rule = folds.rule(list(images), run.n_splits, run.fold_seed, groups)
     path, digest = checkpoint(run, weights_folder)
     return {
         "dataset": {
@@ -85,7 +87,9 @@ def provenance(
             "n_organs": len({image.organ for image in images.values()}),
             **_verification(run.dataset, images),
         },
-        "folds_digest": folds.assignment_digest(assigned, images.values()),
+        "folds_digest": folds.assignment_digest(assigned, images.values(), rule),
+        "folds_rule": rule,
+        "folds": sorted(set(assigned.values())),
         "checkpoint": path,
         "checkpoint_digest": digest,
     }

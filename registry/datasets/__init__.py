@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from registry.contract import Dataset, Sample
 from registry.errors import DataError, UnknownNameError
@@ -44,6 +44,24 @@ def release(dataset: Dataset | str) -> Release:
         except UnknownNameError:
             return Release()
     return getattr(dataset, "release", None) or Release()
+
+
+def official_folds(stems: Collection[str], *, n_splits: int, fold_seed: int) -> dict[str, int] | None:
+    """Return the official folds of images that are all of one registered dataset's release, or None.
+
+    Args:
+        stems: of the images: the whole release or a part of it.
+        n_splits: number of folds; None is returned unless it is that of the release.
+        fold_seed: shuffling seed, likewise.
+    """
+    for name in names():
+        published = release(name)
+        if published.folds is None or not published.has_folds(n_splits, fold_seed):
+            continue
+        known = published.folds()
+        if all(stem in known for stem in stems):
+            return {stem: known[stem] for stem in stems}
+    return None
 
 
 def verify(dataset: Dataset | str, images: Iterable[Decoded]) -> Verification:

@@ -17,6 +17,7 @@ from registry.contract import CheckReport, LabelMap, Sample
 from registry.datasets import register
 from registry.errors import DataError
 from registry.modules.nuinsseg_content import CONTENT
+from registry.modules.nuinsseg_folds import FOLD_SEED, N_SPLITS, official_folds
 from registry.names import shown
 from registry.pairs import check, read
 from registry.release import Release
@@ -26,8 +27,9 @@ SIZE_BYTES = 1_627_427_342
 OBTAIN = "bench data fetch nuinsseg"
 RELEASE = Release(
     obtain=OBTAIN,
-    n_splits=5,
-    fold_seed=19,
+    n_splits=N_SPLITS,
+    fold_seed=FOLD_SEED,
+    folds=official_folds,
     names_sha256="0dd6e8ffbe6d18ab2934f7ade13d0f52d9aba58e37b9ea51fa48905ad15b4444",
     content=CONTENT,
 )

@@ -50,6 +50,28 @@ def test_folds_are_those_of_scikit_learn(n: int, n_splits: int, seed: int) -> No
     assert folds.assign(names, n_splits, seed) == expected
 
 
+def test_every_part_of_the_release_keeps_the_official_folds(official: dict[str, int]) -> None:
+    spleen = [name for name in official if name.startswith("human_spleen")]
+    without_mouse = [name for name in official if not name.startswith("mouse")]
+    for part in (spleen, without_mouse, ["human_liver_31", "mouse_subscapula_07"], spleen[:1]):
+        assert folds.assign(part) == {name: official[name] for name in part}
+        assert folds.rule(part) == "official"
+        assert folds.assign(part, groups=part) == folds.assign(part)
+
+
+def test_mixed_and_renamed_images_other_folds_and_groups_of_several_are_seeded(official: dict[str, int]) -> None:
+    spleen = [name for name in official if name.startswith("human_spleen")]
+    renamed = [f"own_{name}" for name in spleen]
+    of_position = folds.assign([f"{n:02d}" for n in range(len(spleen))])
+    assert list(folds.assign(renamed).values()) == list(of_position.values())
+    assert folds.rule(renamed) == folds.rule([*spleen, "another"]) == "seeded"
+    assert folds.rule(spleen, n_splits=4) == folds.rule(spleen, seed=20) == "seeded"
+    slides = {name: f"slide {n // 2}" for n, name in enumerate(spleen)}
+    assert folds.rule(spleen, groups=slides) == "seeded"
+    assigned = folds.assign(spleen, groups=slides)
+    assert all(assigned[a] == assigned[b] for a, b in zip(spleen[::2], spleen[1::2], strict=True))
+
+
 def test_hand_computed_folds() -> None:
     """KFold(2, shuffle=True, random_state=19) tests the positions 1, 3, 4, then 0 and 2."""
     assert folds.assign(["e", "c", "a", "d", "b"], n_splits=2) == {"b": 1, "d": 1, "e": 1, "a": 2, "c": 2}
@@ -142,13 +164,15 @@ def test_the_file_of_an_assignment_has_its_digest(tmp_path: Path) -> None:
     here = Path()
     samples = [Sample("b", "human brain, left", here, here, "g"), Sample("a", "human bladder", here, here, "a")]
     path = tmp_path / "results" / "folds.csv"
-    digest = folds.write_assignment(path, {"b": 2, "a": 1}, samples)
-    assert path.read_text() == 'stem,organ,group,fold\na,human bladder,a,1\nb,"human brain, left",g,2\n'
+    digest = folds.write_assignment(path, {"b": 2, "a": 1}, samples, folds.SEEDED)
+    text = 'stem,organ,group,fold,rule\na,human bladder,a,1,seeded\nb,"human brain, left",g,2,seeded\n'
+    assert path.read_text() == text
     assert digest == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert digest == folds.assignment_digest({"a": 1, "b": 2}, samples)
-    assert digest != folds.assignment_digest({"a": 1, "b": 1}, samples)
+    assert digest == folds.assignment_digest({"a": 1, "b": 2}, samples, folds.SEEDED)
+    assert digest != folds.assignment_digest({"a": 1, "b": 2}, samples, folds.OFFICIAL)
+    assert digest != folds.assignment_digest({"a": 1, "b": 1}, samples, folds.SEEDED)
     bare = folds.write_assignment(path, {"b": 2, "a": 1})
-    assert path.read_text() == "stem,organ,group,fold\na,,,1\nb,,,2\n"
+    assert path.read_text() == "stem,organ,group,fold,rule\na,,,1,\nb,,,2,\n"
     assert bare == folds.assignment_digest({"a": 1, "b": 2})
     assert [entry.name for entry in path.parent.iterdir()] == ["folds.csv"]
 

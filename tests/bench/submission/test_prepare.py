@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from io import StringIO
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 from rich.console import Console
 from slurm_commands import put_commands
 
-from bench import run
+from bench import folds, run
 from bench.errors import BenchError, DivergedError, PlanError
 from bench.results import plans, record, run_lock
 from bench.submission import execute_plan, prepare, preview, retry_plans
@@ -244,8 +245,36 @@ def test_a_sweep_reuses_the_runs_of_an_earlier_command_and_says_what_is_swept(
 
 
 def test_more_folds_than_groups_are_refused(tmp_path, bench_run):
-    with pytest.raises(PlanError, match=r"folds\.n_splits is 7, but .* holds only 6 groups of images; set fewer folds"):
+    with pytest.raises(PlanError, match=r"6 images in 6 groups can't fill 7 folds: set folds\.n_splits to 6 or less"):
         bench_run(tmp_path, assignments=["folds.n_splits=7"])
+
+
+def test_runs_of_official_folds_without_images_are_skipped_with_the_reason(tmp_path, tiny_grid, tiny_data):
+    names = [
+        "human_spleen_01",
+        "human_spleen_03",
+        "human_spleen_04",
+        "human_liver_01",
+        "human_liver_02",
+        "human_brain_1",
+    ]
+    fold_of = folds.assign(names)
+    root = tmp_path / "part"
+    for name, image in zip(names, sorted(tiny_data.glob("*/tissue images/*.png")), strict=True):
+        label = image.parents[1] / "label masks modify" / f"{image.stem}.tif"
+        for source in (image, label):
+            target = root / "part of the release" / source.parent.name / f"{name}{source.suffix}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
+    assignments = ["dataset=nuinsseg", "folds.n_splits=5", "folds.seed=19", "weights=random"]
+    prepared = prepare.prepare(
+        str(tiny_grid), assignments=assignments, data=root, weights_folder=None, results=tmp_path
+    )
+    assert {run.fold for run in prepared.plan.runs} == set(fold_of.values())
+    reasons = {run.fold: reason for run, reason in prepared.plan.skipped}
+    assert reasons.keys() == {1, 2, 3, 4, 5} - set(fold_of.values()) != set()
+    for fold, reason in reasons.items():
+        assert reason == f"no image of the official fold {fold} is in {root}"
 
 
 def test_a_dry_run_shows_the_plan_and_runs_nothing(tmp_path, tiny_grid, tiny_data):
