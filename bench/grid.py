@@ -1,140 +1,21 @@
-"""Grid, its settings, and the Runs that it stands for. Plain data, without torch."""
+"""Grid, and the Runs that it stands for; its settings are in `bench.settings`. Plain data, without torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
-from functools import cache, cached_property
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
 
-
-def neutral(value: Any, default: Any = MISSING) -> Any:
-    """Return the field of a setting that was added after runs had been done.
-
-    A run whose setting has its neutral value keeps the id that it had before the setting existed; a run or a plan that
-    was written then is read as if it had that value. Use it for new fields of `TrainSettings` and of `Run` (there
-    without `default`: what new plans take is the business of `Settings`). A strategy declares its new options in
-    ``registry.strategies.register(…, neutral={"dropout": 0.0})``.
-
-    Args:
-        value: what the program did before the setting existed.
-        default: what new plans take where that is another value; their ids then differ from earlier ones.
-    """
-    return field(default=value if default is MISSING else default, metadata={"neutral": value})
-
-
-def operational(default: Any) -> Any:
-    """Return the field of a setting of `TrainSettings` that changes no result beyond rounding, and so no id."""
-    return field(default=default, metadata={"operational": default})
-
-
-@cache
-def operational_values(settings: type) -> dict[str, Any]:
-    """Return the default of each field of a dataclass that is operational."""
-    return {
-        member.name: member.metadata["operational"] for member in fields(settings) if "operational" in member.metadata
-    }
-
-
-@cache
-def neutral_values(settings: type) -> dict[str, Any]:
-    """Return the neutral value of each field of a dataclass that has one."""
-    return {member.name: member.metadata["neutral"] for member in fields(settings) if "neutral" in member.metadata}
-
-
-@dataclass(frozen=True)
-class FoldSettings:
-    """Settings of the split into folds.
-
-    Attributes:
-        n_splits: number of folds.
-        seed: shuffling seed; 5 folds with seed 19 are the dataset authors' own.
-        validation_fraction: share of the training folds' images held out (by groups) for every choice.
-    """
-
-    n_splits: int = 5
-    seed: int = 19
-    validation_fraction: float = 0.2
-
-
-@dataclass(frozen=True)
-class TrainSettings:
-    """Settings of training.
-
-    Attributes:
-        epochs: passes over the training images at most.
-        batch_size: images in an optimiser step, whatever the micro-batch that fits the device.
-        lr: peak learning rate of AdamW; None takes the strategy's own.
-        weight_decay: of AdamW, on weight matrices only.
-        warmup_steps: optimiser steps of linear warm-up (at most a fifth of all steps).
-        schedule: decay after the warm-up; ``polynomial`` has power 0.9, as in SAMed.
-        clip_norm: the gradient's norm is clipped to this.
-        validate_every: epochs between two validations.
-        patience: validations without improvement after which training stops; 0 never stops early.
-        validate_on: ``image`` scores these validations at the images' own resolution; ``output`` at that of the
-            decoder's logits, if it is lower, which takes less time but may keep a slightly worse epoch. Post-processing
-            is chosen, and the test scored, at the images' own resolution in any case.
-        augment: dihedral, stain (HED) and scale augmentation.
-        stain_jitter: largest relative change of a stain's strength.
-        scale_jitter: largest relative change of the magnification.
-        stain_variants: with cached embeddings, the number of colourings of each image: itself, and others drawn once
-            with `stain_jitter`. Turns and mirrors multiply it by eight; the magnification does not vary then.
-        memory: ``checkpoint`` computes activations of the encoder's blocks again in the backward pass instead of
-            keeping them; ``auto`` does so once not even a micro-batch of one image fits the device; ``full`` never.
-            Enters no id.
-        base_weights: ``int8`` and ``nf4`` keep the weights of the encoder's frozen linear layers in 8 or 4 bits, where
-            bitsandbytes is installed; adapters are trained in full precision (QLoRA).
-    """
-
-    epochs: int = 60
-    batch_size: int = 8
-    lr: float | None = None
-    weight_decay: float = 0.1
-    warmup_steps: int = 250
-    schedule: Literal["cosine", "polynomial"] = "cosine"
-    clip_norm: float = 1.0
-    validate_every: int = 1
-    patience: int = 12
-    validate_on: Literal["image", "output"] = neutral("image")
-    augment: bool = True
-    stain_jitter: float = 0.1
-    scale_jitter: float = 0.2
-    stain_variants: int = neutral(2)
-    memory: Literal["auto", "full", "checkpoint"] = operational("auto")
-    base_weights: Literal["full", "int8", "nf4"] = neutral("full")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings that `--set KEY=VALUE` changes, by these names.
-
-    Attributes:
-        dataset: a registered dataset.
-        head: a registered head, for every strategy that does not bring its own.
-        weights: ``official`` checkpoints or ``random`` ones.
-        image_size: side of the model's square input in pixels, a multiple of what the backbone's card says.
-        scale: input pixels per image pixel; larger images are cut into overlapping tiles, smaller ones padded.
-            None fits each whole image into one input.
-        seed: of initialisation, data order and augmentation.
-        embeddings: ``cached`` computes the embeddings of a frozen encoder once and keeps them on disk, which leaves
-            a fixed number of augmented variants of each image; strategies that train the encoder compute them always.
-        folds: see `FoldSettings`.
-        train: see `TrainSettings`.
-        strategy: options of the strategies, e.g. ``{"rank": 8}``; each takes those that it has.
-    """
-
-    dataset: str = "nuinsseg"
-    head: str = "distance"
-    weights: Literal["official", "random"] = "official"
-    image_size: int = 1024
-    scale: float | None = None
-    seed: int = 0
-    embeddings: Literal["computed", "cached"] = "computed"
-    folds: FoldSettings = field(default_factory=FoldSettings)
-    train: TrainSettings = field(default_factory=TrainSettings)
-    strategy: Mapping[str, Any] = field(default_factory=dict)
+from bench.settings import FoldSettings as FoldSettings
+from bench.settings import Settings as Settings
+from bench.settings import TrainSettings as TrainSettings
+from bench.settings import neutral as neutral
+from bench.settings import neutral_values as neutral_values
+from bench.settings import operational as operational
+from bench.settings import operational_values as operational_values
 
 
 @dataclass(frozen=True)

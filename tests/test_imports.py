@@ -23,7 +23,10 @@ LAYERS = (
     ("architecture",),
     ("results",),
     ("planning", "slurm"),
-    ("cache", "characters", "columns", "console", "errors", "fast_paths", "folds", "grid", "grids", "metrics", "units"),
+    (
+        *("cache", "characters", "columns", "console", "errors", "fast_paths", "folds", "grid", "grids", "metrics"),
+        *("settings", "units"),
+    ),
     ("registry",),
 )
 """Packages and single modules of `bench`, top first; `registry` below them all."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.grid import Grid, Settings
-from bench.planning import overrides, sweeps
+from bench.grid import Grid, Settings, TrainSettings
+from bench.planning import overrides, sweeps, tuning
+from bench.settings import LARGEST_WEIGHT_DECAY
 from registry import backbones, datasets, heads, quantised, strategies
 from registry.errors import UnknownNameError
 
@@ -94,8 +96,14 @@ def _ranges(s: Settings) -> list[tuple[str, float | None, bool, str]]:
         ("seed", s.seed, s.seed >= 0, "0 or more"),
         ("train.epochs", t.epochs, t.epochs >= 1, "1 or more"),
         ("train.batch_size", t.batch_size, t.batch_size >= 1, "1 or more"),
-        ("train.lr", t.lr, t.lr is None or 0 < t.lr <= 1, "above 0 and at most 1, or none"),
-        ("train.weight_decay", t.weight_decay, t.weight_decay >= 0, "0 or more"),
+        ("train.lr", t.lr, 0 < t.lr <= 1, "above 0 and at most 1"),
+        (
+            "train.encoder_lr",
+            t.encoder_lr,
+            t.encoder_lr is None or 0 < t.encoder_lr <= 1,
+            "above 0 and at most 1, or none",
+        ),
+        ("train.weight_decay", t.weight_decay, 0 <= t.weight_decay <= LARGEST_WEIGHT_DECAY, _decay_range(t)),
         ("train.warmup_steps", t.warmup_steps, t.warmup_steps >= 0, "0 or more"),
         ("train.clip_norm", t.clip_norm, t.clip_norm > 0, "above 0"),
         (
@@ -106,10 +114,21 @@ def _ranges(s: Settings) -> list[tuple[str, float | None, bool, str]]:
         ),
         ("train.validate_every", t.validate_every, t.validate_every >= 1, "1 or more"),
         ("train.patience", t.patience, t.patience >= 0, "0 or more"),
+        ("train.ema", t.ema, 0 <= t.ema < 1, "at least 0 and below 1"),
         ("train.stain_jitter", t.stain_jitter, 0 <= t.stain_jitter < 1, "at least 0 and below 1"),
         ("train.stain_variants", t.stain_variants, t.stain_variants >= 1, "1 or more"),
         ("train.scale_jitter", t.scale_jitter, 0 <= t.scale_jitter < 1, "at least 0 and below 1"),
+        ("train.tune", t.tune, t.tune == 0 or 2 <= t.tune <= tuning.MOST, f"0, or from 2 to {tuning.MOST}"),
+        ("train.tune_epochs", t.tune_epochs, 0 <= t.tune_epochs <= t.epochs, "from 0 to train.epochs"),
     ]
+
+
+def _decay_range(train: TrainSettings) -> str:
+    allowed = f"from 0 to {LARGEST_WEIGHT_DECAY}: the share of itself that a step at the peak takes from each weight"
+    if 0 < train.weight_decay < math.inf:
+        as_share = f"{train.weight_decay * train.lr:.2g}"
+        allowed += f". AdamW's factor of {train.weight_decay} would be {as_share} at train.lr={train.lr}"
+    return allowed
 
 
 def _option_ranges(settings: Settings) -> list[tuple[str, float | None, bool, str]]:

@@ -31,7 +31,8 @@ class State:
         checkpointed: activations inside the encoder's blocks are computed again in the backward pass.
         peak_bytes: peak memory so far; None where it is unknown.
         stopped: training has ended early because validation stopped improving.
-        seconds: time spent in training, of earlier attempts too.
+        seconds: time spent in optimiser steps and in the wait for their batches, of earlier attempts too; what is lost
+            with a killed process is not in it. Validations have their seconds in the history.
         history: a row per epoch, see `bench.training.history`.
         epoch_sums: sums over the current epoch; None where they are unknown, because an earlier version saved the
             state in the middle of the epoch.
@@ -65,7 +66,7 @@ def save(
         path: the file to write or replace.
         state: counters and history.
         best: the best checkpoint so far, by parameter name.
-        trained: the current parameters.
+        trained: the current parameters, and their averages (see `bench.training.averaging.Average.state`).
         optimizer: its state is saved too.
 
     Raises:

@@ -18,17 +18,19 @@ from bench.results import history
 from bench.results.record import folder
 from bench.training import data, events, loop, measure, model, predictions, validation
 from bench.training.audit import audit
+from bench.training.batchnorm import RunningStatistics
 from bench.training.block_forms import BlockForms, block_forms
-from bench.training.checkpoint import State
 from bench.training.context import RunContext
 from bench.training.deployed import deployed
 from bench.training.embedded_batches import EmbeddedBatch, embedded_batches
 from bench.training.embeddings import Embeddings
 from bench.training.finite import check_finite
-from bench.training.optimizer import is_fused, make_optimizer
+from bench.training.history import training_cost
+from bench.training.optimizer import is_fused, make_optimizer, share_of_decay
 from bench.training.precision import autocast
 from bench.training.split import Split
 from bench.training.step import LabelledBatch, Loss
+from bench.training.stopwatch import Stopwatch
 from registry import backbones, frozen_prefix, heads
 from registry.names import shown
 
@@ -55,6 +57,7 @@ def build(run: Run, context: RunContext) -> Sam:
         checkpoint=context.checkpoint,
         tokens=heads.get(run.head).channels,
         seed=run.seed,
+        head=run.head,
         base_weights=run.train.get("base_weights", "full"),
     )
     return sam.to(context.device)
@@ -91,9 +94,9 @@ def fit(
     if not run.train:
         result = _audit_untrained(run, sam, parts, context)
         return result | _cached_difference(cached, parts, sam), cost
-    settings = _loop_settings(run, parts, context)
-    fused = "fused_optimizer" in context.fast_paths
-    optimizer = make_optimizer(sam, lr=settings.lr, weight_decay=run.train["weight_decay"], fused=fused)
+    statistics = _statistics(run, sam, parts, context)
+    optimizer = _optimizer(run, sam, context)
+    settings = _loop_settings(run, parts, context, whole_batches=statistics.is_trained)
     settings = replace(settings, is_late=device(sam).type == "cuda" and is_fused(optimizer))
     loss = loss_in_form(sam, heads.get(run.head), context.fast_paths)
     batches: Callable[[int], Iterator[LabelledBatch]] = partial(training_batches, run, parts, context)
@@ -101,11 +104,13 @@ def fit(
     result = _audit(run, sam, first, context, loss=loss, optimizer=optimizer)
     result |= _cached_difference(cached, parts, sam)
     if cached is not None:
-        loss = loss_in_form(sam, heads.get(run.head), context.fast_paths, encode=_unchanged)
+        loss = loss_in_form(sam, heads.get(run.head), context.fast_paths, is_embedded=True)
         batches = partial(_embedded_batches, run, parts, context, cached)
         forms = BlockForms(loss, checkpointed=None)
     else:
-        forms = block_forms(sam, loss, first, compiles="compile" in context.fast_paths)
+        # Compiled code was compared with the plain form's at constant statistics only.
+        compiles = "compile" in context.fast_paths and not statistics.is_trained
+        forms = block_forms(sam, loss, first, compiles=compiles)
     measure.reset_peak(device(sam))
     place = folder(context.results, run.id)
     with events.writing(place, context.log) as add_events:
@@ -117,7 +122,9 @@ def fit(
             checkpointed=forms.checkpointed,
             batches=batches,
             validate=partial(_validate, run, sam, parts, context, cached),
-            enter_training=partial(model.set_training_mode, sam),
+            enter_training=statistics.enter_training,
+            buffers=statistics.buffers,
+            after_step=statistics.after_step,
             state_path=place / "state.pt",
             peak_bytes=partial(measure.peak_bytes, device(sam)),
             reset_peak=partial(measure.reset_peak, device(sam)),
@@ -126,7 +133,7 @@ def fit(
             should_stop=should_stop,
         )
     _write_history(place, state.history)
-    return result, cost | _training_cost(state, settings.batch_size)
+    return result, cost | training_cost(state, batch_size=settings.batch_size)
 
 
 def device(sam: Sam) -> torch.device:
@@ -134,15 +141,47 @@ def device(sam: Sam) -> torch.device:
     return next(sam.parameters()).device
 
 
-def _loop_settings(run: Run, parts: Split, context: RunContext) -> loop.LoopSettings:
+def _statistics(run: Run, sam: Sam, parts: Split, context: RunContext) -> RunningStatistics:
+    """Return BatchNorm's running statistics as the run trains them; settled ones are computed here."""
+    statistics = RunningStatistics(sam, run.train["batchnorm"] or "frozen")
+    in_process = replace(context, loader_workers=0)
+    statistics.settle(batch.images for batch in training_batches(run, parts, in_process, 0))
+    return statistics
+
+
+def _optimizer(run: Run, sam: Sam, context: RunContext) -> torch.optim.Optimizer:
+    return make_optimizer(
+        sam,
+        lr=run.train["lr"],
+        encoder_lr=run.train["encoder_lr"],
+        weight_decay=share_of_decay(run.train),
+        fused="fused_optimizer" in context.fast_paths,
+    )
+
+
+def _loop_settings(run: Run, parts: Split, context: RunContext, *, whole_batches: bool) -> loop.LoopSettings:
     train: Mapping[str, Any] = run.train
-    names = ("epochs", "batch_size", "lr", "warmup_steps", "schedule", "clip_norm", "validate_every", "patience")
+    names = (
+        "epochs",
+        "batch_size",
+        "lr",
+        "encoder_lr",
+        "warmup_steps",
+        "schedule",
+        "clip_norm",
+        "validate_every",
+        "patience",
+        "ema",
+    )
     return loop.LoopSettings(
         **{name: train[name] for name in names},
         steps_per_epoch=data.steps_per_epoch(
             parts.train, batch_size=train["batch_size"], image_size=run.image_size, scale=run.scale
         ),
-        micro_batch=max(1, train["batch_size"] >> context.micro_batch_halvings),
+        micro_batch=train["batch_size"]
+        if whole_batches
+        else max(1, train["batch_size"] >> context.micro_batch_halvings),
+        whole_batches=whole_batches,
         seed=run.seed,
         is_shared=context.is_shared,
         memory=train["memory"],
@@ -197,17 +236,17 @@ def _write_history(place: Path, rows: Sequence[Mapping[str, Any]], *, sync: bool
 
 
 def training_loss(
-    sam: Sam, head: Head, images: Tensor, targets: Tensor, *, encode: predictions.Encode | None = None
+    sam: Sam, head: Head, images: Tensor, targets: Tensor, *, encode: frozen_prefix.Encode | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the head's loss of the model's logits, resized to the resolution of the targets, and its terms."""
-    low_resolution, _ = sam.decode((encode or sam.encode)(images))
+    low_resolution, _ = sam.decode((encode or sam.decoder_input)(images))
     size = tuple(targets.shape[-2:])
     logits = F.interpolate(low_resolution[:, list(head.channels)].float(), size, mode="bilinear", align_corners=False)
     return heads.loss_and_terms(head, logits, targets)
 
 
 def loss_in_form(
-    sam: Sam, head: Head, fast_paths: Collection[str], *, encode: predictions.Encode | None = None
+    sam: Sam, head: Head, fast_paths: Collection[str], *, is_embedded: bool = False
 ) -> Loss:
     """Return `training_loss` of a model with the fast paths ``frozen_prefix`` and ``bfloat16``, where they are on.
 
@@ -215,9 +254,13 @@ def loss_in_form(
         sam: a model with a strategy, on the device of its training.
         head: its head.
         fast_paths: names of the faster forms that are used.
-        encode: takes the place of the model's encoder.
+        is_embedded: the loss is one of embeddings in place of images, or of `EmbeddedImages` where the decoder reads
+            both.
     """
-    if encode is None and "frozen_prefix" in fast_paths:
+    encode: frozen_prefix.Encode | None = None
+    if is_embedded and sam.branch is None:
+        encode = _unchanged
+    elif "frozen_prefix" in fast_paths:
         encode = frozen_prefix.encoder(sam)
     loss: Loss = partial(training_loss, sam, head, encode=encode)
 
@@ -233,23 +276,29 @@ def _unchanged(embeddings: Tensor) -> Tensor:
 
 
 def _validate(run: Run, sam: Sam, parts: Split, context: RunContext, cached: Embeddings | None) -> dict[str, float]:
-    form, precision = deployed(sam, context.fast_paths)
-    return validation.scores(
-        form,
-        heads.get(run.head),
-        parts.validation,
-        scale=run.scale,
-        autocast=precision,
-        validate_on=run.train["validate_on"],
-        embeddings=cached.of_pixels if cached else None,
-        processes=context.side_processes,
-    )
+    """Return the scores on the validation images, and the seconds that they took (see `bench.results.history`)."""
+    watch = Stopwatch()
+    with watch.evaluation("validation"):
+        form, precision = watch.timed(deployed)(sam, context.fast_paths)
+        scores = validation.scores(
+            form,
+            heads.get(run.head),
+            parts.validation,
+            scale=run.scale,
+            autocast=precision,
+            validate_on=run.train["validate_on"],
+            embeddings=cached.of_pixels if cached else None,
+            processes=context.side_processes,
+            timed=watch.timed,
+        )
+    waited = watch.post_processing["validation"]
+    return {**scores, "validation_seconds": watch.predicting, "post_processing_seconds": waited}
 
 
 def _audit(
     run: Run, sam: Sam, batch: data.Batch, context: RunContext, *, loss: Loss, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Check that the model computes finite numbers, then audit it in the mode in which it is trained."""
+    """Check that the model computes finite numbers, then audit it in training mode, with BatchNorm in eval mode."""
     precision = partial(autocast, device(sam), allowed="bfloat16" in context.fast_paths)
     check_finite(sam, batch.images[:1], autocast=precision)
     model.set_training_mode(sam)
@@ -262,6 +311,7 @@ def _audit(
         strategy=run.strategy,
         autocast=precision,
         seed=run.seed,
+        batchnorm=run.train["batchnorm"] or "frozen",
     )
 
 
@@ -278,21 +328,9 @@ def _audit_untrained(run: Run, sam: Sam, parts: Split, context: RunContext) -> d
     return audit(
         sam,
         batch=batch,
-        loss=lambda images, _: sam.decode(sam.encode(images))[0].sum(),
+        loss=lambda images, _: sam(images)[0].sum(),
         optimizer=None,
         fresh=partial(build, run, context),
         strategy=run.strategy,
         seed=run.seed,
     )
-
-
-def _training_cost(state: State, batch_size: int) -> dict[str, Any]:
-    return {
-        "train_seconds": None if state.shared else state.seconds,
-        "train_steps": state.step,
-        "best_step": state.best_step,
-        "micro_batch": state.micro_batch,
-        "checkpointed": state.checkpointed,
-        "micro_batch_halvings": (batch_size // state.micro_batch).bit_length() - 1,
-        "train_peak_bytes": state.peak_bytes,
-    }

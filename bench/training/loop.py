@@ -5,13 +5,16 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import DivergedError, InterruptedRunError
 from bench.training import history
+from bench.training.averaging import Average
 from bench.training.checkpoint import State, restore
 from bench.training.loop_settings import LoopSettings
+from bench.training.optimizer import set_rates
 from bench.training.saver import Saver, larger
 from bench.training.step import Checkpointed, LabelledBatch, Loss, step
 from bench.training.step_result import PendingResult
@@ -37,6 +40,8 @@ def fit(
     follow: Callable[[Sequence[Mapping[str, Any]]], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
     checkpointed: Checkpointed | None = None,
+    buffers: Mapping[str, Tensor] | None = None,
+    after_step: Callable[[], None] = lambda: None,
 ) -> State:
     """Train until the last epoch or until validation stops improving; leave the best checkpoint in `model`.
 
@@ -52,17 +57,22 @@ def fit(
         follow: called with the history so far, a row per epoch: at the start, and after each epoch unless stopped.
         should_stop: called after every step; True saves the state and raises `InterruptedRunError`.
         checkpointed: see `bench.training.step.Checkpointed`; None where the model has no blocks to do so.
+        buffers: of the model, which belong to its state and to the best checkpoint as its trained parameters do.
+        after_step: called after every step, before anything is saved.
 
     Raises:
         DivergedError: a loss, a gradient or a weight is not finite.
         InterruptedRunError: `should_stop` answered True; the state is saved.
         torch.OutOfMemoryError: even a micro-batch of one image does not fit.
     """
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained: dict[str, Tensor] = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    trained |= buffers or {}
     save_memory = None if settings.memory == "full" else checkpointed
-    state, best = _start(state_path, trained, optimizer, settings, can_checkpoint=save_memory is not None)
+    average = Average(settings.ema, trained)
+    held = average.state()
+    state, best = _start(state_path, held, optimizer, settings, can_checkpoint=save_memory is not None)
     first_step, resumed = state.step, time.monotonic()
-    saver = Saver(state_path, settings.save_every_s, started=resumed - state.seconds, saved=resumed)
+    saver = Saver(state_path, settings.save_every_s, saved=resumed)
     unread: deque[tuple[PendingResult, int]] = deque()
 
     def read(leave: int = 0) -> None:
@@ -76,18 +86,23 @@ def fit(
     begun = time.monotonic()
     for batch in batches(state.step) if not state.stopped else ():
         pending = _step(optimizer, trained, batch, loss, state, settings, reset_peak, save_memory)
+        after_step()
+        average.update(state.step - 1)
         unread.append((pending, len(batch.images)))
         ends_epoch = settings.ends_epoch(state.step)
         read(leave=1 if settings.is_late and not ends_epoch else 0)
         history.add_seconds(state, time.monotonic() - begun)
         if ends_epoch:
-            _end_epoch(state, settings, trained, best, validate, peak_bytes)
+            with average.applied():
+                _end_epoch(state, settings, trained, best, validate, peak_bytes)
             enter_training()
         # Before `follow`, which may fail: it is called with this epoch when an interrupted run continues.
         is_interrupted, is_last = should_stop(), state.stopped or state.step == settings.steps
         if is_interrupted or is_last or saver.is_due(ends_epoch=ends_epoch):
+            begun = time.monotonic()
             read()  # a diverged step is never saved
-            saver.save(state, best, trained, optimizer, peak_bytes)
+            history.add_seconds(state, time.monotonic() - begun)
+            saver.save(state, best, held, optimizer, peak_bytes)
         if is_interrupted:
             raise InterruptedRunError(f"asked to stop after step {state.step} of {settings.steps}; the state is saved.")
         if ends_epoch:
@@ -102,14 +117,14 @@ def fit(
 
 def _start(
     path: Path,
-    trained: Mapping[str, Tensor],
+    held: Mapping[str, Tensor],
     optimizer: torch.optim.Optimizer,
     settings: LoopSettings,
     *,
     can_checkpoint: bool,
 ) -> tuple[State, dict[str, Tensor]]:
     """Return the saved state and best checkpoint, or those of a training that has not begun."""
-    restored = restore(path, trained, optimizer) if path.exists() else None
+    restored = restore(path, held, optimizer) if path.exists() else None
     state, best = restored or (State(micro_batch=settings.batch_size), {})
     state.micro_batch = min(state.micro_batch, settings.micro_batch)
     state.checkpointed = can_checkpoint and (state.checkpointed or settings.starts_checkpointed)
@@ -132,12 +147,11 @@ def _step(
 
     if settings.ends_epoch(state.step):
         history.begin_epoch(state)
-    for group in optimizer.param_groups:
-        group["lr"] = settings.learning_rate(state.step)
+    set_rates(optimizer, partial(settings.learning_rate, state.step))
     torch.manual_seed(settings.seed * 1_000_003 + state.step)
     pending = step(
         optimizer,
-        list(trained.values()),
+        [p for p in trained.values() if p.requires_grad],
         batch,
         loss,
         state,
@@ -145,6 +159,7 @@ def _step(
         reset_peak=reset_peak,
         checkpointed=checkpointed,
         is_late=settings.is_late,
+        is_divisible=not settings.whole_batches,
     )
     state.step += 1
     return pending
@@ -172,8 +187,8 @@ def _end_epoch(
         if _judge(state, scores, settings):
             _keep(best, trained)
     state.peak_bytes = larger(state.peak_bytes, peak_bytes())
-    epoch, lr = state.step // settings.steps_per_epoch, settings.learning_rate(state.step - 1)
-    history.end_epoch(state, epoch=epoch, lr=lr, scores=scores)
+    epoch, rates = state.step // settings.steps_per_epoch, settings.learning_rates(state.step - 1)
+    history.end_epoch(state, epoch=epoch, rates=rates, scores=scores)
 
 
 def _judge(state: State, scores: Mapping[str, float], settings: LoopSettings) -> bool:
@@ -197,7 +212,8 @@ def _validated(
     finite = torch.stack([torch.isfinite(p).all() for p in trained.values()])
     if not bool(finite.all()):  # all of them in one transfer
         name = next(name for name, is_finite in zip(trained, finite.tolist(), strict=True) if not is_finite)
-        raise DivergedError(f"{name} is not finite after step {step}; try a smaller train.lr.")
+        rate = "train.encoder_lr" if name.startswith("image_encoder.") else "train.lr"
+        raise DivergedError(f"{name} is not finite after step {step}; try a smaller {rate}.")
     try:
         return dict(validate())
     except DivergedError as error:

@@ -18,6 +18,9 @@ class LoopSettings:
         steps_per_epoch: optimiser steps in an epoch.
         micro_batch: images that go through the model at once, at most. But for rounding it never changes what a step
             computes, in models without dropout.
+        lr: peak learning rate of parameters outside the image encoder.
+        encoder_lr: of those inside it; None where `lr` serves all.
+        whole_batches: batches are never divided into micro-batches, because the images of a batch depend on each other.
         seed: of everything random in a step (dropout, say), together with the step's number: so a resumed run needs no
             saved random state to continue like an undisturbed one.
         save_every_s: seconds between two saves in the middle of an epoch.
@@ -39,6 +42,9 @@ class LoopSettings:
     clip_norm: float
     validate_every: int
     patience: int
+    encoder_lr: float | None = None
+    ema: float = 0.0
+    whole_batches: bool = False
     seed: int = 0
     save_every_s: float = SAVE_EVERY_S
     is_shared: bool = False
@@ -51,11 +57,22 @@ class LoopSettings:
         """Optimiser steps of the whole training."""
         return self.steps_per_epoch * self.epochs
 
-    def learning_rate(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
+    def learning_rate(self, step: int, peak: float | None = None) -> float:
+        """Learning rate of a step, counted from 0, of parameters with a peak rate; `lr` by default."""
         return learning_rate(
-            step, peak=self.lr, total_steps=self.steps, warmup_steps=self.warmup_steps, schedule=self.schedule
+            step,
+            peak=self.lr if peak is None else peak,
+            total_steps=self.steps,
+            warmup_steps=self.warmup_steps,
+            schedule=self.schedule,
         )
+
+    def learning_rates(self, step: int) -> dict[str, float]:
+        """Learning rates of a step by their names in the history."""
+        rates = {"lr": self.learning_rate(step)}
+        if self.encoder_lr is not None:
+            rates["encoder_lr"] = self.learning_rate(step, self.encoder_lr)
+        return rates
 
     def ends_epoch(self, step: int) -> bool:
         """Return True if an epoch ends after so many steps."""

@@ -67,9 +67,9 @@ def test_ids_of_the_shipped_grids_are_those_of_version_0_1(name: str, assignment
 
 
 def with_new_train_setting(monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> type:
-    """Let `TrainSettings` have a further field `ema`, as a later version might."""
+    """Let `TrainSettings` have a further field `mixup`, as a later version might."""
     later = make_dataclass(
-        "TrainSettings", [("ema", float, neutral(0.0, **arguments))], bases=(TrainSettings,), frozen=True
+        "TrainSettings", [("mixup", float, neutral(0.0, **arguments))], bases=(TrainSettings,), frozen=True
     )
     monkeypatch.setattr(grid, "TrainSettings", later)
     return later
@@ -80,17 +80,17 @@ def test_a_new_training_setting_at_its_neutral_value_leaves_the_id_and_the_recor
     later = with_new_train_setting(monkeypatch)
     neutral_run = lora_run(Settings(weights="random", train=later()))
     assert neutral_run.id == before.id
-    assert neutral_run.as_dict()["train"]["ema"] == 0.0
-    changed = lora_run(Settings(weights="random", train=later(ema=0.999)))
+    assert neutral_run.as_dict()["train"]["mixup"] == 0.0
+    changed = lora_run(Settings(weights="random", train=later(mixup=0.999)))
     assert changed.id != before.id
-    assert changed.train["ema"] == 0.999
+    assert changed.train["mixup"] == 0.999
 
 
 def test_a_new_default_other_than_the_neutral_value_changes_the_id(monkeypatch) -> None:
     before = lora_run()
     later = with_new_train_setting(monkeypatch, default=0.999)
     assert lora_run(Settings(weights="random", train=later())).id != before.id
-    assert lora_run(Settings(weights="random", train=later(ema=0.0))).id == before.id
+    assert lora_run(Settings(weights="random", train=later(mixup=0.0))).id == before.id
 
 
 def test_a_run_of_an_older_plan_takes_the_neutral_value_and_keeps_its_id(monkeypatch) -> None:
@@ -98,7 +98,7 @@ def test_a_run_of_an_older_plan_takes_the_neutral_value_and_keeps_its_id(monkeyp
     earlier = Run(**written).id
     with_new_train_setting(monkeypatch, default=0.999)
     read = Run(**written)
-    assert read.train["ema"] == 0.0
+    assert read.train["mixup"] == 0.0
     assert read.id == earlier
     assert Run(**{**written, "train": {}}).train == {}  # trains nothing: no settings to complete
 
