@@ -104,6 +104,9 @@ class TrainSettings:
         ema: decay per step of an exponential moving average of the trained parameters, with which the model is
             validated, tested and saved while training goes on with the parameters themselves; 0 has no average. In step
             n, from 0, the decay is at most (1 + n) / (10 + n), so that the initial parameters are soon forgotten.
+        refit: once epoch and post-processing are chosen on the validation images, train anew on training and validation
+            images together for the chosen number of epochs, and test that model: what is published of other models is
+            trained on four folds. Nothing more is chosen, and about as much time is taken again.
         tune: number of encoder rates that are tried before the training, 0 for none (see `bench.planning.tuning`):
             short trainings on one fold, of which that with the best inner validation split gives its rate to all.
         tune_epochs: epochs of each of them; 0 takes a sixth of `epochs`, rounded up.
@@ -129,6 +132,7 @@ class TrainSettings:
     base_weights: Literal["full", "int8", "nf4"] = neutral("full")
     batchnorm: Literal["frozen", "settled", "trained"] | None = neutral("frozen", None)
     ema: float = neutral(0.0)
+    refit: bool = neutral(False)
     tune: int = neutral(0)
     tune_epochs: int = neutral(0)
     tune_fold: Literal["first", "own"] = neutral("first")

@@ -11,22 +11,25 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from registry import inference_form
+from registry.features import Early, Features
+from registry.modules import batchnorm
 from registry.modules.pieces import is_changed
 from registry.modules.steps import Step
 
 if TYPE_CHECKING:
     from registry.sam import Sam
 
-Encode = Callable[[Float[Tensor, "b 3 h w"]], Float[Tensor, "b 256 h/s w/s"]]
+Encode = Callable[[Any], Tensor | Features]
+"""Images, or `EmbeddedImages`, to what `Sam.decode` takes."""
 
 
 def encoder(sam: Sam) -> Encode:
-    """Return a function that encodes images as `Sam.encode` does, in training and later, but for rounding.
+    """Return a function that computes what `Sam.decoder_input` returns, in training and later, but for rounding.
 
     Steps of the encoder (see `registry.modules.steps`) before the first one with a trained parameter are computed by a
     copy in inference form, without gradients; all others by the model's own modules, whose parameters get the same
     gradients. The copy stays valid as long as frozen parameters stay as they are and on their device. Without such
-    steps, or in an encoder that does not name its steps, it is `Sam.encode` itself.
+    steps, with running statistics that are trained, or in an encoder that does not name its steps, it is `Sam.decoder_input` itself.
 
     Args:
         sam: a model with a strategy, on the device of its training.
@@ -34,7 +37,7 @@ def encoder(sam: Sam) -> Encode:
     steps = _steps(sam)
     n = _frozen(sam, steps)
     if n == 0:
-        return sam.encode
+        return sam.decoder_input
     copied: Any = inference_form.duplicate(sam.image_encoder).eval()
     names = [name for step in steps[:n] for name in step.parts]
     modules = dict(copied.named_modules())
@@ -42,7 +45,7 @@ def encoder(sam: Sam) -> Encode:
     # The model's checks and scaling of images, around another encoder.
     shell = copy.copy(sam)
     shell.__dict__["_modules"] = {**sam._modules, "image_encoder": _Joined(copied.steps()[:n], steps[n:])}
-    return shell.encode
+    return shell.decoder_input
 
 
 def frozen_parts(sam: Sam) -> tuple[str, ...]:
@@ -52,20 +55,36 @@ def frozen_parts(sam: Sam) -> tuple[str, ...]:
 
 
 class _Joined(nn.Module):
-    """An encoder of frozen steps and others."""
+    """An encoder of frozen steps and others, with the interface of `registry.modules.tiny_vit.TinyVitEncoder`."""
 
     def __init__(self, frozen: Sequence[Step], others: Sequence[Step]) -> None:
         super().__init__()
-        self.frozen = [step.run for step in frozen]
-        self.others = [step.run for step in others]
+        self.frozen = tuple(frozen)
+        self.others = tuple(others)
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/s w/s"]:
+    def forward(self, images: Float[Tensor, "b 3 h w"], early: Early | None = None) -> Float[Tensor, "b 256 h/s w/s"]:
+        kept: Early = {} if early is None else early
         with torch.no_grad():
-            x = images
-            for run in self.frozen:
-                x = run(x)
-        for run in self.others:
-            x = run(x)
+            x = self._run(self.frozen, images, images, kept, None)
+        return self._run(self.others, x, images, kept, None)
+
+    def early(self, images: Float[Tensor, "b 3 h w"], last: int) -> Early:
+        kept: Early = {}
+        with torch.no_grad():
+            x = self._run(self.frozen, images, images, kept, last)
+        if last not in kept:
+            self._run(self.others, x, images, kept, last)
+        return kept
+
+    @staticmethod
+    def _run(steps: Sequence[Step], x: Tensor, images: Tensor, early: Early, last: int | None) -> Tensor:
+        for step in steps:
+            x = step.run(x)
+            if step.is_early:
+                stride = images.shape[-1] // x.shape[-1]
+                early[stride] = x
+                if stride == last:
+                    break
         return x
 
 
@@ -82,6 +101,8 @@ def _steps(sam: Sam) -> list[Step]:
 
 def _frozen(sam: Sam, steps: Sequence[Step]) -> int:
     """Return the number of first steps that nothing is trained in, and that compute the same in training mode."""
+    if batchnorm.has_trained(sam):
+        return 0
     for number, step in enumerate(steps):
         for name in step.parts:
             part: Any = sam.image_encoder

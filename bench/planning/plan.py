@@ -11,10 +11,15 @@ from types import ModuleType
 from typing import Any
 
 from bench.errors import PlanError, PluginError
-from bench.grid import CLASSICAL, Grid, Run, TrainSettings, neutral_values
-from bench.planning import plugins, problems, sweeps
+from bench.grid import CLASSICAL, Grid, Run, Settings, TrainSettings, neutral_values
+from bench.planning import plugins, problems, sweeps, tuning
 from registry import backbones, heads, quantised, strategies
+from registry.contract import Strategy
 from registry.errors import UnknownNameError, unknown
+
+FROZEN_BATCHNORM = "frozen"
+RANDOM_BATCHNORM = "trained"
+"""Choice of ``train.batchnorm`` where a whole encoder is trained from random weights."""
 
 
 @dataclass(frozen=True)
@@ -184,10 +189,11 @@ def _runs_of_pair(grid: Grid, backbone: str, name: str, dataset_digest: str) -> 
     head = strategy.head or settings.head
     options = strategies.options(name)
     options |= {option: value for option, value in settings.strategy.items() if option in options}
-    train = asdict(settings.train) | {"lr": settings.train.lr or strategy.lr} if strategy.trains else {}
+    train = _train_settings(settings, backbone, strategy) if strategy.trains else {}
     embeddings = settings.embeddings if strategy.freezes_encoder else "computed"
     if train and embeddings == "computed":  # not read then, so it makes no run of its own
         train["stain_variants"] = neutral_values(TrainSettings)["stain_variants"]
+    train = tuning.resolved(train, freezes_encoder=strategy.freezes_encoder)
     for fold in grid.fold_numbers:
         yield Run(
             backbone=backbone,
@@ -205,6 +211,20 @@ def _runs_of_pair(grid: Grid, backbone: str, name: str, dataset_digest: str) -> 
             embeddings=embeddings,
             **_data_settings(grid, dataset_digest),
         )
+
+
+def _train_settings(settings: Settings, backbone: str, strategy: Strategy) -> dict[str, Any]:
+    """Return the settings of training with the strategy's own rate and the choice of BatchNorm's statistics.
+
+    Settings that are not read have their neutral values, so that they make no run of their own.
+    """
+    train = asdict(settings.train)
+    has_statistics = backbones.card(backbone).batchnorm and not strategy.freezes_encoder
+    chosen = RANDOM_BATCHNORM if strategy.trains_encoder and settings.weights == "random" else FROZEN_BATCHNORM
+    return train | {
+        "encoder_lr": None if strategy.freezes_encoder else settings.train.encoder_lr or strategy.encoder_lr,
+        "batchnorm": (settings.train.batchnorm or chosen) if has_statistics else FROZEN_BATCHNORM,
+    }
 
 
 def _data_settings(grid: Grid, dataset_digest: str) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from registry.errors import unknown
 Kind = Literal["row", "strategy", "backbone"]
 NO_SETTING = "–"
 NOT_SETTINGS = {"backbone", "strategy", "fold", "seed", *SECTION_KEYS}
-OWN = ("train.lr", "strategy.")
+OWN = ("train.lr", "train.encoder_lr", "train.batchnorm", "strategy.")
 """Starts of the settings that a strategy has of its own, so that they say nothing about another strategy."""
 
 

@@ -2,12 +2,17 @@
 
 | column                | value                                                                                 |
 |-----------------------|---------------------------------------------------------------------------------------|
+| training              | 1 or 2: the second training of a run with ``train.refit``; elsewhere there is no such |
+|                       | column                                                                                |
 | epoch, step           | number of the epoch, from 1, and optimiser steps done by its end                      |
 | loss, loss_<term>     | mean over the epoch's images of the loss, and of each of the terms that the head names |
-| lr                    | learning rate of the epoch's last step                                                |
+| lr, encoder_lr        | learning rates of the epoch's last step: of the decoder, and of what is trained in    |
+|                       | the encoder; the latter is null where nothing is, and where `lr` served both          |
 | grad_norm             | mean over the epoch's steps of the gradient's norm, before it is clipped              |
 | pq, aji, dice, …      | mean scores on the inner validation images; null in an epoch that was not validated   |
 | images_per_s, seconds | of training alone, without validation; null where other runs used the device          |
+| validation_seconds    | seconds of predicting the validation images; likewise                                 |
+| post_processing_seconds | seconds in which only their post-processing and scores were computed; likewise      |
 | peak_bytes            | peak memory of the training so far                                                    |
 
 Losses, learning rates, norms and scores are the same whether a training was interrupted or not.
@@ -24,10 +29,12 @@ from bench.errors import RecordError
 from bench.results.record import HISTORY_FILENAME
 from registry.atomic import replacing
 
-INTEGERS = ("epoch", "step", "peak_bytes")
+INTEGERS = ("training", "epoch", "step", "peak_bytes")
+FIRST_TRAINING, SECOND_TRAINING = 1, 2
 FIRST = ("epoch", "step", "loss")
-MIDDLE = ("lr", "grad_norm")
-TIMINGS_AND_MEMORY = ("images_per_s", "peak_bytes", "seconds")
+MIDDLE = ("lr", "encoder_lr", "grad_norm")
+TIMINGS = ("images_per_s", "seconds", "validation_seconds", "post_processing_seconds")
+TIMINGS_AND_MEMORY = ("images_per_s", "peak_bytes", "seconds", *TIMINGS[2:])
 """Columns that differ between two trainings of one run."""
 
 
@@ -35,8 +42,9 @@ def columns(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the names of all columns of some rows in the order of the table above."""
     known = list(dict.fromkeys(name for row in rows for name in row))
     terms = [name for name in known if name.startswith("loss_")]
-    scores = [name for name in known if name not in (*FIRST, *MIDDLE, *TIMINGS_AND_MEMORY, *terms)]
-    return [*FIRST, *terms, *MIDDLE, *scores, *TIMINGS_AND_MEMORY]
+    place = [name for name in known if name == "training"]
+    scores = [name for name in known if name not in (*place, *FIRST, *MIDDLE, *TIMINGS_AND_MEMORY, *terms)]
+    return [*place, *FIRST, *terms, *MIDDLE, *scores, *TIMINGS_AND_MEMORY]
 
 
 def write(folder: Path, rows: Sequence[Mapping[str, Any]], *, sync: bool = True) -> None:
@@ -57,7 +65,7 @@ def write(folder: Path, rows: Sequence[Mapping[str, Any]], *, sync: bool = True)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """Return the rows of a run's history, sorted by epoch; none if it has no history. NaN is None.
+    """Return the rows of a run's history, sorted by training and epoch; none if it has none. NaN is None.
 
     Raises:
         RecordError: the file can't be read, or has no column ``epoch``.
@@ -77,7 +85,7 @@ def read(folder: Path) -> list[dict[str, Any]]:
     if not is_history or any(not isinstance(row["epoch"], int) for row in rows):
         raise RecordError(f"{path} is not the history of a training (no epochs); copy it again, or remove it.")
     missing = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
-    return sorted(missing, key=lambda row: row["epoch"])
+    return sorted(missing, key=lambda row: (row.get("training") or FIRST_TRAINING, row["epoch"]))
 
 
 def of_record(cost: Mapping[str, Any] | None) -> list[dict[str, Any]]:

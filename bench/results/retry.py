@@ -68,9 +68,10 @@ def is_due(attempted: Attempted | None, run: Run, *, limits: Limits, ignored_fai
     counted = attempted.failures[ignored_failures:]
     if not counted:
         return True
-    halvable = int(run.train.get("batch_size") or 1).bit_length() - 1
+    is_divisible = run.train.get("batchnorm") != "trained"  # else batches stay whole, see `bench.training.batchnorm`
+    halvable = int(run.train.get("batch_size") or 1).bit_length() - 1 if is_divisible else 0
     if counted[-1] == "out_of_memory" and halvings(attempted.failures, run.train.get("memory")) > halvable:
-        return False  # the last attempt had a micro-batch of one image already
+        return False  # the last attempt had the smallest micro-batch already
     # A failed node is a lost process as far as the limit goes: both count together.
     last = _counted_as(counted[-1])
     return sum(_counted_as(kind) == last for kind in counted) <= limits.of(last)

@@ -41,6 +41,7 @@ def audit(
     strategy: str,
     autocast: Autocast = nullcontext,
     seed: int = 0,
+    batchnorm: str = "frozen",
 ) -> dict[str, Any]:
     """Check that exactly the parameters that should be trained are trained, and that saving keeps them.
 
@@ -61,10 +62,12 @@ def audit(
         strategy: name of the strategy that was applied.
         autocast: gives the context that forward passes run in; float32 by default.
         seed: of the noise.
+        batchnorm: choice of the training, see `bench.settings.TrainSettings`.
 
     Returns:
         For the record: ``n_asked`` (requires a gradient), ``n_received`` (a gradient), ``n_held`` (by the optimiser),
-        ``names_sha256`` (of the sorted names, each on a line), ``batchnorm_frozen`` (modules),
+        ``names_sha256`` (of the sorted names, each on a line), ``batchnorm_frozen`` (modules
+        whose running statistics no step changes), ``batchnorm`` (the choice, if it is not ``frozen``),
         ``roundtrip_max_abs_difference`` (of the logits), ``ok``.
 
     Raises:
@@ -84,7 +87,10 @@ def audit(
         "n_received": len(receiving),
         "n_held": len(in_optimizer),
         "names_sha256": hashlib.sha256("\n".join(sorted(trainable)).encode()).hexdigest(),
-        "batchnorm_frozen": sum(isinstance(module, _BatchNorm) for module in sam.modules()),
+        "batchnorm_frozen": 0
+        if batchnorm == "trained"
+        else sum(isinstance(module, _BatchNorm) for module in sam.modules()),
+        **({} if batchnorm == "frozen" else {"batchnorm": batchnorm}),
         "roundtrip_max_abs_difference": difference,
         "ok": True,
     }
@@ -182,8 +188,8 @@ def _roundtrip(sam: Sam, reference: Sam, strategy: str, images: Tensor, autocast
     differing = {name for name in saved.keys() | loaded.keys() if not _equal(saved.get(name), loaded.get(name))}
     _raise({"differs after saving and loading": differing})
     with torch.no_grad(), autocast():
-        before = sam.decode(sam.encode(images))[0]
-        after = reference.eval().decode(reference.encode(images))[0]
+        before = sam(images)[0]
+        after = reference.eval()(images)[0]
     difference = float((before - after).abs().max())
     if not difference <= TOLERANCE * max(1.0, float(before.abs().max())):
         raise AuditError(

@@ -49,7 +49,8 @@ def fit(
         model: its parameters with ``requires_grad``, which `optimizer` holds, are trained.
         loss: see `bench.training.step.Loss`.
         batches: batches from a first step on.
-        validate: scores on the validation images; higher ``pq``, then ``aji``, then ``dice`` is better.
+        validate: scores on the validation images; higher ``pq``, then ``aji``, then ``dice`` is better. Not called in
+            a second training (see `LoopSettings.choice`), whose last parameters are kept.
         enter_training: puts the model into training mode (validation leaves it in eval mode).
         state_path: file of the state; training continues from there if it exists.
         peak_bytes: peak memory since `reset_peak`, which is called when a step did not fit.
@@ -124,8 +125,10 @@ def _start(
     can_checkpoint: bool,
 ) -> tuple[State, dict[str, Tensor]]:
     """Return the saved state and best checkpoint, or those of a training that has not begun."""
-    restored = restore(path, held, optimizer) if path.exists() else None
-    state, best = restored or (State(micro_batch=settings.batch_size), {})
+    choice = settings.choice
+    restored = restore(path, held, optimizer, is_second=choice is not None) if path.exists() else None
+    earlier = list(choice["history"]) if choice else []
+    state, best = restored or (State(micro_batch=settings.batch_size, history=earlier, choice=choice), {})
     state.micro_batch = min(state.micro_batch, settings.micro_batch)
     state.checkpointed = can_checkpoint and (state.checkpointed or settings.starts_checkpointed)
     state.shared = state.shared or settings.is_shared
@@ -186,6 +189,9 @@ def _end_epoch(
         scores = _validated(validate, trained, state.step)
         if _judge(state, scores, settings):
             _keep(best, trained)
+    elif settings.choice and state.step == settings.steps:
+        _check_finite(trained, state.step)
+        _keep(best, trained)  # there is nothing to judge by
     state.peak_bytes = larger(state.peak_bytes, peak_bytes())
     epoch, rates = state.step // settings.steps_per_epoch, settings.learning_rates(state.step - 1)
     history.end_epoch(state, epoch=epoch, rates=rates, scores=scores)
@@ -206,7 +212,16 @@ def _judge(state: State, scores: Mapping[str, float], settings: LoopSettings) ->
 def _validated(
     validate: Callable[[], Mapping[str, float]], trained: Mapping[str, Tensor], step: int
 ) -> dict[str, float]:
-    """Return the scores after a step; NaN and infinity, which the loss of no later step may show, are divergence."""
+    """Return the scores after a step; NaN and infinity are divergence."""
+    _check_finite(trained, step)
+    try:
+        return dict(validate())
+    except DivergedError as error:
+        raise DivergedError(f"after step {step}, {error}") from error
+
+
+def _check_finite(trained: Mapping[str, Tensor], step: int) -> None:
+    """Refuse NaN and infinity, which the loss of no later step may show."""
     import torch
 
     finite = torch.stack([torch.isfinite(p).all() for p in trained.values()])
@@ -214,10 +229,6 @@ def _validated(
         name = next(name for name, is_finite in zip(trained, finite.tolist(), strict=True) if not is_finite)
         rate = "train.encoder_lr" if name.startswith("image_encoder.") else "train.lr"
         raise DivergedError(f"{name} is not finite after step {step}; try a smaller {rate}.")
-    try:
-        return dict(validate())
-    except DivergedError as error:
-        raise DivergedError(f"after step {step}, {error}") from error
 
 
 def _numbers(step: int, settings: LoopSettings, step_loss: float, first_step: int, elapsed_s: float) -> dict[str, Any]:

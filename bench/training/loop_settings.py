@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from bench.training.optimizer import learning_rate
 
@@ -30,6 +31,8 @@ class LoopSettings:
         starts_checkpointed: do so from the first step on.
         is_late: the numbers of a step are read after the next one is queued, so that a GPU never waits for the
             program; needs a fused optimiser (see `bench.training.step.step`).
+        choice: what a first training led to (see `bench.training.refit.Choice`), as plain values. Given, this is the
+            second one: it ends after the chosen epoch of the schedule, without a validation.
     """
 
     epochs: int
@@ -51,18 +54,19 @@ class LoopSettings:
     memory: Literal["auto", "full", "checkpoint"] = "full"
     starts_checkpointed: bool = False
     is_late: bool = False
+    choice: Mapping[str, Any] | None = None
 
     @property
     def steps(self) -> int:
         """Optimiser steps of the whole training."""
-        return self.steps_per_epoch * self.epochs
+        return self.steps_per_epoch * (self.choice["epoch"] if self.choice else self.epochs)
 
     def learning_rate(self, step: int, peak: float | None = None) -> float:
         """Learning rate of a step, counted from 0, of parameters with a peak rate; `lr` by default."""
         return learning_rate(
             step,
             peak=self.lr if peak is None else peak,
-            total_steps=self.steps,
+            total_steps=self.steps_per_epoch * self.epochs,
             warmup_steps=self.warmup_steps,
             schedule=self.schedule,
         )
@@ -81,4 +85,6 @@ class LoopSettings:
     def validates_after(self, step: int) -> bool:
         """Return True if an epoch that is validated ends after so many steps."""
         epoch = step // self.steps_per_epoch
+        if self.choice:
+            return False
         return self.ends_epoch(step) and (epoch % self.validate_every == 0 or epoch == self.epochs)

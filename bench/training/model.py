@@ -37,7 +37,8 @@ class Node:
 def set_training_mode(sam: Sam) -> None:
     """Put a model into training mode, but every BatchNorm into eval mode.
 
-    With frozen statistics an image's loss doesn't depend on the other images of its micro-batch.
+    With constant statistics an image's loss doesn't depend on the other images of its micro-batch (see
+    `bench.training.batchnorm` for statistics that are trained).
     """
     sam.train()
     for module in sam.modules():

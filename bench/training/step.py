@@ -14,9 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from bench.training.checkpoint import State
+    from registry.features import EmbeddedImages
 
-Loss = Callable[["Tensor", "Tensor"], "tuple[Tensor, Mapping[str, Tensor]]"]
-"""Of images and targets: the mean over the images of each image's own loss, so that micro-batches add up, and the mean
+Loss = Callable[[Any, "Tensor"], "tuple[Tensor, Mapping[str, Tensor]]"]
+"""Of images (or embeddings, see `bench.training.embedded_batches.EmbeddedBatch`) and targets: the mean over the images of each image's own loss, so that micro-batches add up, and the mean
 of each of its named terms, which may be none."""
 
 Checkpointed = Callable[[], AbstractContextManager[None]]
@@ -30,7 +31,7 @@ class LabelledBatch(Protocol):
     """Inputs and targets of an optimiser step (see `bench.training.data.Batch`)."""
 
     @property
-    def images(self) -> Tensor: ...
+    def images(self) -> Tensor | EmbeddedImages: ...
     @property
     def targets(self) -> Tensor: ...
 
@@ -46,6 +47,7 @@ def step(
     reset_peak: Callable[[], None] = lambda: None,
     checkpointed: Checkpointed | None = None,
     is_late: bool = False,
+    is_divisible: bool = True,
     mark: Mark = lambda _: None,
 ) -> PendingResult:
     """Do one optimiser step.
@@ -64,6 +66,8 @@ def step(
         is_late: do not wait for the numbers of the step before the parameters are changed. The optimiser itself, which
             must be a fused one, then leaves them as they are, in this and every later step, where the loss or the
             gradient is not finite; the result says so once it is read.
+        is_divisible: False where the loss of an image depends on the others of its batch, which is then never divided
+            into micro-batches.
         mark: see `Mark`.
 
     Returns:
@@ -71,12 +75,12 @@ def step(
 
     Raises:
         DivergedError: the loss or the gradient is not finite; the parameters are unchanged.
-        torch.OutOfMemoryError: even a micro-batch of one image does not fit.
+        torch.OutOfMemoryError: even a micro-batch of one image does not fit, or a batch that is not divisible.
     """
     import torch
 
     mark("batch")
-    numbers, names = _gradients(optimizer, batch, loss, state, reset_peak, checkpointed, mark)
+    numbers, names = _gradients(optimizer, batch, loss, state, reset_peak, checkpointed, mark, is_divisible)
     norm = torch.nn.utils.clip_grad_norm_([p for p in parameters if p.grad is not None], clip_norm)
     numbers = torch.cat([numbers, norm.detach().to(numbers)[None]])
     pending = PendingResult(state.step + 1, names, numbers)
@@ -109,6 +113,7 @@ def _gradients(
     reset_peak: Callable[[], None],
     checkpointed: Checkpointed | None,
     mark: Mark,
+    is_divisible: bool,
 ) -> tuple[Tensor, tuple[str, ...]]:
     """Compute the gradients of a batch; out of memory, save memory and compute them again."""
     import torch
@@ -117,12 +122,18 @@ def _gradients(
         context = checkpointed if checkpointed and state.checkpointed else nullcontext
         try:
             return _accumulate(optimizer, batch, loss, state.micro_batch, context, mark)
-        except torch.OutOfMemoryError:
+        except torch.OutOfMemoryError as error:
             # Smaller micro-batches cost no FLOPs; activations computed again cost a forward pass.
-            if state.micro_batch > 1:
+            if state.micro_batch > 1 and is_divisible:
                 state.micro_batch //= 2
             elif checkpointed and not state.checkpointed:
                 state.checkpointed = True
+            elif state.micro_batch > 1:
+                raise torch.OutOfMemoryError(
+                    f"out of memory with all {state.micro_batch} images of a batch, which train.batchnorm=trained does "
+                    "not divide into micro-batches, because it computes BatchNorm's statistics over all of them: "
+                    f"choose train.batchnorm=settled, or a smaller train.batch_size. ({error})"
+                ) from error
             else:
                 raise
         torch.cuda.empty_cache()  # outside the handler, whose traceback still holds the activations

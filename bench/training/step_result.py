@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+ADVICE = "try a smaller train.lr or train.encoder_lr"
+
+
 @dataclass(frozen=True)
 class StepResult:
     """Numbers of one optimiser step.
@@ -57,7 +60,7 @@ class PendingResult:
             self._copied.synchronize()
         loss, *terms, norm = self._numbers.tolist()
         if not math.isfinite(loss):
-            raise DivergedError(f"the loss became {loss} at step {self.step}; try a smaller train.lr.")
+            raise DivergedError(f"the loss became {loss} at step {self.step}; {ADVICE}.")
         if not math.isfinite(norm):
-            raise DivergedError(f"the gradient's norm became {norm} at step {self.step}; try a smaller train.lr.")
+            raise DivergedError(f"the gradient's norm became {norm} at step {self.step}; {ADVICE}.")
         return StepResult(loss, dict(zip(self.names, terms, strict=True)), norm)

@@ -41,7 +41,7 @@ def register(
     *,
     summary: str,
     source: str,
-    lr: float,
+    encoder_lr: float | None = None,
     trains: bool = True,
     head: str | None = None,
     neutral: Mapping[str, Any] | None = None,
@@ -52,7 +52,8 @@ def register(
 
     Raises:
         DuplicateNameError: a name that is taken.
-        StrategyError: an option without default, or whose type is unknown; a neutral value that does not fit.
+        StrategyError: an option without default, or whose type is unknown; a neutral value that does not fit; an
+            `encoder_lr` that is missing, out of range, or given where the encoder is frozen.
     """
 
     def add(apply: Callable[..., None]) -> Callable[..., None]:
@@ -62,11 +63,27 @@ def register(
                 raise StrategyError(unknown(f"option of strategy {name!r} in neutral:", option, kinds))
         if problems := strategy_options.misfits(name, neutral or {}, kinds):
             raise StrategyError("neutral: " + " ".join(problems))
-        facts = (summary, source, lr, trains, head, dict(neutral or {}), freezes_encoder, trains_encoder)
+        _check_rate(name, encoder_lr, trains_encoder_part=trains and not freezes_encoder)
+        facts = (summary, source, encoder_lr, trains, head, dict(neutral or {}), freezes_encoder, trains_encoder)
         _store.add(name, Strategy(name, apply, *facts))
         return apply
 
     return add
+
+
+def _check_rate(name: str, encoder_lr: float | None, *, trains_encoder_part: bool) -> None:
+    if encoder_lr is None and trains_encoder_part:
+        raise StrategyError(
+            f"strategy {name!r} has no encoder_lr: give the peak learning rate of what it trains in the image encoder "
+            "(5e-4, say), or freezes_encoder=True if that is nothing."
+        )
+    if encoder_lr is not None and not trains_encoder_part:
+        raise StrategyError(
+            f"strategy {name!r} trains nothing in the image encoder, so encoder_lr={encoder_lr} would not be used; "
+            "leave it out. The rate of the decoder is train.lr, for every strategy."
+        )
+    if encoder_lr is not None and not 0 < encoder_lr <= 1:
+        raise StrategyError(f"strategy {name!r}: encoder_lr is {encoder_lr}; it must be above 0 and at most 1.")
 
 
 def names() -> tuple[str, ...]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     summary="bottlenecks after attention and beside the MLP of every encoder block; decoder trained",
     source="Wu et al., Medical SAM Adapter (arXiv 2304.12620); Houlsby 2019; Chen et al., AdaptFormer 2022",
     # Houlsby et al. swept 3e-5 to 3e-3; bottlenecks are wider than LoRA's ranks, so half its rate.
-    lr=5e-4,
+    encoder_lr=5e-4,
     neutral={"last_blocks": 0},
 )
 def adapter(sam: Sam, *, tokens: tuple[int, ...], reduction: int = 4, scale: float = 0.5, last_blocks: int = 0) -> None:

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     "decoder_only",
     summary="mask decoder and default prompt; encoder frozen",
     source="Ma et al., MedSAM (arXiv 2304.12306); mazurowski-lab/finetune-SAM",
-    # MedSAM used 1e-4 with large batches and long training. With batches of 4 and a few hundred steps, even random
-    # weights scored above the classical watershed at 5e-4.
-    lr=5e-4,
     freezes_encoder=True,
 )
 def decoder_only(sam: Sam, *, tokens: tuple[int, ...]) -> None:

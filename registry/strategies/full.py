@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     summary="encoder, mask decoder and default prompt",
     source="full fine-tuning, as in Ma et al., MedSAM (arXiv 2304.12306)",
     # MedSAM's 1e-4, doubled for short schedules; a larger rate may destroy pre-trained features.
-    lr=2e-4,
+    encoder_lr=2e-4,
     trains_encoder=True,
 )
 def full(sam: Sam, *, tokens: tuple[int, ...]) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     "lora_all_linear",
     summary="LoRA on qkv, proj and both MLP layers of every encoder block; decoder trained",
     source="Hu et al., LoRA (arXiv 2106.09685); computational-cell-analytics/micro-sam comes nearest",
-    lr=1e-3,  # as lora_qv: the update of one layer is of the same size
+    encoder_lr=1e-3,  # as lora_qv: the update of one layer is of the same size
     neutral={"last_blocks": 0},
 )
 def lora_all_linear(sam: Sam, *, tokens: tuple[int, ...], rank: int = 4, last_blocks: int = 0) -> None:

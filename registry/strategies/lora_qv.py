@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     summary="LoRA on q and v of every encoder block; decoder trained",
     source="Zhang & Liu, SAMed (arXiv 2304.13785; hitachinsk/SAMed); Hu et al., LoRA (arXiv 2106.09685)",
     # SAMed used 5e-3 after 250 warm-up steps; schedules here may be shorter than that, so a fifth of it.
-    lr=1e-3,
+    encoder_lr=1e-3,
     neutral={"last_blocks": 0},
 )
 def lora_qv(sam: Sam, *, tokens: tuple[int, ...], rank: int = 4, last_blocks: int = 0) -> None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     "zero_shot",
     summary="nothing trained; automatic mask generation",
     source="Kirillov et al., Segment Anything, ICCV 2023 (arXiv 2304.02643)",
-    lr=0.0,
     trains=False,
     head="everything",
     freezes_encoder=True,
