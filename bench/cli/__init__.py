@@ -75,6 +75,7 @@ def set_up(verbose: options.Verbosity = 0) -> None:
 def run(
     grid: options.GridName = "quick",
     overrides: options.Overrides = None,
+    tune: options.Tune = None,
     only: options.Only = None,
     data: options.Data = None,
     weights: options.Weights = None,
@@ -116,7 +117,7 @@ def run(
         with console().status("checking images and checkpoints"):
             prepared = prepare.prepare(
                 grid,
-                assignments=overrides or (),
+                assignments=options.assignments(overrides, tune),
                 only=only or (),
                 data=data,
                 weights_folder=weights,
@@ -141,6 +142,7 @@ def run(
 def plan(
     grid: options.GridName = "quick",
     overrides: options.Overrides = None,
+    tune: options.Tune = None,
     only: options.Only = None,
     data: options.Data = None,
     weights: options.Weights = None,
@@ -166,7 +168,7 @@ def plan(
     with console().status("checking images and checkpoints"):
         prepared = prepare.prepare(
             grid,
-            assignments=overrides or (),
+            assignments=options.assignments(overrides, tune),
             only=only or (),
             data=data,
             weights_folder=weights,
@@ -226,7 +228,7 @@ def show(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="strategy.OPTION of the strategy, or image_size; repeat for others."
+            "--set", metavar="KEY=VALUE", help="strategy.OPTION of the strategy, head, or image_size; repeat for others."
         ),
     ] = None,
     plugins: options.Plugins = None,

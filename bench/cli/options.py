@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -101,6 +102,15 @@ Overrides = Annotated[
         "values are a sweep: strategy.rank=1,4,8 and seed=0,1,2 plan all nine combinations.",
     ),
 ]
+Tune = Annotated[
+    int | None,
+    typer.Option(
+        "--tune",
+        metavar="N",
+        help="Try N encoder rates for each backbone × strategy before its training: short trainings on one fold, the "
+        "best inner validation split decides. Same as --set train.tune=N.",
+    ),
+]
 Only = Annotated[
     list[str] | None,
     typer.Option(
@@ -158,3 +168,8 @@ WithoutPaths = Annotated[
         help="Compute the plain form instead of these faster ones, to compare: results differ by rounding at most.",
     ),
 ]
+
+
+def assignments(overrides: Sequence[str] | None, tune: int | None) -> list[str]:
+    """Return the texts of ``--set`` with that of ``--tune``."""
+    return [*(overrides or ()), *([] if tune is None else [f"train.tune={tune}"])]

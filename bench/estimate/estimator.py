@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from bench import fast_paths
-from bench.estimate import flops, history, shared_embeddings, step_measurements
+from bench.estimate import flops, history, shared_embeddings, step_measurements, tuning_costs
 from bench.estimate.resources import (
     CONTEXT_BYTES,
     COUNTED_FACTOR,
@@ -63,8 +63,11 @@ def estimate_resources(
         progress: called with the name of the model that is counted next, the number counted, and the number to count.
         used_paths: names of the faster forms that runs use (see `bench.fast_paths`).
     """
+    records = list(records)
+    tunings = tuning_costs.of_runs(runs, records)
+    trials = {tuning.trial.id: tuning.trial for tuning in tunings.values()}
     by_kind: dict[str, list[Run]] = {}
-    for run in runs:
+    for run in (*runs, *trials.values()):
         by_kind.setdefault(history.kind_of(run.as_dict()), []).append(run)
     measured = history.History.from_records(records, device="cuda" if profile.gpus else "cpu")
     estimates: dict[str, Resources] = {}
@@ -95,7 +98,12 @@ def estimate_resources(
             if isinstance(cost, StepCost)
             else unknown_resources(cost)
         )
-    return {run.id: estimates[kind] for kind, members in by_kind.items() for run in members}
+    of_all = {run.id: estimates[kind] for kind, members in by_kind.items() for run in members}
+    tuned = {
+        run_id: tuning_costs.with_trials(of_all[run_id], of_all[tuning.trial.id], tuning)
+        for run_id, tuning in tunings.items()
+    }
+    return {run.id: tuned.get(run.id, of_all[run.id]) for run in runs}
 
 
 def _memory_setting(run: Run) -> str:
@@ -105,13 +113,17 @@ def _memory_setting(run: Run) -> str:
 
 
 def _needs_recomputing(run: Run, cost: StepCost | str, profile: ClusterProfile) -> bool:
-    """Return True if even one image does not fit the GPU with all of its activations, and they may be computed again.
+    """Return True if not even the smallest micro-batch fits with all activations, and they may be computed again.
 
     Smaller micro-batches come first, as they do in training: they cost no FLOPs.
     """
     if not isinstance(cost, StepCost) or _memory_setting(run) != "auto":
         return False
-    return _memory(run, cost, 1) > profile.gpu_memory_gb * 2**30
+    return _memory(run, cost, _smallest_micro_batch(run)) > profile.gpu_memory_gb * 2**30
+
+
+def _smallest_micro_batch(run: Run) -> int:
+    return int(run.train.get("batch_size", 1)) if run.train.get("batchnorm") == "trained" else 1
 
 
 def _step_costs(
@@ -165,10 +177,10 @@ def resources_from_step_cost(
     seconds = training_s + _with_post_processing(
         predicting_s, POSTPROCESSING_S * amount.post_processed, profile, used_paths
     )
-    micro_batch = int(run.train.get("batch_size", 1))
+    micro_batch, smallest = int(run.train.get("batch_size", 1)), _smallest_micro_batch(run)
     if is_recomputed and _memory_setting(run) == "auto":
-        micro_batch = 1  # a larger one did not fit before activations were computed again
-    while micro_batch > 1 and _memory(run, cost, micro_batch) > profile.gpu_memory_gb * 2**30:
+        micro_batch = smallest  # a larger one did not fit before activations were computed again
+    while micro_batch > smallest and _memory(run, cost, micro_batch) > profile.gpu_memory_gb * 2**30:
         micro_batch //= 2
     return Resources(
         minutes=seconds / 60,
@@ -176,6 +188,7 @@ def resources_from_step_cost(
         micro_batch=micro_batch,
         disk_bytes=4 * cost.trainable + OUTPUT_BYTES,
         state_bytes=2 * STATE_BYTES * cost.trainable,
+        smallest_micro_batch=smallest,
         basis="counted",
         details=f"{profile.utilisation * 100:.0f} % of {profile.gpu_tflops:.0f} TFLOP/s",
         factor=COUNTED_FACTOR,

@@ -77,8 +77,10 @@ def pack(
 
 
 def granted_minutes(resources: Resources) -> float:
-    """Return the minutes that a time limit grants a run; 0 where its duration is unknown."""
-    return 0.0 if resources.minutes is None else resources.minutes * resources.factor
+    """Return the minutes that a time limit grants a run, and all of its trials; 0 where its duration is unknown."""
+    if resources.minutes is None:
+        return 0.0
+    return (resources.minutes - resources.tuning_share + resources.tuning_minutes) * resources.factor
 
 
 def _limits(resources: Resources, profile: ClusterProfile) -> _Limits:

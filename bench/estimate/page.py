@@ -165,6 +165,8 @@ def _totals(costs: CostSummary, profile: ClusterProfile, free: int | None, resul
     rows += [("" if i else "arrays", _array(array, profile)) for i, array in enumerate(costs.arrays)]
     if profile.gpus:
         rows.append(("GPU-hours", f"≈ {costs.gpu_hours:.0f} in all{unknown_length}"))
+    if costs.tuning:
+        rows.append(("tuning", costs.tuning))
     parallel = plural(min(profile.array_parallelism, n_jobs), "GPU" if profile.gpus else "job")
     wall_clock = (
         f"≈ {hours(costs.wall_hours)} if {parallel} at once (array_parallelism) are free throughout{unknown_length}"

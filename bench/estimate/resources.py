@@ -45,6 +45,7 @@ class Resources:
             the model and measuring latencies are not included. Early stopping is, only where runs were measured.
         gpu_memory_bytes: at `micro_batch`, with CUDA's own share; 0 without a GPU.
         micro_batch: images that are on the GPU at once; training halves the batch until it fits.
+        smallest_micro_batch: the batch itself where its images depend on one another (``train.batchnorm=trained``).
         disk_bytes: results of the finished run.
         state_bytes: largest size of its training state while it runs, in addition to `disk_bytes`: twice one state,
             because the new one is written before the old one is removed.
@@ -53,6 +54,8 @@ class Resources:
         factor: time limits are `minutes` × this.
         is_recomputed: activations of the encoder's blocks are computed again in the backward pass, to save memory.
         cache_bytes: its share of the cached embeddings, which runs on the same backbone and images have in common.
+        tuning_minutes: of all trials of its encoder rate (see `bench.estimate.tuning_costs`).
+        tuning_share: its share of them, which is a part of `minutes`.
     """
 
     minutes: float | None
@@ -64,7 +67,10 @@ class Resources:
     details: str
     factor: float
     is_recomputed: bool = False
+    smallest_micro_batch: int = 1
     cache_bytes: int = 0
+    tuning_minutes: float = 0.0
+    tuning_share: float = 0.0
 
 
 def kept_bytes(runs: Sequence[Run], n_images: int, n_first: int | None) -> int:

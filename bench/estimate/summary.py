@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bench.estimate import tuning_costs
 from bench.estimate.estimator import POSTPROCESSING_S
 from bench.estimate.packing import JobArray
 from bench.estimate.resources import COUNTED_FACTOR, MEASURED_FACTOR, Basis, Resources
@@ -75,6 +76,7 @@ class CostSummary:
         disk_bytes: size of the results when all runs are done.
         state_bytes: largest size of the training states of all runs that run at once, in addition to `disk_bytes`.
         cache_bytes: size of the embeddings that the runs cache together, in the user's cache.
+        tuning: what the trials of encoder rates take, in a phrase; empty where nothing is tuned.
     """
 
     lines: tuple[CostLine, ...]
@@ -85,6 +87,7 @@ class CostSummary:
     disk_bytes: int
     state_bytes: int
     cache_bytes: int = 0
+    tuning: str = ""
 
 
 def summarise(
@@ -129,6 +132,7 @@ def summarise(
         disk_bytes=sum((resources[run.id].disk_bytes or 0 for job in jobs for run in job), start=shared_bytes),
         state_bytes=sum(states[:at_once]),
         cache_bytes=sum(resources[run.id].cache_bytes for job in jobs for run in job),
+        tuning=tuning_costs.describe([run for run in runs if run.id not in done], resources),
     )
 
 
@@ -155,10 +159,11 @@ def warnings(costs: CostSummary, profile: ClusterProfile, free_bytes: int | None
             continue
         name = line.name
         memory, minutes = line.resources.gpu_memory_bytes or 0, line.resources.minutes or 0.0
-        if memory > profile.gpu_memory_gb * 2**30 and line.resources.micro_batch in (1, None):
+        smallest = line.resources.smallest_micro_batch
+        if memory > profile.gpu_memory_gb * 2**30 and line.resources.micro_batch in (smallest, None):
             sentences.append(
-                f"{name} needs ≈ {gibibytes(memory)} even at a micro-batch of 1, and a GPU of this profile has "
-                f"{profile.gpu_memory_gb} GiB: take a larger GPU, or a smaller image_size."
+                f"{name} needs ≈ {gibibytes(memory)} even at a micro-batch of {smallest}, and a GPU of this "
+                f"profile has {profile.gpu_memory_gb} GiB: take a larger GPU, or a smaller image_size."
             )
         if minutes > profile.time_limit_min:
             too_long.append((minutes, name))

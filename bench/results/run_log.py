@@ -23,7 +23,7 @@ class RunLog:
     """
 
     folder: Path
-    _last: tuple[str, Any] = field(default=("", None), repr=False)
+    _last: tuple[Any, ...] = field(default=(), repr=False)
 
     def __call__(self, text: str) -> None:
         """Append a line with the time, UTC; a longer text keeps its lines."""
@@ -35,12 +35,13 @@ class RunLog:
     def phase(self, name: str, values: Mapping[str, Any] | None = None) -> None:
         """Append a line for each new phase, and for each new epoch while training."""
         numbers = dict(values or {})
-        current = (name, numbers.get("epoch"))
+        current = (name, numbers.get("rate"), numbers.get("epoch"))
         if current == self._last:
             return
         self._last = current
         if "epoch" in numbers:
             left = f", about {duration(numbers['eta_s'])} left" if "eta_s" in numbers else ""
-            self(f"{name}: epoch {numbers['epoch']}/{numbers['epochs']}, loss {numbers['loss']:.4f}{left}")
+            rate = f"rate {numbers['rate']}/{numbers['rates']}, " if "rate" in numbers else ""
+            self(f"{name}: {rate}epoch {numbers['epoch']}/{numbers['epochs']}, loss {numbers['loss']:.4f}{left}")
         elif "image" not in numbers or numbers["image"] <= 1:
             self(name)

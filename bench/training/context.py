@@ -28,6 +28,8 @@ class RunContext:
             memory.
         log: ``tensorboard`` writes events of the training beside its history; None writes none.
         fast_paths: names of the faster forms that are used (see `bench.fast_paths`).
+        encoder_lr: the rate that the run's own tuning chose (see `bench.training.tuning`); None takes that of its
+            settings.
     """
 
     results: Path
@@ -40,6 +42,7 @@ class RunContext:
     checkpointed: bool = False
     log: str | None = None
     fast_paths: frozenset[str] = fast_paths.DEFAULT
+    encoder_lr: float | None = None
 
     @property
     def side_processes(self) -> int:

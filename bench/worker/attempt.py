@@ -29,8 +29,9 @@ if TYPE_CHECKING:
     from bench.training.data import Image
 
 STATE_FILENAME = "state.pt"
-SAVING_PHASES = frozenset(("training", "recording"))
+SAVING_PHASES = frozenset(("tuning", "training", "training again", "recording"))
 """Phases in which a signal waits for the next step: files are being written."""
+LOOP_PHASES = frozenset(("tuning", "training", "training again"))
 LOST_FILE_SYSTEM = frozenset((errno.ESTALE, errno.EIO, errno.ETIMEDOUT))
 _KINDS_BY_TEXT: tuple[tuple[FailureKind, tuple[str, ...]], ...] = (
     ("out_of_memory", ("is killed by signal: killed",)),  # a process that loads samples
@@ -71,7 +72,7 @@ class _Reporter:
         self.log.phase(phase, values)
         if phase == "recording":
             self.stop.check_files()  # written now, files would lie beside the record of whoever took this run over
-        if phase != "training" and self.stop():  # while training, the loop asks, and saves the state first
+        if phase not in LOOP_PHASES and self.stop():  # while training, the loop asks, and saves the state first
             raise InterruptedRunError(f"stopped while {phase}.")
 
 
