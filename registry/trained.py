@@ -17,7 +17,7 @@ from registry import export_adapter, export_layers, strategies
 from registry.atomic import replacing
 from registry.errors import WeightsError
 from registry.export_layers import lora_state
-from registry.modules import finite
+from registry.modules import batchnorm, finite
 
 if TYPE_CHECKING:
     from registry.sam import Sam
@@ -29,6 +29,8 @@ OTHERS = "trained.safetensors"
 PEFT_PREFIX = "base_model.model."
 # One entry of metadata: safetensors would write several in an order that changes from call to call.
 MARK = "trained"
+STATISTICS = "batchnorm_statistics"
+"""Key of that metadata: True for files that hold BatchNorm's running statistics."""
 PLAIN = "plain"
 """Value of ``layers`` in the metadata of files with the plain backbone's names (see `registry.export_layers`)."""
 
@@ -38,8 +40,8 @@ def save(sam: Sam, strategy: str, folder: str | Path) -> int:
 
     LoRA goes to ``adapter_model.safetensors`` and ``adapter_config.json``, which
     `peft.PeftModel.from_pretrained` reads; all other trainable parameters go to
-    ``trained.safetensors``. Each file is moved into place whole. Running statistics of BatchNorm aren't
-    written: no strategy changes them.
+    ``trained.safetensors``, and with them BatchNorm's running statistics where they are not the backbone's
+    (``train.batchnorm``). Each file is moved into place whole.
 
     Args:
         sam: a model with a strategy.
@@ -120,7 +122,10 @@ def load(sam: Sam, folder: str | Path) -> None:
     lora, others = lora_state(sam), other_state(sam)
     if not lora and not others:
         return
-    is_plain = _compare_marks(folder / OTHERS, sam).get("layers") == PLAIN
+    mark = _compare_marks(folder / OTHERS, sam)
+    is_plain = mark.get("layers") == PLAIN
+    if mark.get(STATISTICS):
+        others |= batchnorm.statistics(sam)
     read_others = _read(folder / OTHERS)
     read_lora: dict[str, Tensor] = {}
     if lora:
@@ -142,13 +147,15 @@ def load(sam: Sam, folder: str | Path) -> None:
         from peft import set_peft_model_state_dict
 
         set_peft_model_state_dict(sam, read_lora)
+    if mark.get(STATISTICS):
+        batchnorm.mark_own(sam)
     # Clears what modules cache of their parameters, such as attention biases.
     sam.eval()
 
 
 def other_state(sam: Sam) -> dict[str, Tensor]:
-    """Return all trainable parameters but LoRA's, by their names in the model; they share its memory."""
-    return {
+    """Return what is trained but LoRA, by names in the model: parameters and statistics, which share its memory."""
+    return {**batchnorm.own_statistics(sam)} | {
         name: parameter.detach()
         for name, parameter in sam.named_parameters()
         if parameter.requires_grad and ".lora_" not in name
@@ -165,6 +172,7 @@ def _mark(sam: Sam, strategy: str) -> dict[str, Any]:
         "strategy": strategy,
         "options": dict(applied.options),
         "tokens": list(applied.tokens),
+        **({STATISTICS: True} if batchnorm.has_own(sam) else {}),
     }
 
 

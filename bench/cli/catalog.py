@@ -13,7 +13,7 @@ from rich.tree import Tree
 
 from bench.errors import BenchError
 from bench.fast_paths import FAST_PATHS, FastPath
-from bench.grid import Settings
+from bench.grid import Settings, TrainSettings
 from bench.planning import overrides, plan
 from bench.units import millions
 from registry import backbones, datasets, heads, strategies
@@ -44,7 +44,7 @@ def listing(kind: str) -> Table:
     for name in ("name", "type, default and meaning" if kind == "settings" else "summary"):
         table.add_column(name)
     rows: Iterable[tuple[str, str]] = {
-        "strategies": lambda: ((n, f"{strategies.get(n).summary} ({_options(n)})") for n in strategies.names()),
+        "strategies": lambda: ((n, f"{strategies.get(n).summary} ({_listed(n)})") for n in strategies.names()),
         "heads": lambda: ((n, heads.get(n).summary) for n in heads.names()),
         "datasets": lambda: ((n, datasets.get(n).summary) for n in datasets.names()),
         "grids": lambda: ((n, plan.load_grid(n).summary) for n in plan.grid_names()),
@@ -70,14 +70,16 @@ class ModelSettings:
     Attributes:
         options: of the strategy, other than its defaults.
         image_size: side of the input in pixels; None where it was not given.
+        head: which may add modules to the decoder.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
     image_size: int | None = None
+    head: str = Settings.head
 
 
 def model_settings(backbone: str, strategy: str | None, assignments: Sequence[str]) -> ModelSettings:
-    """Return what ``KEY=VALUE`` texts set: options of the strategy, and the image size.
+    """Return what ``KEY=VALUE`` texts set: options of the strategy, the head, and the image size.
 
     Raises:
         BenchError: an ill-typed value, or a setting that the strategy does not have or modules do not follow from.
@@ -85,7 +87,7 @@ def model_settings(backbone: str, strategy: str | None, assignments: Sequence[st
     """
     keys, _ = overrides.read(assignments)
     own = strategies.options(strategy) if strategy else {}
-    allowed = [*(f"strategy.{name}" for name in own), "image_size"]
+    allowed = [*(f"strategy.{name}" for name in own), "head", "image_size"]
     for key in keys:
         if key not in allowed:
             text = unknown("setting", key, allowed)
@@ -93,10 +95,10 @@ def model_settings(backbone: str, strategy: str | None, assignments: Sequence[st
             raise BenchError(f"--set {key}: {text} All others change no module.{hint}")
     settings = overrides.apply(Settings(), assignments, (strategy,) if strategy else ())
     if "image_size" not in keys:
-        return ModelSettings(settings.strategy)
+        return ModelSettings(settings.strategy, head=settings.head)
     if problem := backbones.card(backbone).size_problem(settings.image_size):
         raise BenchError(f"--set image_size: {problem}")
-    return ModelSettings(settings.strategy, settings.image_size)
+    return ModelSettings(settings.strategy, settings.image_size, settings.head)
 
 
 def show(
@@ -116,6 +118,7 @@ def show(
         "parameters": f"{card.parameters.total:,} (encoder {card.parameters.encoder:,}, prompt encoder "
         f"{card.parameters.prompt_encoder:,}, mask decoder {card.parameters.decoder:,})",
         "native input": f"{card.native_image_size} px",
+        "feature maps": "; ".join(f"stride {s}: {width} channels" for s, width in card.feature_widths.items()),
         "embedding": f"a cell for {card.stride} × {card.stride} pixels",
         "checkpoint": _origin(card),
         "licence": card.licence,
@@ -129,6 +132,7 @@ def show(
             "strategy": f"{strategy} – {entry.summary}",
             "source": entry.source,
             "options": _options(strategy, with_types=True),
+            "learning rates": _rates(strategy),
         }
     for name, value in rows.items():
         if value:
@@ -158,15 +162,15 @@ def _built(backbone: str, strategy: str, settings: ModelSettings) -> Sam:
     from bench.training import model
 
     def build() -> Sam:
-        tokens = heads.get("distance").channels
         return model.prepare(
             backbone=backbone,
             strategy=strategy,
             options=settings.options,
             image_size=settings.image_size or 256,
             checkpoint=None,
-            tokens=tokens,
+            tokens=heads.get(settings.head).channels,
             seed=0,
+            head=settings.head,
         )
 
     try:
@@ -191,7 +195,9 @@ def save_figure(backbone: str, strategy: str | None, path: Path, settings: Model
     if path.suffix.lower() not in canvas.SUFFIXES:
         raise BenchError(f"--figure {path}: give a name that ends in {', '.join(canvas.SUFFIXES)}.")
     chosen = settings or ModelSettings()
-    figure = architecture.figure(backbone, strategy or "zero_shot", chosen.options, image_size=chosen.image_size)
+    figure = architecture.figure(
+        backbone, strategy or "zero_shot", chosen.options, head=chosen.head, image_size=chosen.image_size
+    )
     return canvas.save(figure, path)
 
 
@@ -248,6 +254,19 @@ def _options(strategy: str, *, with_types: bool = False) -> str:
         for shown in ["none" if default is None else default]
     ]
     return ("; " if with_types else ", ").join(texts) or "no options"
+
+
+def _listed(strategy: str) -> str:
+    rate = strategies.get(strategy).encoder_lr
+    return _options(strategy) + ("" if rate is None else f"; encoder_lr {rate:g}")
+
+
+def _rates(strategy: str) -> str:
+    """Return the peak learning rates of a strategy in words; empty where nothing is trained."""
+    entry, common = strategies.get(strategy), f"train.lr {TrainSettings().lr:g} for the decoder, as in every strategy"
+    if not entry.trains:
+        return ""
+    return common if entry.encoder_lr is None else f"train.encoder_lr {entry.encoder_lr:g} in the encoder; {common}"
 
 
 def _label(node: Node, name: str | None = None) -> str:

@@ -14,16 +14,19 @@ from bench.perf import traffic
 from bench.perf.performance import PARTS
 from bench.perf.subject import Subject
 from bench.perf.turns import in_turns, without_each
-from bench.training import fit, measure, model
+from bench.training import fit, measure
+from bench.training.batchnorm import RunningStatistics
 from bench.training.block_forms import block_forms
 from bench.training.checkpoint import State
 from bench.training.context import RunContext
-from bench.training.data import Batch
+from bench.training.embedded_batches import EmbeddedBatch
 from bench.training.optimizer import is_fused, make_optimizer
 from bench.training.precision import autocast
 from bench.training.step import Checkpointed, LabelledBatch, Loss, step
 from bench.training.step_times import StepTimes, step_times
 from registry import heads
+from registry.features import EmbeddedImages
+from registry.modules import batchnorm
 
 if TYPE_CHECKING:
     from registry.sam import Sam
@@ -51,19 +54,38 @@ class Steps:
 def training_steps(subject: Subject, sam: Sam, context: RunContext, *, rounds: int, limit_s: float) -> Steps:
     """Measure training steps: memory and traffic in the form in use, then the forms in turns."""
     device, memory = fit.device(sam), subject.run.train.get("memory", "full")
-    model.set_training_mode(sam)
+    statistics = RunningStatistics(sam, subject.run.train["batchnorm"] or "frozen")
+    statistics.enter_training()
     batches = _batches(subject, sam, context)
     first = next(batches)
     used = _form(subject, sam, first, context.fast_paths)
     parameters = [p for p in sam.parameters() if p.requires_grad]
     state = State(micro_batch=len(first.images), checkpointed=memory == "checkpoint" and used.checkpointed is not None)
     measure.reset_peak(device)
-    recompute = None if memory == "full" else used.checkpointed
+    recompute, divisible = None if memory == "full" else used.checkpointed, not statistics.is_trained
     for _ in range(2):  # the first one finds the micro-batch that fits, and makes the optimiser's moments
-        step(used.optimizer, parameters, first, used.loss, state, clip_norm=1.0, checkpointed=recompute)
+        step(
+            used.optimizer,
+            parameters,
+            first,
+            used.loss,
+            state,
+            clip_norm=1.0,
+            checkpointed=recompute,
+            is_divisible=divisible,
+        )
     peak = measure.peak_bytes(device)
     with traffic.counted() as moved:
-        step(used.optimizer, parameters, first, used.loss, state, clip_norm=1.0, checkpointed=recompute)
+        step(
+            used.optimizer,
+            parameters,
+            first,
+            used.loss,
+            state,
+            clip_norm=1.0,
+            checkpointed=recompute,
+            is_divisible=divisible,
+        )
     forms = {"": used} | {
         name: _form(subject, sam, first, paths) for name, paths in without_each(context.fast_paths, COMPARED).items()
     }
@@ -100,10 +122,10 @@ def _form(subject: Subject, sam: Sam, batch: LabelledBatch, paths: frozenset[str
     optimizer = make_optimizer(sam, lr=LR, weight_decay=run.train["weight_decay"], fused="fused_optimizer" in paths)
     is_late = fit.device(sam).type == "cuda" and is_fused(optimizer)
     if is_cached:
-        given = fit.loss_in_form(sam, heads.get(run.head), paths, encode=lambda embeddings: embeddings)
+        given = fit.loss_in_form(sam, heads.get(run.head), paths, is_embedded=True)
         return _Form(given, None, optimizer, is_late)
     loss = fit.loss_in_form(sam, heads.get(run.head), paths)
-    forms = block_forms(sam, loss, batch, compiles="compile" in paths)
+    forms = block_forms(sam, loss, batch, compiles="compile" in paths and not batchnorm.has_trained(sam))
     return _Form(forms.loss, forms.checkpointed, optimizer, is_late)
 
 
@@ -118,7 +140,8 @@ def _batches(subject: Subject, sam: Sam, context: RunContext) -> Iterator[Labell
     device = fit.device(sam)
     with torch.no_grad(), autocast(device):
         embeddings = torch.cat([sam.encode(image[None].to(device)) for image in first.images]).cpu()
-    yield from itertools.repeat(Batch(embeddings, first.targets))
+    given = embeddings if sam.branch is None else EmbeddedImages(first.images, embeddings)
+    yield from itertools.repeat(EmbeddedBatch(given, first.targets))
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def _card(name: str, title: str, encoder_parameters: int, checkpoint: Checkpoint
             head_dim=64,
             default_prompt=("prompt_encoder.invalid_points.weight",),
         ),
+        batchnorm=False,
         note="Takes up to six points per prompt, a box counting as two; no prompt means six invalid points.",
     )
 

@@ -33,6 +33,7 @@ CARD = Card(
         default_prompt=("prompt_encoder.no_mask_embed.weight",),
         inert=("prompt_encoder.mask_downscaling.",),
     ),
+    batchnorm=False,
     note="For tests and CPU demos: random weights only, no pre-training; its scores say nothing of SAM.",
 )
 

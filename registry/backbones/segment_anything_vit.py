@@ -37,6 +37,7 @@ def _card(size: str, *, encoder_parameters: int, head_dim: int, filename: str, s
             default_prompt=("prompt_encoder.no_mask_embed.weight",),
             inert=("prompt_encoder.mask_downscaling.",),
         ),
+        batchnorm=False,
     )
 
 

@@ -56,12 +56,28 @@ def lora_run(settings: Settings | None = None, strategy: str = "lora_qv") -> Run
     return next(run for run in plan.make(small, DIGEST).runs if run.strategy == strategy)
 
 
+RATES_OF_0_1 = {"decoder_only": 5e-4, "adapter": 5e-4, "lora_qv": 1e-3, "lora_all_linear": 1e-3, "full": 2e-4}
+
+
+def as_in_0_1(run: Run, rate: float | None) -> Run:
+    """Return a run with the training settings of version 0.1: one rate for all, AdamW's decay, early stopping."""
+    if not run.train:
+        return run
+    lr = rate or RATES_OF_0_1[run.strategy]
+    earlier = {"lr": lr, "encoder_lr": None, "weight_decay": 0.1, "patience": 12, "batchnorm": "frozen"}
+    return replace(run, train={**run.train, **earlier})
+
+
 @pytest.mark.parametrize(("name", "assignments"), FROZEN)
-def test_ids_of_the_shipped_grids_are_those_of_version_0_1(name: str, assignments: tuple[str, ...]) -> None:
+def test_runs_of_the_shipped_grids_with_the_settings_of_version_0_1_have_its_ids(
+    name: str, assignments: tuple[str, ...]
+) -> None:
     loaded = plan.load_grid(name)
     changed = replace(loaded, settings=overrides.apply(loaded.settings, assignments))
     made = plan.make(changed, DIGEST)
-    ids = [run.id for run in made.runs] + [run.id for run, _ in made.skipped]
+    rate = changed.settings.train.lr
+    runs = [*made.runs, *(run for run, _ in made.skipped)]
+    ids = [as_in_0_1(run, None if rate == TrainSettings().lr else rate).id for run in runs]
     whole = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]
     assert (len(ids), ids[0], ids[1], ids[-1], whole) == FROZEN[name, assignments]
 
@@ -142,7 +158,7 @@ def test_an_operational_setting_never_enters_an_id() -> None:
 
 
 def register(name: str, apply: Any, **arguments: Any) -> None:
-    strategies.register(name, summary="", source="", lr=1e-3, **arguments)(apply)
+    strategies.register(name, summary="", source="", encoder_lr=1e-3, **arguments)(apply)
 
 
 def test_a_new_option_of_a_strategy_at_its_neutral_value_leaves_the_id(stores: None) -> None:
@@ -212,7 +228,7 @@ def test_no_key_is_added_to_the_records_of_strategies_without_neutral_options() 
         **grid.operational_values(TrainSettings),
     }
     assert not left_out.keys() & (identity(run.as_dict()).keys() | identity(run.as_dict())["train"].keys())
-    assert run.train == asdict(TrainSettings()) | {"lr": strategies.get("decoder_only").lr}
+    assert run.train == asdict(TrainSettings()) | {"batchnorm": "frozen"}
 
 
 def test_runs_of_plans_of_version_0_1_have_the_ids_of_their_folders() -> None:

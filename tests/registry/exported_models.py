@@ -54,7 +54,7 @@ def registered(apply: Any, name: str = "third_party") -> Iterator[str]:
     """Register a strategy while the block runs."""
     store = strategies._store
     strategies.names()  # filled before it is changed
-    strategies.register(name, summary="s", source="s", lr=1e-3)(apply)
+    strategies.register(name, summary="s", source="s", encoder_lr=1e-3)(apply)
     try:
         yield name
     finally:

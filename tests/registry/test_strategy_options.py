@@ -28,7 +28,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., None]],
     monkeypatch.setattr(store, "_sources", dict(store._sources))
 
     def add(apply: Callable[..., None]) -> None:
-        strategies.register(apply.__name__, summary="", source="", lr=1e-3)(apply)
+        strategies.register(apply.__name__, summary="", source="", encoder_lr=1e-3)(apply)
 
     return add
 

@@ -137,7 +137,7 @@ def test_strategy_of_a_third_party_is_drawn_from_what_it_does(monkeypatch):
         block.norm1.bias.requires_grad_(True)
 
     monkeypatch.setattr(strategies._store, "_entries", dict(strategies._store._entries))
-    strategies.register("gates", summary="s", source="s", lr=1e-3)(apply)
+    strategies.register("gates", summary="s", source="s", encoder_lr=1e-3)(apply)
     found = parts.read("sam_nano", "gates", image_size=64)
     assert (found.counts["model"].added, found.counts["model"].trained) == (512 * 128 + 128, 128)
     (equation,) = found.equations

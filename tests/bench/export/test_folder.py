@@ -321,7 +321,7 @@ def test_a_folder_that_would_compute_something_else_is_refused(
     """A strategy that changes the forward pass without a parameter: only the outputs tell."""
     monkeypatch.setattr(strategies._store, "_entries", dict(strategies._store._entries))
 
-    @strategies.register("hooked", summary="s", source="s", lr=1e-3)
+    @strategies.register("hooked", summary="s", source="s", encoder_lr=1e-3)
     def hooked(sam: Any, *, tokens: tuple[int, ...]) -> None:
         from registry import trainable
 

@@ -18,7 +18,7 @@ from registry.store import Store, local_names
 
 STRATEGY = """from registry.strategies import register
 
-@register({name!r}, summary="", source="", lr=1e-3)
+@register({name!r}, summary="", source="", encoder_lr=1e-3)
 def apply(sam, *, tokens):
     pass
 """
@@ -215,7 +215,7 @@ def test_a_text_in_place_of_a_tuple_is_named(tmp_path: Path) -> None:
 
 
 def test_a_name_that_only_this_process_knows_is_a_problem(tmp_path: Path) -> None:
-    strategies.register("typed_in_a_notebook", summary="", source="", lr=1e-3)(lambda sam, *, tokens: None)
+    strategies.register("typed_in_a_notebook", summary="", source="", encoder_lr=1e-3)(lambda sam, *, tokens: None)
     names = {"backbone": ["sam_nano"], "strategy": ["typed_in_a_notebook", "full", "unknown anyway"]}
     assert fresh_process.problems(names, []) == [
         "the strategy 'typed_in_a_notebook' is registered in this process, but a worker would not find it: register it "

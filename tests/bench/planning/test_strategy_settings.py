@@ -27,7 +27,7 @@ def registered(monkeypatch):
     def either(sam, *, tokens, amount: str | float | None = None): ...
 
     for function in (soft, sized, named, scaled, either):
-        strategies.register(function.__name__, summary="", source="", lr=1e-3)(function)
+        strategies.register(function.__name__, summary="", source="", encoder_lr=1e-3)(function)
 
 
 def value_of(assignment, *grid_strategies):

@@ -185,7 +185,7 @@ def test_a_text_option_keeps_its_commas_and_a_tuple_option_is_left_to_grid_files
 
     def named(sam, *, tokens, layers: str = "q", parts: tuple[str, ...] = ("q", "v"), mode: Literal[1, 2] = 1): ...
 
-    strategies.register("named", summary="", source="", lr=1e-3)(named)
+    strategies.register("named", summary="", source="", encoder_lr=1e-3)(named)
     grid = replace(GRID, strategies=("named",))
     changed = with_set("strategy.layers=q,v", "strategy.mode=1,2", grid=grid)
     assert (changed.settings.strategy, changed.sweep) == ({"layers": "q,v"}, {"strategy.mode": (1, 2)})
