@@ -55,7 +55,8 @@ def training_data(record: RunRecord) -> str:
     """Return which images the model has seen."""
     run, data = record.run, _data(record)
     fold, n_splits = int(run["fold"]), int(run["n_splits"])
-    others = [str(number) for number in range(1, n_splits + 1) if number != fold]
+    with_images = (record.provenance or {}).get("folds") or range(1, n_splits + 1)
+    others = [str(number) for number in with_images if number != fold]
     seen = f"fold{'s' * (len(others) > 1)} {', '.join(others)}"
     share = run.get("validation_fraction")
     validation = f", about {float(share):.0%} of the images as validation part" if share is not None else ""

@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.grid import CLASSICAL, Run, digest, identity, named_settings, neutral_values, row_id
 from bench.report.fold_stats import FoldStats
-from bench.results.measurement import LATENCIES, MEASUREMENT, quartiles
+from bench.results.measurement import HELD_SECONDS, LATENCIES, MEASUREMENT, UNMERGED, quartiles
 from bench.results.record import RunRecord
 
 IMAGE_SCORES = ("dice", "aji", "aji_plus", "pq", "sq", "dq", "f1", "precision", "recall")
@@ -45,11 +45,12 @@ CONSTANT_COSTS = (
     "adapter_bytes",
     "flops",
 )
-MEAN_COSTS = (*LATENCIES, "latency_ms", "latency_q1", "latency_q3", "latency_spread", "throughput_images_per_s")
+LATENCY_SUMS = ("latency_ms", "latency_q1", "latency_q3", "latency_spread")
+MEAN_COSTS = (*LATENCIES, UNMERGED, *LATENCY_SUMS, "throughput_images_per_s")
 PEAK_COSTS = ("train_peak_bytes", "inference_peak_bytes", "peak_bytes")
 LARGEST_COSTS = ("micro_batch_halvings",)
 COUNTS = ("n_images", "n_true", "n_pred", "n_both_empty")
-SUMMED_COSTS = ("train_seconds", "evaluate_seconds", "gpu_seconds")
+SUMMED_COSTS = (*HELD_SECONDS, "gpu_seconds")
 NUMBERS = (*SCORES, *COUNTS, *CONSTANT_COSTS, *MEAN_COSTS, *PEAK_COSTS, *LARGEST_COSTS, *SUMMED_COSTS)
 
 
@@ -62,14 +63,32 @@ def record_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
     ``latency_ms`` is the sum of all that one forward pass needs, ``latency_q1`` and ``latency_q3`` of its quartiles,
     ``latency_spread`` of its interquartile ranges, in ms; ``latency_busy`` whether it is marked, None where that is
     unknown; ``peak_bytes`` the larger of training's and inference's peak); the device, and that of the latencies; what
-    is known of the dataset.
+    is known of the dataset; ``expected_folds``, the numbers of the folds that hold images, and ``folds_rule``, how they
+    were assigned (`bench.folds.rule`). Skipped runs of folds that hold none are left out: there is nothing to run.
     """
     table = pd.DataFrame([_row(record) for record in records])
     if table.empty:
         return table
+    table = _with_expected_folds(table)
     for name in NUMBERS:
         table[name] = pd.to_numeric(table[name]) if name in table else float("nan")
     return table
+
+
+def _with_expected_folds(table: pd.DataFrame) -> pd.DataFrame:
+    """Fill in the folds of the images, which records of other runs on the same images know; all, where none knows."""
+    sections = list(zip(*(table[key] for key in SECTION_KEYS), strict=True))
+    known: dict[Any, tuple[tuple[int, ...], str | None]] = {}
+    for section, folds, rule in zip(sections, table["expected_folds"], table["folds_rule"], strict=True):
+        if folds:
+            known.setdefault(section, (folds, rule))
+    numbers = table["n_splits"].astype(int)
+    facts = [known.get(key, (tuple(range(1, n + 1)), None)) for key, n in zip(sections, numbers, strict=True)]
+    expected = [folds for folds, _ in facts]
+    table = table.assign(expected_folds=expected, folds_rule=[rule for _, rule in facts])
+    names = zip(table["fold"], expected, table["status"], strict=True)
+    kept = [fold in folds or status != "skipped" for fold, folds, status in names]
+    return table[kept].reset_index(drop=True)
 
 
 def _row(record: RunRecord) -> dict[str, Any]:
@@ -108,6 +127,8 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "latency_device": _device_name(measured_on.get("gpu"), measured_on.get("device")),
         "dataset_images": data.get("n_images"),
         "dataset_folder": Path(root).name if root else None,
+        "expected_folds": tuple(sorted(provenance.get("folds") or ())),
+        "folds_rule": provenance.get("folds_rule"),
         "official": bool(data.get("official")),
         "verification": data.get("verified"),
         "commit": provenance.get("commit"),
@@ -154,8 +175,8 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row per backbone, strategy and settings, which holds all its folds, and all its seeds if `pooled`.
 
     Columns: the settings, without the fold; for each score ``<score>_mean`` and ``<score>_sd`` (over the
-    folds that are ok, ddof 1; NaN where one of them lacks the score); n_ok, n_failed, n_skipped, n_expected,
-    complete; seeds, n_seeds, the seed where there is one; counts of images and nuclei in all folds, the mean over seeds
+    folds that are ok, ddof 1; NaN where one of them lacks the score); n_ok, n_failed, n_skipped, n_expected (folds
+    that hold images, of each seed), complete; ``expected_folds``, their numbers as a text, and ``folds_rule``; seeds, n_seeds, the seed where there is one; counts of images and nuclei in all folds, the mean over seeds
     of each fold; costs (parameters as recorded, mean latencies, largest
     peaks, summed seconds); ``latency_busy``: the latency of a fold is marked, missing where no fold's is and one's is
     unknown; devices;
@@ -167,7 +188,7 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
     ok = (frame["status"] == "ok").to_numpy()
     firsts = frame.drop_duplicates("cell").reset_index(drop=True)
     seeds = frame.groupby("cell")["seed"].unique().reindex(ids).map(sorted)
-    n_expected = firsts["n_splits"].astype(int) * seeds.map(len).to_numpy()
+    n_expected = firsts["expected_folds"].map(len) * seeds.map(len).to_numpy()
 
     def count(chosen: pd.Series | np.ndarray) -> np.ndarray:
         return np.bincount(places[np.asarray(chosen)], minlength=len(ids))
@@ -184,6 +205,8 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
         "n_failed": count(frame["status"] == "failed"),
         "n_skipped": count(frame["status"] == "skipped"),
         "n_expected": n_expected,
+        "expected_folds": [" ".join(map(str, folds)) for folds in firsts["expected_folds"]],
+        "folds_rule": firsts["folds_rule"].tolist(),
         "complete": count(ok) == n_expected,
         "reasons": _reasons(frame, dict(zip(ids, seeds, strict=True))),
     }
@@ -235,7 +258,7 @@ def _busy(frame: pd.DataFrame, folds: FoldStats) -> pd.api.extensions.ExtensionA
 def _reasons(frame: pd.DataFrame, seeds: Mapping[str, list[Any]]) -> list[tuple[str, ...]]:
     """Return a sentence for every fold (and seed, where there are several) of each row that is not ok."""
     known: dict[tuple[str, Any, int], str | None] = {}
-    n_splits = dict(zip(frame["cell"], frame["n_splits"].astype(int), strict=True))
+    expected = dict(zip(frame["cell"], frame["expected_folds"], strict=True))
     names = ("cell", "seed", "fold", "status", "reason", "id")
     for row, seed, fold, status, reason, run_id in zip(*(frame[name] for name in names), strict=True):
         why = "no reason recorded" if pd.isna(reason) or not reason else reason
@@ -244,7 +267,7 @@ def _reasons(frame: pd.DataFrame, seeds: Mapping[str, list[Any]]) -> list[tuple[
         tuple(
             f"{f'seed {seed}, ' if len(own) > 1 else ''}fold {fold}: {sentence}"
             for seed in own
-            for fold in range(1, n_splits[row] + 1)
+            for fold in expected[row]
             if (sentence := known.get((row, seed, fold), "no record")) is not None
         )
         for row, own in seeds.items()

@@ -187,7 +187,7 @@ def _caption(section: Section) -> str:
         constants.append(f"epochs {trained['train.epochs'].iloc[0]:g}")
     if section.rows["complete"].all():
         of_seeds = " of each seed" if (section.rows["n_seeds"] > 1).any() else ""
-        constants.append(f"folds {section.n_splits}/{section.n_splits}{of_seeds}")
+        constants.append(f"folds {len(section.folds)}/{len(section.folds)}{of_seeds}")
     if models["seeds"].nunique() == 1:
         seeds = models["seeds"].iloc[0].split(" ")
         constants.append(f"seed{'s'[: len(seeds) > 1]} {', '.join(seeds)}")

@@ -146,12 +146,11 @@ def _overall(score: str, names: tuple[str, ...], values: np.ndarray, partial: fr
 
 def _most_complete(method: Method) -> tuple[pd.DataFrame, list[str]]:
     """Return the runs of the seeds that have the most folds, and the folds that one of them lacks, with the seed."""
-    n_splits = int(method.runs["n_splits"].iloc[0])
     n_folds = method.ok.groupby("seed")["fold"].transform("nunique")
     runs = method.ok[n_folds == n_folds.max()]
     folds = {str(seed): set(own["fold"].astype(int)) for seed, own in runs.groupby("seed")}
     lacking = []
-    for fold in range(1, n_splits + 1):
+    for fold in method.runs["expected_folds"].iloc[0]:
         seeds = [seed for seed, own in folds.items() if fold not in own]
         if len(seeds) == len(folds):
             lacking.append(str(fold))

@@ -149,14 +149,14 @@ def _joined(stratum: Stratum, a: Method, b: Method, files: ScoreFiles) -> _Joine
     folds = [set(runs["fold"].astype(int)) for runs in (stratum.a, stratum.b)]
     both, notes = folds[0] & folds[1], []
     where = f" ({stratum.label})" if stratum.label else ""
-    n_splits = int(stratum.a["n_splits"].iloc[0])
-    if len(both) < n_splits:
+    expected = set(stratum.a["expected_folds"].iloc[0])
+    if len(both) < len(expected):
         lacks = [
-            f"{method.name}{where} has {_missing_folds(method.runs, set(range(1, n_splits + 1)) - own)}"
+            f"{method.name}{where} has {_missing_folds(method.runs, expected - own)}"
             for method, own in zip((a, b), folds, strict=True)
-            if len(own) < n_splits
+            if len(own) < len(expected)
         ]
-        used = f"on fold {listed(sorted(map(str, both)))} of {n_splits}" if both else "on no fold"
+        used = f"on fold {listed(sorted(map(str, both)))} of {len(expected)}" if both else "on no fold"
         notes.append(f"Compared {used}: {'; '.join(lacks)}.")
     tables = [files.of(runs[runs["fold"].isin(both)]).set_index(IMAGE) for runs in (stratum.a, stratum.b)]
     for method, own, other in ((a, tables[0], tables[1]), (b, tables[1], tables[0])):
@@ -169,7 +169,7 @@ def _joined(stratum: Stratum, a: Method, b: Method, files: ScoreFiles) -> _Joine
 
 def _missing_folds(runs: pd.DataFrame, folds: Iterable[int] | None = None) -> str:
     """Return a phrase for each fold without a run that is ok; all folds by default."""
-    folds = range(1, int(runs["n_splits"].iloc[0]) + 1) if folds is None else sorted(folds)
+    folds = sorted(runs["expected_folds"].iloc[0] if folds is None else folds)
     phrases = []
     for fold in folds:
         of_fold = runs[(runs["fold"] == fold) & (runs["status"] != "ok")]
@@ -179,10 +179,10 @@ def _missing_folds(runs: pd.DataFrame, folds: Iterable[int] | None = None) -> st
 
 
 def _test_to_train(images: pd.DataFrame, runs: pd.DataFrame) -> float:
-    n_splits, known = int(runs["n_splits"].iloc[0]), runs["dataset_images"].dropna()
+    n_folds, known = len(runs["expected_folds"].iloc[0]), runs["dataset_images"].dropna()
     n_test = len(images) / images["fold"].nunique()
-    n_images = float(known.max()) if len(known) else n_test * n_splits
-    return n_test / (n_images - n_test) if n_images > n_test else 1 / max(n_splits - 1, 1)
+    n_images = float(known.max()) if len(known) else n_test * n_folds
+    return n_test / (n_images - n_test) if n_images > n_test else 1 / max(n_folds - 1, 1)
 
 
 def named(images: pd.Index) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bench.grid import CLASSICAL
 from bench.report import may_have_seen
+from bench.report.fold_rule import folds_text
 from bench.report.frame import SECTION_KEYS
 from bench.report.image_scores import ImageScores
 from bench.report.ranks import with_intervals
@@ -27,6 +28,8 @@ class Section:
         dataset_digest: fingerprint of images, labels and groups.
         n_splits: number of folds.
         fold_seed: their shuffling seed.
+        folds: numbers of the folds that hold images.
+        folds_rule: how the images were assigned to them, see `bench.folds.rule`; None where no record knows it.
         n_images: images in the dataset, where a record knows it.
         folder: name of the data folder, where a record knows it.
         official: the images and folds of the dataset's release.
@@ -46,6 +49,8 @@ class Section:
     dataset_digest: str
     n_splits: int
     fold_seed: int
+    folds: tuple[int, ...]
+    folds_rule: str | None
     n_images: int | None
     folder: str | None
     official: bool
@@ -93,7 +98,15 @@ class Section:
         release = ", official release" if self.official else ""
         if self.official and self.verification:
             release += f" ({'; '.join(self.verification)})"
-        folds = f"{self.n_splits} folds (seed {self.fold_seed})"
+        folds = folds_text(
+            self.folds_rule,
+            self.folds,
+            n_splits=self.n_splits,
+            fold_seed=self.fold_seed,
+            dataset=self.dataset,
+            title=self.layout,
+            n_images=self.n_images,
+        )
         chosen = f"; only rows with {', '.join(self.only)}" if self.only else ""
         return f"{self.name}: {images}{release}, digest {self.dataset_digest}, {folds}" + chosen
 
@@ -191,6 +204,8 @@ def _section(group: pd.DataFrame, baselines: pd.DataFrame, scores: ImageScores |
         dataset_digest=str(first["dataset_digest"]),
         n_splits=n_splits,
         fold_seed=fold_seed,
+        folds=tuple(int(number) for number in str(first["expected_folds"]).split()),
+        folds_rule=first["folds_rule"],
         n_images=int(images.iloc[0]) if len(images) else None,
         folder=str(folders.iloc[0]) if len(folders) else None,
         official=official,
@@ -234,10 +249,14 @@ def _classical(rows: pd.DataFrame) -> pd.Series:
     return rows["backbone"] == CLASSICAL
 
 
+OWN = ("embeddings", "train.lr", "train.encoder_lr", "train.batchnorm")
+"""Settings that differ between strategies by design, beside the options of each."""
+
+
 def differing_settings(rows: pd.DataFrame) -> tuple[str, ...]:
     """Return the settings that differ between trained rows, or between two rows of one backbone and strategy.
 
-    A strategy's own options, learning rate and form of embeddings, and the head of one that brings its own, differ by
+    A strategy's own options, learning rates, statistics of BatchNorm and form of embeddings, and the head of one that brings its own, differ by
     design: they count only within one strategy.
     """
     return tuple(name for name in _setting_names(rows) if _differs(rows, name))
@@ -253,7 +272,7 @@ def _differs(rows: pd.DataFrame, name: str) -> bool:
     known = texts[texts != "–"]
     if known.nunique() < 2:
         return False
-    own = name in ("embeddings", "train.lr") or name.startswith("strategy.")
+    own = name in OWN or name.startswith("strategy.")
     if not own and known[rows.loc[known.index, "trains"]].nunique() > 1:
         return True
     keys = ["strategy"] if own else ["backbone", "strategy"]

@@ -17,6 +17,7 @@ from bench.status import widgets
 from bench.status.run_state import STATES, RunState
 from bench.status.summary import Status
 from bench.status.widgets import SHOWN_ID, STATE_STYLES
+from bench.units import plural
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -129,7 +130,7 @@ def _show_rows(runs: Sequence[RunState], console: Console, full: bool) -> None:
         rows.setdefault((run.backbone, run.strategy, labels.get(run.id, "")), []).append(run)
     shown, complete, more = list(rows.items()), 0, 0
     if len(shown) > MOST_ROWS and not full:
-        shown = [row for row in shown if any(run.state != "done" for run in row[1])]
+        shown = [row for row in shown if any(run.state not in ("done", "skipped") for run in row[1])]
         complete, more = len(rows) - len(shown), max(0, len(shown) - MOST_ROWS)
         shown = shown[:MOST_ROWS]
     if shown:
@@ -146,7 +147,8 @@ def _rows(rows: Sequence[tuple[tuple[str, str, str], list[RunState]]], width: in
         Column(name, [key[i] for key, _ in rows], right=False, cut=name == "settings")
         for i, name in enumerate(("backbone", "strategy", "settings"))
     ]
-    done = [f"{count['done']}/{len(members)}" for count, (_, members) in zip(counts, rows, strict=True)]
+    # Folds without images are skipped: a row without them is done. Of a pair that can't run at all, all runs count.
+    done = [f"{count['done']}/{count.total() - count['skipped'] or count.total()}" for count in counts]
     pq = Column("PQ, %", [f"{100 * fmean(values):.1f}" if values else "" for values in scores])
     others = [state for state in STATES if state != "done" and any(count[state] for count in counts)]
 
@@ -181,11 +183,17 @@ def _show_failures(failed: Sequence[RunState], console: Console, full: bool) -> 
 
 
 def _show_skipped(skipped: Sequence[RunState], console: Console, full: bool) -> None:
-    reasons = list(dict.fromkeys(f"{run.backbone} × {run.strategy}: {run.detail}" for run in skipped))
+    pairs: dict[str, list[str]] = {}
+    for run in skipped:
+        pairs.setdefault(run.detail, []).append(f"{run.backbone} × {run.strategy}")
+    reasons = []
+    for detail, names in pairs.items():
+        of_pairs = list(dict.fromkeys(names))
+        reasons.append(f"{of_pairs[0] if len(of_pairs) == 1 else plural(len(of_pairs), 'pair')}: {detail}")
     most = len(reasons) if full else 5
     if reasons:
         console.print()
     for reason in reasons[:most]:
         console.print(f"skipped {reason}", **PLAIN)
     if len(reasons) > most:
-        console.print(f"… and {len(reasons) - most} more skipped pairs; --full shows them", **PLAIN)
+        console.print(f"… and {len(reasons) - most} more reasons; --full shows them", **PLAIN)

@@ -187,3 +187,15 @@ def test_the_check_reports_changed_content_under_released_names_as_a_problem(tmp
     assert verified.problems == () and verified.release == "names as released, content not verified"
     printed = [str(part) for part in catalog.check_report(verified)]
     assert printed[-2:] == ["[dim]release[/] names as released, content not verified", "[green]no problems[/]"]
+
+
+def test_official_folds_are_those_of_the_dataset_that_has_all_stems() -> None:
+    whole = nuinsseg.RELEASE.folds
+    assert whole is not None
+    folds = whole()
+    assert len(folds) == 665 and [list(folds.values()).count(fold) for fold in range(1, 6)] == [133] * 5
+    some = ("human_spleen_01", "mouse_subscapula_07", "human_tonsile_2")
+    assert datasets.official_folds(some, n_splits=5, fold_seed=19) == {stem: folds[stem] for stem in some}
+    assert datasets.official_folds([*some, "human_tonsile_02"], n_splits=5, fold_seed=19) is None
+    assert datasets.official_folds(some, n_splits=4, fold_seed=19) is None
+    assert datasets.official_folds(some, n_splits=5, fold_seed=42) is None

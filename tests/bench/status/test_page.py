@@ -138,6 +138,22 @@ def test_skipped_pairs_say_why_once(tmp_path):
     assert [line for line in lines if line.startswith("skipped")] == [f"skipped sam_nano × lora_qv: {why}"]
 
 
+def test_a_row_whose_other_folds_hold_no_images_is_done(tmp_path):
+    grid = Grid("part", ("mobile_sam",), ("lora_qv", "full"), classical=False)
+    whole = plan.make(grid, "0123456789abcdef")
+    empty = tuple((run, "no image of the official fold 5 is in spleen") for run in whole.runs if run.fold == 5)
+    runs = tuple(run for run in whole.runs if run.fold < 5)
+    place = planned(tmp_path, ("mobile_sam",), ("lora_qv",), runs=runs, skipped=empty)
+    for fold in range(1, 5):
+        place.finish(f"mobile_sam/lora_qv/{fold}", pq=0.25)
+    lines = printed(look(place))
+    assert [line.split() for line in lines if line.startswith("mobile_sam")] == [
+        ["mobile_sam", "lora_qv", "4/4", "1", "25.0"],
+        ["mobile_sam", "full", "0/4", "4", "1"],
+    ]
+    assert "skipped 2 pairs: no image of the official fold 5 is in spleen" in lines
+
+
 def test_while_slurm_is_silent_the_page_says_so_once(tmp_path):
     place = planned(tmp_path, ("mobile_sam",), ("lora_qv",))
     place.submit("7", ("mobile_sam/lora_qv/1",))
