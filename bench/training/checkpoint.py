@@ -37,6 +37,7 @@ class State:
         epoch_sums: sums over the current epoch; None where they are unknown, because an earlier version saved the
             state in the middle of the epoch.
         shared: other runs used the device during this attempt or an earlier one, so `seconds` says little.
+        choice: of a second training, what the first one led to (see `bench.training.refit`); None in the first one.
     """
 
     step: int = 0
@@ -51,6 +52,7 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
     epoch_sums: dict[str, float] | None = None
     shared: bool = False
+    choice: Mapping[str, Any] | None = None
 
 
 def save(
@@ -94,12 +96,19 @@ def save(
 
 
 def restore(
-    path: Path, trained: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+    path: Path, trained: Mapping[str, Tensor], optimizer: torch.optim.Optimizer, *, is_second: bool = False
 ) -> tuple[State, dict[str, Tensor]] | None:
     """Load parameters and optimiser of an interrupted training.
 
+    Args:
+        path: the file.
+        trained: what is loaded into, see `save`.
+        optimizer: likewise.
+        is_second: the training is the second one of its run, see `State.choice`.
+
     Returns:
-        The state and the best checkpoint; None if the file can't be read, which is then kept as ``*.damaged``.
+        The state and the best checkpoint; None if the file can't be read, which is then kept as ``*.damaged``, and if
+        it belongs to the run's other training.
 
     Raises:
         OSError: the file system failed.
@@ -114,6 +123,8 @@ def restore(
     except Exception:  # torch's readers fail in many ways on a torn file
         path.replace(path.with_name(f"{path.name}.damaged"))
         return None
+    if (content["state"].get("choice") is not None) != is_second:
+        return None
     if content["trained"].keys() != trained.keys():
         raise ValueError(f"{path} belongs to other parameters; remove it to train this run from the start.")
     with torch.no_grad():
@@ -127,3 +138,25 @@ def restore(
     if state.best_score is not None:
         state.best_score = tuple(state.best_score)
     return state, content["best"]
+
+
+def read_choice(path: Path) -> Mapping[str, Any] | None:
+    """Return what the first training of a run led to if a file holds the state of its second one; else None.
+
+    A file that can't be read holds none: `restore` moves it away, and the run starts again.
+
+    Raises:
+        OSError: the file system failed.
+    """
+    import torch
+
+    try:
+        content = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        raise
+    except Exception:
+        return None
+    choice: Mapping[str, Any] | None = content["state"].get("choice")
+    return choice

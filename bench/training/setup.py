@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from bench.training import data, refit
 from bench.training.loop_settings import LoopSettings
@@ -36,7 +37,7 @@ def loop_settings(
         whole_batches: see `LoopSettings`; earlier attempts that ran out of memory halve no micro-batch then.
         choice: of the first training, for the second one.
     """
-    train = run.train
+    train = _with_tuned_rate(run, context)
     halvings = 0 if whole_batches else context.micro_batch_halvings
     return LoopSettings(
         **{name: train[name] for name in AS_PLANNED},
@@ -58,7 +59,12 @@ def optimizer(run: Run, sam: Sam, context: RunContext) -> torch.optim.Optimizer:
     return make_optimizer(
         sam,
         lr=run.train["lr"],
-        encoder_lr=run.train["encoder_lr"],
+        encoder_lr=_with_tuned_rate(run, context)["encoder_lr"],
         weight_decay=share_of_decay(run.train),
         fused="fused_optimizer" in context.fast_paths,
     )
+
+
+def _with_tuned_rate(run: Run, context: RunContext) -> Mapping[str, Any]:
+    """Return the settings of training, with the encoder rate that the run's tuning chose in place of the planned one."""
+    return run.train if context.encoder_lr is None else {**run.train, "encoder_lr": context.encoder_lr}
