@@ -65,7 +65,7 @@ def image_predictions(subject: Subject, sam: Sam, context: RunContext, *, rounds
             image.pixels,
             scale=None,
             autocast=autocast,
-            embeddings=(lambda _: lambda tiles: kept) if run.embeddings == "cached" else None,
+            embeddings=(lambda *_: lambda tiles: kept) if run.embeddings == "cached" else None,
         )
 
     measure.reset_peak(device)

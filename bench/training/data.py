@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, UInt8
 from bench.training import tiling
 from registry.contract import Dataset, Sample
 from registry.errors import DataError
+from registry.resampling import sample_labels, whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,10 +110,8 @@ def training_sample(
             pixels, label_map = pixels[:, ::-1], label_map[:, ::-1]
         pixels = stain_jitter(pixels, rng, stain_strength)
     square = tiling.pad(tiling.to_tensor(pixels), side)
-    rows = np.minimum((np.arange(target_side) + 0.5) * side / target_side, side - 1).astype(int)
-    padded = np.zeros((side, side), np.int32)
-    padded[: label_map.shape[0], : label_map.shape[1]] = label_map
-    return tiling.resize(square, image_size, image_size)[0].clamp(0, 1), padded[np.ix_(rows, rows)]
+    labels = sample_labels(label_map, whole(side, target_side), whole(side, target_side))
+    return tiling.resize(square, image_size, image_size)[0].clamp(0, 1), labels
 
 
 def plain_batch(image: Image, *, image_size: int) -> Batch:

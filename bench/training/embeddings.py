@@ -81,15 +81,20 @@ class Embeddings:
         self.store.write(self._path(digest, variant), kept)
         return entry.as_computed(kept, self.dtype)
 
-    def of_pixels(self, pixels: UInt8[np.ndarray, "h w 3"]) -> Encode:
-        """Return a function that takes the tiles of an image, in reading order and in batches of any size."""
+    def of_pixels(self, pixels: UInt8[np.ndarray, "h w 3"], turn: int = 0) -> Encode:
+        """Return a function that takes the tiles of a turned image, in reading order and in batches of any size.
+
+        Args:
+            pixels: the image as it is.
+            turn: see `bench.training.variants.Variant`.
+        """
         digest, next_tile = pixels_digest(pixels), 0
 
         def encode(tiles: Tensor) -> Tensor:
             nonlocal next_tile
             embeddings = []
             for tile in tiles:
-                variant = Variant(tile=next_tile)
+                variant = Variant(turn=turn, tile=next_tile)
                 embedding = self.read(digest, variant)
                 self.n_read += embedding is not None
                 self.n_computed += embedding is None
@@ -102,6 +107,11 @@ class Embeddings:
     def counts(self) -> dict[str, int]:
         """Return what a record says: how many embeddings were read, and how many had to be computed."""
         return {"embeddings_read": self.n_read, "embeddings_computed": self.n_computed}
+
+    def count_also(self, counts: Mapping[str, Any]) -> None:
+        """Add what `counts` returned for an earlier model of the same run."""
+        self.n_read += counts.get("embeddings_read", 0)
+        self.n_computed += counts.get("embeddings_computed", 0)
 
     def tile(self, pixels: UInt8[np.ndarray, "h w 3"], digest: str, variant: Variant) -> Float[Tensor, "3 s s"]:
         """Return the input of the encoder for a variant of an image."""

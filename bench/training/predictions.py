@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from bench.errors import DivergedError
-from bench.training import tiling
+from bench.training import tiling, variants
+from registry.resampling import resample
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +26,9 @@ Encode = Callable[["Tensor"], "Tensor"]
 BATCH_PIXELS = {"cpu": 512**2, "cuda": 2 * 1024**2}
 """Pixels of the tiles that go through the model at once, or a single tile. So few, because predicting must fit where
 training did. On a CPU larger batches are no faster."""
-Embeddings = Callable[[np.ndarray], Encode]
-"""Pixels of an image to a function that takes the place of `Sam.encode` for its tiles, in reading order."""
+Embeddings = Callable[[np.ndarray, int], Encode]
+"""Pixels of an image and a turn of it (see `bench.training.variants.turned`; 0 is none) to a function that takes the
+place of `Sam.encode` for the tiles of the turned image, in reading order."""
 
 
 def raw_prediction(
@@ -37,6 +39,8 @@ def raw_prediction(
     scale: float | None,
     autocast: Callable[[], AbstractContextManager[Any]],
     embeddings: Embeddings | None = None,
+    grid: tuple[int, int] | None = None,
+    tta: bool = False,
 ) -> Any:
     """Predict what `head.instances` takes: logits (c, h, w) at the image's resolution, or candidates to choose from.
 
@@ -47,6 +51,9 @@ def raw_prediction(
         scale: input pixels per image pixel, as in `bench.grid.Run`.
         autocast: gives the context in which the model computes.
         embeddings: see `Embeddings`; None encodes by the model itself.
+        grid: height and width of the logits, over the whole image; None is those of the image.
+        tta: take the mean logits of the image in its eight orientations, each turned back (test-time augmentation).
+            A head that prompts the model has no logits, and can't.
 
     Raises:
         DivergedError: the logits are not finite.
@@ -55,19 +62,30 @@ def raw_prediction(
 
     device = next(sam.parameters()).device
     height, width = pixels.shape[:2]
-    encode = sam.encode if embeddings is None else embeddings(pixels)
     if head.dense:
-        with torch.inference_mode(), autocast():
-            logits = dense_logits(sam, pixels, channels=head.channels, scale=scale, device=device, encode=encode).cpu()
+        n_turns = variants.turn_count(tta)
+        total: Any = 0
+        for turn in range(n_turns):
+            turned, encode = variants.turned(pixels, turn), embeddings and embeddings(pixels, turn)
+            size = grid[::-1] if grid and turn % 2 else grid
+            options: dict[str, Any] = {"scale": scale, "device": device, "encode": encode, "grid": size}
+            with torch.inference_mode(), autocast():
+                logits = dense_logits(sam, turned, channels=head.channels, **options)
+                total = total + variants.turned_back(logits, turn)
+        logits = (total / n_turns).cpu()
         if not bool(torch.isfinite(logits).all()):
-            raise DivergedError("the model predicts logits that are not finite; try a smaller train.lr.")
+            raise DivergedError(
+                "the model predicts logits that are not finite; try a smaller train.lr or train.encoder_lr."
+            )
         return logits
+    assert grid is None and not tta  # of logits; a plan asks for neither
+    encode = embeddings and embeddings(pixels, 0)
     scaled = tiling.scaled_size(height, width, image_size=sam.image_size, scale=None)
     resized = tiling.resize(tiling.to_tensor(pixels).to(device), *scaled)
     image = tiling.pad(resized, sam.image_size)[0].clamp(0, 1)
     with torch.inference_mode(), autocast():
         return head.candidates(  # type: ignore[attr-defined]  # prompting heads have it, see contract.Head.dense
-            sam if embeddings is None else _WithEncoder(sam, encode),
+            sam if encode is None else _WithEncoder(sam, encode),
             image,
             size=(height, width),
             valid=resized.shape[-2:],
@@ -94,32 +112,51 @@ def dense_logits(
     scale: float | None,
     device: torch.device,
     encode: Encode | None = None,
+    grid: tuple[int, int] | None = None,
 ) -> Float[Tensor, "c h w"]:
     """Predict logits of mask tokens without prompts at the image's own resolution, blended over overlapping tiles.
 
-    Every tile is encoded once, in reading order; by `sam` unless `encode` is given.
+    Every tile is encoded once, in reading order; by `sam` unless `encode` is given. A decoder that reads more of the
+    tiles than their embeddings (see `registry.sam.Sam.branch`) computes that itself.
+
+    Logits are resampled once, from their own grid to their place in the image: by way of the input's resolution, sharp
+    edges would be blurred twice.
+
+    Args:
+        sam, pixels, scale: see `raw_prediction`.
+        channels: mask tokens that are read.
+        device: of the model.
+        encode: takes the place of the model's encoder.
+        grid: height and width of what is returned, over the whole image; None is those of the image.
     """
     import torch
 
-    encode = encode or sam.encode
     size = sam.image_size
-    height, width = pixels.shape[:2]
-    scaled_height, scaled_width = tiling.scaled_size(height, width, image_size=size, scale=scale)
-    resized = tiling.resize(tiling.to_tensor(pixels).to(device), scaled_height, scaled_width).clamp(0, 1)
-    padded = tiling.pad(resized, size)
-    total = torch.zeros(len(channels), *padded.shape[-2:], device=device)
-    weight = torch.zeros(padded.shape[-2:], device=device)
-    # A tile has more weight away from its edges, where it has more context; nowhere 0, so corners are covered too.
-    ramp = torch.minimum(torch.arange(1, size + 1, device=device), torch.arange(size, 0, -1, device=device))
-    window = torch.minimum(ramp[:, None], ramp[None, :]).clamp(max=size // 4).float()
-    places = tiling.tile_corners(scaled_height, scaled_width, image_size=size)
+    height, width = grid or pixels.shape[:2]
+    scaled = tiling.scaled_size(*pixels.shape[:2], image_size=size, scale=scale)
+    padded = tiling.pad(tiling.resize(tiling.to_tensor(pixels).to(device), *scaled).clamp(0, 1), size)
+    total = torch.zeros(len(channels), height, width, device=device)
+    weight = torch.zeros(height, width, device=device)
+    places = tiling.tile_corners(*scaled, image_size=size)
     step = max(1, BATCH_PIXELS.get(device.type, 1) // size**2)
     for some in (places[start : start + step] for start in range(0, len(places), step)):
         tiles = torch.cat([padded[..., top : top + size, left : left + size] for top, left in some])
-        logits, _ = sam.decode(encode(tiles))
-        upsampled = tiling.resize(logits[:, list(channels)].float(), size, size)
-        for (top, left), tile in zip(some, upsampled, strict=True):
-            total[:, top : top + size, left : left + size] += tile * window
-            weight[top : top + size, left : left + size] += window
-    blended = (total / weight)[None, :, :scaled_height, :scaled_width]
-    return tiling.resize(blended, height, width)[0]
+        logits, _ = sam.decode(sam.decoder_input(tiles, embeddings=encode(tiles) if encode else None))
+        cells = logits.shape[-1]
+        for corner, tile in zip(some, logits[:, list(channels)].float(), strict=True):
+            (first_row, rows), (first_column, columns) = (
+                tiling.pixels_of_tile(start, size=size, length=length, scaled=side, cells=cells)
+                for start, length, side in zip(corner, (height, width), scaled, strict=True)
+            )
+            part = resample(tile, rows, columns)
+            if len(places) == 1:
+                return part
+            weights = (
+                torch.from_numpy(tiling.weights_in_tile(span, cells=cells, size=size)).to(device)
+                for span in (rows, columns)
+            )
+            window = torch.minimum(next(weights)[:, None], next(weights))
+            place = ..., slice(first_row, first_row + rows.count), slice(first_column, first_column + columns.count)
+            total[place] += part * window
+            weight[place] += window
+    return total / weight

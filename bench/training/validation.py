@@ -7,9 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from bench.training import evaluate, predictions, tiling
+from registry.resampling import sample_labels, whole
 
 if TYPE_CHECKING:
     from bench.training.data import Image
@@ -29,6 +28,7 @@ def scores(
     validate_on: ValidateOn = "image",
     embeddings: predictions.Embeddings | None = None,
     processes: int = 0,
+    timed: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda predict: predict,
 ) -> dict[str, float]:
     """Return the mean scores of a model on validation images, without AJI+.
 
@@ -42,19 +42,19 @@ def scores(
             decoder's logits, if it is lower, which takes less time and ranks epochs alike, though not equally.
         embeddings: see `bench.training.predictions.Embeddings`.
         processes: see `bench.training.side_processes.each`.
+        timed: see `bench.training.stopwatch.Stopwatch.timed`.
 
     Raises:
         DivergedError: the logits are not finite.
     """
     sam.eval()
+    predict = timed(predictions.raw_prediction)
     scored = [_on_output_grid(image, sam, scale) for image in images] if validate_on == "output" else images
 
     def raw() -> Iterator[Any]:
         for image, target in zip(images, scored, strict=True):
-            logits = predictions.raw_prediction(
-                sam, head, image.pixels, scale=scale, autocast=autocast, embeddings=embeddings
-            )
-            yield tiling.resize(logits[None].float(), *target.label_map.shape)[0] if head.dense else logits
+            grid = target.label_map.shape if head.dense else None
+            yield predict(sam, head, image.pixels, scale=scale, autocast=autocast, embeddings=embeddings, grid=grid)
 
     (means,) = evaluate.candidate_scores(raw(), scored, head, [head.defaults], processes=processes)
     return means
@@ -66,10 +66,5 @@ def _on_output_grid(image: Image, sam: Sam, scale: float | None) -> Image:
     factor = tiling.scale_for(height, width, image_size=sam.image_size, scale=scale) * sam.card.logits_per_pixel
     if factor >= 1:
         return image
-    rows, columns = (_centres(length, max(1, round(length * factor))) for length in (height, width))
-    return replace(image, label_map=image.label_map[np.ix_(rows, columns)])
-
-
-def _centres(length: int, count: int) -> np.ndarray:
-    """Return the pixels that hold the centres of `count` equal parts of a length."""
-    return ((np.arange(count) + 0.5) * length / count).astype(int)
+    rows, columns = (whole(length, max(1, round(length * factor))) for length in (height, width))
+    return replace(image, label_map=sample_labels(image.label_map, rows, columns))

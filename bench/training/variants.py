@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, UInt8
 
 from bench.training import tiling
 from bench.training.data import stain_jitter
+from registry.resampling import Span, sample_labels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,6 +55,19 @@ def turned(array: np.ndarray, turn: int) -> np.ndarray:
     return rotated[:, ::-1] if turn >= 4 else rotated
 
 
+def turned_back(maps: Float[Tensor, "*c h w"], turn: int) -> Float[Tensor, "*c H W"]:
+    """Return maps of a turned image as those of the image: the inverse of `turned`, in the last two axes."""
+    import torch
+
+    unmirrored = maps.flip(-1) if turn >= 4 else maps
+    return torch.rot90(unmirrored, -(turn % 4), (-2, -1))
+
+
+def turn_count(tta: bool) -> int:
+    """Return in how many orientations an image is predicted: all of them with test-time augmentation."""
+    return TURNS if tta else 1
+
+
 def stained(
     pixels: UInt8[np.ndarray, "h w 3"], stain: int, *, strength: float, digest: str
 ) -> UInt8[np.ndarray, "h w 3"]:
@@ -83,14 +97,10 @@ def tile_labels(
     label_map: Int[np.ndarray, "h w"], tile: int, *, image_size: int, scale: float | None, side: int
 ) -> Int[np.ndarray, "t t"]:
     """Return the label map of a tile, `side` pixels high and wide; 0 where the tile is padding."""
-    height, width = label_map.shape
-    scaled = tiling.scaled_size(height, width, image_size=image_size, scale=scale)
+    scaled = tiling.scaled_size(*label_map.shape, image_size=image_size, scale=scale)
     corner = tiling.tile_corners(*scaled, image_size=image_size)[tile]
     rows, columns = (
-        ((start + (np.arange(side) + 0.5) * image_size / side) * length / scaled_length).astype(int)
-        for start, length, scaled_length in zip(corner, (height, width), scaled, strict=True)
+        Span(start * length / scaled_length, image_size / side * length / scaled_length, side)
+        for start, length, scaled_length in zip(corner, label_map.shape, scaled, strict=True)
     )
-    result = np.zeros((side, side), np.int32)
-    inside = np.ix_(rows < height, columns < width)
-    result[inside] = label_map[np.ix_(rows[rows < height], columns[columns < width])]
-    return result
+    return sample_labels(label_map, rows, columns)
