@@ -81,6 +81,6 @@ def tuning_id(of_run: tuple[Run, ...]) -> str:
 def _trial(run: Run, fold: int, rate: float) -> Run:
     """Return the training of `run` on one fold with a rate, over fewer epochs, the last of which alone is validated."""
     epochs = run.train["tune_epochs"]
-    changed = {"encoder_lr": rate, "epochs": epochs, "validate_every": epochs, "patience": 0}
+    changed = {"encoder_lr": rate, "epochs": epochs, "validate_every": epochs, "patience": 0, "refit": False}
     untuned = {name: neutral_values(TrainSettings)[name] for name in NAMES}
     return replace(run, fold=fold, seed=SEED, train={**run.train, **untuned, **changed})

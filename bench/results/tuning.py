@@ -1,7 +1,7 @@
 """Files of the tuning of encoder rates: a result per trial, which runs share, and the choice in each run's folder.
 
 Trials have folders of their own below ``tuning/`` of a results folder, as runs have: ``tuning/runs/<id>/`` with lock,
-training state, history and ``trial.json``. No trial has a ``record.json``: it was never tested, and is no row of a table.
+training state, history and ``trial.json``. No trial has a ``record.json``: it was never tested, and is in no table.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class TrialResult:
         status: ``ok`` or ``diverged``, which counts as tried.
         pq, aji, dice: means over the inner validation images, under the post-processing that was chosen on them; None
             where the training diverged.
-        seconds: training and validation, of all attempts; None where other runs shared the device.
+        seconds: that it held its device, of all attempts; None where other runs shared the device.
+        gpu_seconds: that it used a GPU (see `bench.training.measure.gpu_seconds`); None on a CPU.
         reason: one line for a trial that diverged.
         device: ``cpu`` or ``cuda``.
     """
@@ -38,6 +39,7 @@ class TrialResult:
     aji: float | None = None
     dice: float | None = None
     seconds: float | None = None
+    gpu_seconds: float | None = None
     reason: str | None = None
     device: str | None = None
 

@@ -18,13 +18,15 @@ from bench.errors import DivergedError, InterruptedRunError
 from bench.grid import Run
 from bench.planning.tuning import SEED, is_tuned, trials, tuning_id
 from bench.results import run_lock, tuning
+from bench.results.measurement import held_seconds
 from bench.results.record import folder
 from bench.results.tuning import TrialResult
-from bench.training import data, fit, search
+from bench.training import data, measure
 from bench.training.context import RunContext
-from bench.training.deployed import predictor
+from bench.training.fitted import fit_model
+from bench.training.refit import STATE
 from bench.training.split import Split, split
-from registry import heads, strategies
+from registry import strategies
 
 logger = logging.getLogger(__name__)
 
@@ -40,12 +42,17 @@ class Tuned:
     Attributes:
         encoder_lr: the rate with which it is trained; None leaves it that of its settings.
         block: block ``tuning`` of its record; None where nothing was to be tuned.
-        seconds: of all trials together, whichever runs trained them; None if unknown. 0 without trials.
     """
 
     encoder_lr: float | None = None
     block: Mapping[str, Any] | None = None
-    seconds: float | None = 0.0
+
+    @property
+    def cost(self) -> dict[str, float | None]:
+        """What it adds to the block ``cost``: the seconds of all trials, whichever runs trained them."""
+        if self.encoder_lr is None or self.block is None:
+            return {}
+        return {"tuning_seconds": self.block["seconds"], "tuning_gpu_seconds": self.block["gpu_seconds"]}
 
 
 def tune(
@@ -67,8 +74,8 @@ def tune(
 
     Returns:
         The choice. Its block has ``id`` (equal for runs with the same trials), ``fold``, ``seed``, ``epochs``,
-        ``budget`` (number of rates), ``centre``, ``candidates`` (see `TrialResult`, by rate), ``chosen``, ``at_edge``
-        and ``seconds``.
+        ``budget`` (number of rates), ``centre``, ``candidates`` (see `TrialResult`, by rate), ``chosen``, ``at_edge``,
+        ``seconds`` and ``gpu_seconds``.
 
     Raises:
         DivergedError: every trial diverged.
@@ -87,7 +94,7 @@ def tune(
         results = _results(planned, images, of_trials, progress=progress, should_stop=should_stop)
         block = _block(run, planned, results)
         tuning.write(place, block)
-    return Tuned(block["chosen"], block, block["seconds"])
+    return Tuned(block["chosen"], block)
 
 
 def _results(
@@ -99,20 +106,20 @@ def _results(
     should_stop: Callable[[], bool],
 ) -> list[TrialResult]:
     """Return the results of all trials; those of other processes are waited for once nothing else is left to do."""
-    parts = split(planned[0], images)
+    parts = replace(split(planned[0], images), test=[])  # no trial can read it
     known: dict[str, TrialResult] = {}
     while True:
         n_known = len(known)
         for place, trial in enumerate(planned, start=1):
             report = partial(_report, progress, place, len(planned))
+            if should_stop():
+                raise InterruptedRunError(f"stopped after {len(known)} of {len(planned)} encoder rates.")
             result = known.get(trial.id) or _result(trial, parts, context, report, should_stop)
             known |= {trial.id: result} if result else {}
         if len(known) == len(planned):
             return [known[trial.id] for trial in planned]
         if len(known) == n_known:
             progress("waiting for rates that other runs try", {"rate": n_known, "rates": len(planned)})
-            if should_stop():
-                raise InterruptedRunError("stopped while other runs try encoder rates.")
             time.sleep(POLL_S)
 
 
@@ -140,7 +147,7 @@ def _result(
                 return known
             result = _train(trial, parts, context, report, should_stop)
             tuning.write_trial(place, result)
-            (place / "state.pt").unlink(missing_ok=True)
+            (place / STATE).unlink(missing_ok=True)
             return result
     finally:
         lock.release()
@@ -153,25 +160,34 @@ def _train(
     report: Callable[[Mapping[str, Any]], None],
     should_stop: Callable[[], bool],
 ) -> TrialResult:
-    """Train and score a trial on its inner validation split; a training that diverges is a result too."""
-    sam, head, started = fit.build(trial, context), heads.get(trial.head), time.monotonic()
-    rate, device = trial.train["encoder_lr"], context.device.partition(":")[0]
+    """Train a trial and score it on its inner validation split; a training that diverges is a result too."""
+    rate, device, started = trial.train["encoder_lr"], context.device.partition(":")[0], time.monotonic()
 
-    def training(_: str, values: Mapping[str, Any]) -> None:
-        report(values)
+    def progress(_: str, values: Mapping[str, Any]) -> None:
+        if "epoch" in values:
+            report(values)
 
     try:
-        _, cost = fit.fit(trial, sam, parts, context, progress=training, should_stop=should_stop)
-        trained, started = cost["train_seconds"], time.monotonic()
-        predict = predictor(sam, head, context.fast_paths, scale=trial.scale)
-        raw = (predict(image.pixels) for image in parts.validation)
-        side = {"side_processes": context.side_processes, "processes": context.processes}
-        scores = search.on_images(raw, parts.validation, head, **side).scores
+        model = fit_model(trial, parts, context, progress=progress, should_stop=should_stop)
     except DivergedError as error:
         seconds = None if context.is_shared else time.monotonic() - started
-        return TrialResult(rate, "diverged", seconds=seconds, reason=str(error), device=device)
-    seconds = None if context.is_shared or trained is None else trained + time.monotonic() - started
-    return TrialResult(rate, "ok", **{name: scores[name] for name in tuning.SCORES}, seconds=seconds, device=device)
+        on_gpu = seconds if device == "cuda" else None
+        return TrialResult(rate, "diverged", seconds=seconds, gpu_seconds=on_gpu, reason=str(error), device=device)
+    is_shared = context.is_shared or measure.has_shared(model.cost)
+    seconds, on_gpu = None if is_shared else held_seconds(model.cost), measure.gpu_seconds(model.cost)
+    return TrialResult(rate, "ok", **_scores(model.scores), seconds=seconds, gpu_seconds=on_gpu, device=device)
+
+
+def _scores(of_model: Mapping[str, Any]) -> dict[str, float]:
+    """Return the mean scores over all validation images, under the post-processing that was chosen on half of them.
+
+    The half of the choice is in it: a rate is chosen, and no score of it is reported as a result.
+    """
+    choice, others = of_model["choice"], of_model["validation"]
+    counts = [len(choice[name]) for name in ("chosen_on", "reported_on")]
+    return {
+        name: (choice["scores"][name] * counts[0] + others[name] * counts[1]) / sum(counts) for name in tuning.SCORES
+    }
 
 
 def _block(run: Run, planned: Sequence[Run], results: Sequence[TrialResult]) -> dict[str, Any]:
@@ -180,7 +196,7 @@ def _block(run: Run, planned: Sequence[Run], results: Sequence[TrialResult]) -> 
     Raises:
         DivergedError: every trial diverged.
     """
-    centre, seconds = run.train["encoder_lr"], [result.seconds for result in results]
+    centre = run.train["encoder_lr"]
     chosen = tuning.best(results, centre)
     if chosen is None:
         raise DivergedError(
@@ -199,5 +215,12 @@ def _block(run: Run, planned: Sequence[Run], results: Sequence[TrialResult]) -> 
         "candidates": [asdict(result) for result in by_rate],
         "chosen": chosen.encoder_lr,
         "at_edge": chosen in (by_rate[0], by_rate[-1]),
-        "seconds": None if None in seconds else sum(known for known in seconds if known is not None),
+        "seconds": _sum([result.seconds for result in results]),
+        "gpu_seconds": _sum([result.gpu_seconds for result in results]),
     }
+
+
+def _sum(seconds: Sequence[float | None]) -> float | None:
+    """Return a sum; None where a part of it is unknown."""
+    known = [value for value in seconds if value is not None]
+    return sum(known) if len(known) == len(seconds) else None
