@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from bench.settings import FoldSettings as FoldSettings
+from bench.settings import PredictSettings as PredictSettings
 from bench.settings import Settings as Settings
 from bench.settings import TrainSettings as TrainSettings
 from bench.settings import neutral as neutral
@@ -35,6 +36,9 @@ class Grid:
         sweep: values of settings, by the names that `--set` takes: ``{"strategy.rank": (1, 4, 8), "seed": (0, 1)}``.
             Every combination is planned, in place of the one value in `settings`. A run holds its own values only, so
             its id is the same as without a sweep.
+        changes: settings that are changed one at a time: ``({"train.ema": 0.99}, {"head": "watershed"})`` plans the
+            settings as they are, and beside them each change alone, so that `bench ablation` tells what it is worth.
+            With a sweep, every combination of it has all changes.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Grid:
     summary: str = ""
     plugins: tuple[str, ...] = ()
     sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    changes: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def fold_numbers(self) -> tuple[int, ...]:
@@ -70,6 +75,7 @@ class Run:
         train: the training settings as plain values; empty for a strategy that trains nothing.
         neutral_options: neutral values of the options that have one, as the strategy declared them when the run was
             planned. Kept here, so that the id can be computed where the strategy's plug-in is not loaded.
+        tta: as in `PredictSettings`.
         The others are as in `Settings`.
     """
 
@@ -90,6 +96,7 @@ class Run:
     train: Mapping[str, Any]
     neutral_options: Mapping[str, Any] = field(default_factory=dict)
     embeddings: str = neutral("computed")
+    tta: bool = neutral(False)
 
     def __post_init__(self) -> None:
         """Complete training settings of a plan that was written before some of them existed."""
@@ -135,7 +142,7 @@ def identity(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def named_settings(run: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the strategy's options and the settings of training by their names in ``--set``: ``strategy.rank``.
+    """Return the strategy's options, settings of training and of predictions by their names in ``--set``.
 
     Operational settings are left out: they tell no two rows of a table apart.
 
@@ -146,6 +153,8 @@ def named_settings(run: Mapping[str, Any]) -> dict[str, Any]:
     known = {part: values for part, values in parts.items() if isinstance(values, Mapping)}
     named = {f"{part}.{name}": value for part, values in known.items() for name, value in values.items()}
     operational = {f"train.{name}" for name in operational_values(TrainSettings)}
+    if run.get("backbone") != CLASSICAL:
+        named["predict.tta"] = run.get("tta", False)
     return {name: value for name, value in named.items() if name not in operational}
 
 

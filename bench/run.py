@@ -75,7 +75,8 @@ def _model_fold(
 
     progress("measuring")
     pixels = parts.validation[0].pixels
-    cost |= costs.of_model(sam, head, pixels, scale=run.scale, post_processing=chosen, fast_paths=paths)
+    settings: dict[str, Any] = {"scale": run.scale, "tta": run.tta, "post_processing": chosen, "fast_paths": paths}
+    cost |= costs.of_model(sam, head, pixels, **settings)
     cost |= model.cached.counts() if model.cached else {}
     cost["gpu_seconds"] = measure.gpu_seconds(cost)
     return rows, label_maps, {"audit": model.audit, "cost": cost, "scores": model.scores}

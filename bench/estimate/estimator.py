@@ -15,10 +15,10 @@ from bench.estimate.resources import (
     EMBEDDING_BYTES,
     MEASURED_FACTOR,
     OUTPUT_BYTES,
-    STATE_BYTES,
     Resources,
     StepCost,
     Workload,
+    state_bytes,
     unknown_resources,
     workload,
 )
@@ -187,7 +187,7 @@ def resources_from_step_cost(
         gpu_memory_bytes=_memory(run, cost, micro_batch),
         micro_batch=micro_batch,
         disk_bytes=4 * cost.trainable + OUTPUT_BYTES,
-        state_bytes=2 * STATE_BYTES * cost.trainable,
+        state_bytes=state_bytes(run, cost.trainable),
         smallest_micro_batch=smallest,
         basis="counted",
         details=f"{profile.utilisation * 100:.0f} % of {profile.gpu_tflops:.0f} TFLOP/s",
@@ -219,7 +219,7 @@ def resources_from_measured_steps(
         gpu_memory_bytes=steps.peak_bytes + CONTEXT_BYTES if on_gpu and steps.peak_bytes else None,
         micro_batch=steps.micro_batch,
         disk_bytes=4 * steps.trainable + OUTPUT_BYTES,
-        state_bytes=2 * STATE_BYTES * steps.trainable,
+        state_bytes=state_bytes(run, steps.trainable),
         basis="perf",
         details=steps.device,
         factor=MEASURED_FACTOR,
@@ -244,7 +244,9 @@ def _with_post_processing(
 
 def _memory(run: Run, cost: StepCost, micro_batch: int) -> int:
     weights, is_cached = run.train.get("base_weights", "full"), run.embeddings == "cached"
-    return cost.peak_bytes(micro_batch, cached=is_cached, base_weights=weights) + CONTEXT_BYTES
+    averaged = bool(run.train.get("ema"))
+    peak = cost.peak_bytes(micro_batch, cached=is_cached, base_weights=weights, averaged=averaged)
+    return peak + CONTEXT_BYTES
 
 
 def _cache_bytes(run: Run, amount: Workload) -> int:

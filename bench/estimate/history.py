@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from bench.estimate.resources import CONTEXT_BYTES, MEASURED_FACTOR, OUTPUT_BYTES, STATE_BYTES, Resources, workload
+from bench.estimate.resources import CONTEXT_BYTES, MEASURED_FACTOR, OUTPUT_BYTES, Resources, state_bytes, workload
 from bench.grid import CLASSICAL, Run, identity
+from bench.results.measurement import held_seconds
 from bench.results.record import RunRecord
 from bench.units import plural
 
@@ -74,13 +75,13 @@ class History:
     def resources(self, run: Run, n_images: int, image_shape: tuple[int, int] | None = None) -> Resources | None:
         """Return the mean of measured runs of the same kind, or of others scaled by the number of images; else None."""
         if same_kind := self.by_kind.get(kind_of(run.as_dict())):
-            return _mean(same_kind, [m.seconds for m in same_kind], "measured")
+            return _mean(run, same_kind, [m.seconds for m in same_kind], "measured")
         same_work = [m for m in self.by_work.get(_key(run.as_dict(), SAME_WORK), ()) if m.images]
         if not same_work:
             return None
         amount, batch = workload(run, n_images, image_shape), int(run.train.get("batch_size", 1))
         images = amount.trained if run.train else amount.tested
-        scaled = _mean(same_work, [m.seconds * images / m.images for m in same_work], "scaled")
+        scaled = _mean(run, same_work, [m.seconds * images / m.images for m in same_work], "scaled")
         largest = max(m.micro_batch or 1 for m in same_work)
         if scaled.gpu_memory_bytes and batch > largest:
             memory = scaled.gpu_memory_bytes * batch // largest
@@ -93,12 +94,13 @@ def _measurement(record: RunRecord, device: str) -> Measurement | None:
     cost, run = record.cost or {}, record.run
     classical = run["backbone"] == CLASSICAL
     shared = (record.provenance or {}).get("runs_at_once", 1) > 1  # other runs on the same GPU slowed it down
-    seconds = cost.get("gpu_seconds") or sum(cost.get(k) or 0.0 for k in ("train_seconds", "evaluate_seconds"))
+    seconds = held_seconds(cost)
     if record.status != "ok" or shared or not seconds or not (classical or str(cost.get("device")).startswith(device)):
         return None
     peaks = [cost[key] for key in ("train_peak_bytes", "inference_peak_bytes") if cost.get(key)]
     memory = max(peaks) + CONTEXT_BYTES if peaks and cost.get("memory_kind") == "cuda" else None
-    trained = (cost.get("train_steps") or 0) * run["train"].get("batch_size", 0)
+    steps = (cost.get("train_steps") or 0) + (cost.get("refit_steps") or 0)
+    trained = steps * run["train"].get("batch_size", 0)
     return Measurement(
         seconds=seconds,
         memory_bytes=0 if classical else memory,
@@ -111,7 +113,7 @@ def _measurement(record: RunRecord, device: str) -> Measurement | None:
 
 
 def _mean(
-    measurements: Sequence[Measurement], seconds: Sequence[float], basis: Literal["measured", "scaled"]
+    run: Run, measurements: Sequence[Measurement], seconds: Sequence[float], basis: Literal["measured", "scaled"]
 ) -> Resources:
     n = len(measurements)
     memory = [m.memory_bytes for m in measurements if m.memory_bytes is not None]
@@ -122,7 +124,7 @@ def _mean(
         gpu_memory_bytes=max(memory, default=None),
         micro_batch=max((m.micro_batch for m in measurements if m.micro_batch), default=None),
         disk_bytes=max(m.disk_bytes for m in measurements),
-        state_bytes=2 * STATE_BYTES * max(m.trainable for m in measurements),
+        state_bytes=state_bytes(run, max(m.trainable for m in measurements)),
         basis=basis,
         details=f"{plural(n, 'run')}{difference} on {gpus}",
         factor=MEASURED_FACTOR,

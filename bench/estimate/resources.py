@@ -28,6 +28,8 @@ WEIGHT_BYTES = {"full": 4.0, "int8": 1.0, "nf4": 0.5 + 4 / 64}
 """Bytes of a frozen weight by ``train.base_weights``; in 4 bits, blocks of 64 share a float32 scale."""
 STATE_BYTES = 16
 """Bytes per trainable parameter in ``state.pt``: current and best value, and AdamW's two moments, 4 bytes each."""
+AVERAGE_BYTES = 4
+"""Bytes per trainable parameter of its moving average (``train.ema``), in memory and in ``state.pt``."""
 MEASURED_FACTOR, COUNTED_FACTOR = 1.5, 3.0
 ALONE = Sharing()
 
@@ -125,13 +127,16 @@ class StepCost:
     decoder_bytes: int
     frozen_weights: int = 0
 
-    def peak_bytes(self, micro_batch: int, *, cached: bool = False, base_weights: str = "full") -> int:
+    def peak_bytes(
+        self, micro_batch: int, *, cached: bool = False, base_weights: str = "full", averaged: bool = False
+    ) -> int:
         """Return the GPU memory that training at this micro-batch allocates: float32 weights, bfloat16 autocast.
 
         Args:
             micro_batch: images that go through the model at once.
             cached: embeddings come from the cache; those that are missing are computed singly.
             base_weights: ``train.base_weights``.
+            averaged: the trained parameters have a moving average (``train.ema``).
         """
         weights = 4 * self.parameters - round((4 - WEIGHT_BYTES[base_weights]) * self.frozen_weights)
         gradients, moments = 4 * self.trainable, 8 * self.trainable
@@ -139,7 +144,13 @@ class StepCost:
         if cached:
             activations = self.fixed_bytes + max(self.image_bytes, micro_batch * self.decoder_bytes)
         update = 4 * self.trainable  # AdamW's temporary tensors, when the activations are freed
-        return weights + gradients + moments + max(activations, update)
+        average = AVERAGE_BYTES * self.trainable if averaged else 0
+        return weights + gradients + moments + average + max(activations, update)
+
+
+def state_bytes(run: Run, trainable: int) -> int:
+    """Return the size of two training states of a run: the new one is written before the old one is removed."""
+    return 2 * (STATE_BYTES + (AVERAGE_BYTES if run.train.get("ema") else 0)) * trainable
 
 
 @dataclass(frozen=True)
@@ -147,7 +158,8 @@ class Workload:
     """Number of images that a run processes.
 
     Attributes:
-        trained: inputs with a forward and a backward pass, over all epochs.
+        trained: inputs with a forward and a backward pass, over all epochs; with ``train.refit``, those of the second
+            training too.
         predicted: inputs with a forward pass for validation and test.
         post_processed: images turned into instances and scored.
         tested: images of the test fold.
@@ -164,7 +176,7 @@ class Workload:
 def workload(
     run: Run, n_images: int, image_shape: tuple[int, int] | None = None, *, shared: Sharing = ALONE
 ) -> Workload:
-    """Return the number of images that a run processes if it doesn't stop early.
+    """Return the number of images that a run processes if it doesn't stop early, and its last epoch is the best.
 
     Args:
         run: the run.
@@ -179,14 +191,15 @@ def workload(
     crops, tiles = _inputs_per_image(run, image_shape)
     epochs = int(run.train.get("epochs", 0))
     validations = math.ceil(epochs / int(run.train.get("validate_every", 1)))
+    again = outer if run.train.get("refit") else 0
     head = heads.get(run.head)
     candidates = 1 + sum(v != head.defaults[k] for k, values in head.search.items() for v in values)
     return Workload(
-        trained=(outer - validation) * crops * epochs,
-        predicted=(validation * (validations + 1) + test) * tiles,
+        trained=(outer - validation + again) * crops * epochs,
+        predicted=(validation * validations + (validation + test) * variants.turn_count(run.tta)) * tiles,
         post_processed=validation * (validations + candidates) + test,
         tested=test,
-        encoded=encoded(run, n_images, outer - validation, crops * epochs, tiles, shared),
+        encoded=encoded(run, n_images, again or outer - validation, crops * epochs, tiles, shared),
     )
 
 

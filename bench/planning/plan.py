@@ -43,8 +43,8 @@ class Plan:
 
     @property
     def sweep(self) -> str:
-        """The swept settings and their number in a line; empty without a sweep."""
-        return f"sweep: {sweeps.describe(self.grid)}" if self.grid.sweep else ""
+        """The swept settings and their number, and the changes, in a line; empty without any."""
+        return f"sweep: {sweeps.describe(self.grid)}" if self.grid.sweep or self.grid.changes else ""
 
 
 def grid_names() -> tuple[str, ...]:
@@ -209,6 +209,7 @@ def _runs_of_pair(grid: Grid, backbone: str, name: str, dataset_digest: str) -> 
             validation_fraction=settings.folds.validation_fraction,
             neutral_options=dict(strategy.neutral),
             embeddings=embeddings,
+            tta=settings.predict.tta and heads.get(head).dense,
             **_data_settings(grid, dataset_digest),
         )
 

@@ -17,7 +17,7 @@ from registry.errors import UnknownNameError
 def of_grid(grid: Grid) -> list[str]:
     """Return a sentence for everything that is wrong with a grid and each value of its sweep, in the order of parts."""
     in_sweep = sweeps.problems(grid)
-    singles = [replace(grid, sweep={})] if in_sweep else sweeps.expand(grid)
+    singles = [replace(grid, sweep={}, changes=())] if in_sweep else sweeps.expand(grid)
     return list(dict.fromkeys([*in_sweep, *(problem for single in singles for problem in _of_single_settings(single))]))
 
 

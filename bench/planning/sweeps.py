@@ -1,10 +1,10 @@
-"""Sweeps: settings that take several values, from a grid file or from ``--set KEY=A,B,C``."""
+"""Sweeps: settings that take several values, from a grid file or from ``--set KEY=A,B,C``; changes one at a time."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -45,18 +45,25 @@ def apply(grid: Grid, assignments: Sequence[str]) -> tuple[Grid, list[str]]:
 
 
 def expand(grid: Grid) -> list[Grid]:
-    """Return a grid without a sweep for each combination of the swept values; the last key varies fastest.
+    """Return a grid with one choice of settings for each combination of the swept values; the last key varies fastest.
+
+    The settings of a combination as they are come first, then each of the grid's changes of them.
 
     Args:
-        grid: its sweep has no `problems`.
+        grid: its sweep and changes have no `problems`.
     """
-    columns = [[(key, value) for value in _values(grid, key)] for key in grid.sweep]
-    return [replace(grid, settings=_changed(grid.settings, row), sweep={}) for row in itertools.product(*columns)]
+    columns = [[(key, value) for value in _values(grid, key, grid.sweep[key])] for key in grid.sweep]
+    changes = [[(key, _values(grid, key, (value,))[0]) for key, value in change.items()] for change in grid.changes]
+    return [
+        replace(grid, settings=_changed(grid.settings, [*row, *change]), sweep={}, changes=())
+        for row in itertools.product(*columns)
+        for change in ([], *changes)
+    ]
 
 
 def problems(grid: Grid) -> list[str]:
-    """Return a sentence for everything that is wrong with the sweep itself; ranges of values are checked elsewhere."""
-    sentences: list[str] = []
+    """Return a sentence for everything that is wrong with sweep and changes; ranges of values are checked elsewhere."""
+    sentences = _problems_of_changes(grid)
     known = overrides.setting_names() if grid.sweep else {}
     for key, values in grid.sweep.items():
         if key not in known:
@@ -72,14 +79,38 @@ def problems(grid: Grid) -> list[str]:
     return sentences
 
 
+def _problems_of_changes(grid: Grid) -> list[str]:
+    if not isinstance(grid.changes, tuple | list) or not all(isinstance(change, Mapping) for change in grid.changes):
+        return [f'changes is {grid.changes!r}; write a tuple: changes=({{"train.ema": 0.99}},).']
+    known = overrides.setting_names() if grid.changes else {}
+    sentences: list[str] = []
+    for key, value in [item for change in grid.changes for item in change.items()]:
+        if key not in known:
+            sentences.append(overrides.unknown_setting(key))
+        elif key in SINGLE:
+            sentences.append(_single(key))
+        elif text := _misfit(value, key):
+            sentences.append(f"a change of {key} is {value!r}; {text}")
+    return sentences
+
+
 def describe(grid: Grid) -> str:
-    """Return the swept values in a line, ``strategy.rank 1, 4, 8 × seed 0, 1: 6 settings``; empty without a sweep."""
-    if not grid.sweep:
-        return ""
-    swept = {key: [overrides.value_text(value) for value in _values(grid, key)] for key in grid.sweep}
-    count = math.prod(len(values) for values in swept.values())
-    factors = [f"{key} {', '.join(values)}" for key, values in swept.items()]
-    return f"{' × '.join(factors)}: {plural(count, 'setting')}"
+    """Return the swept values in a line, ``strategy.rank 1, 4, 8 × seed 0, 1: 6 settings``; empty without a sweep.
+
+    Changes follow: ``each as it is and with one change: train.ema=0.99; head=watershed``.
+    """
+    parts: list[str] = []
+    if grid.sweep:
+        swept = {
+            key: [overrides.value_text(value) for value in _values(grid, key, grid.sweep[key])] for key in grid.sweep
+        }
+        count = math.prod(len(values) for values in swept.values())
+        factors = [f"{key} {', '.join(values)}" for key, values in swept.items()]
+        parts.append(f"{' × '.join(factors)}: {plural(count, 'setting')}")
+    if grid.changes:
+        texts = [", ".join(f"{key}={overrides.value_text(value)}" for key, value in c.items()) for c in grid.changes]
+        parts.append(f"each as it is and with one change: {'; '.join(texts)}")
+    return ", ".join(parts)
 
 
 def _misfit(value: Any, key: str) -> str:
@@ -136,8 +167,8 @@ def _changed(settings: Settings, values: Sequence[tuple[str, Any]]) -> Settings:
     return settings
 
 
-def _values(grid: Grid, key: str) -> tuple[Any, ...]:
-    """Return the swept values of a key, each once; whole numbers become floats where the setting is one.
+def _values(grid: Grid, key: str, values: Sequence[Any]) -> tuple[Any, ...]:
+    """Return values of a key, each once; whole numbers become floats where the setting is one.
 
     `--set scale=2` gives 2.0, and the id of a run that was done so must not differ from that of a grid file's 2.
     """
@@ -146,9 +177,7 @@ def _values(grid: Grid, key: str) -> tuple[Any, ...]:
     else:
         kinds = [overrides.setting_types()[key]]
     is_float = all(fits(0.5, kind) for kind in kinds)
-    return _without_repetition(
-        [float(value) if is_float and type(value) is int else value for value in grid.sweep[key]]
-    )
+    return _without_repetition([float(value) if is_float and type(value) is int else value for value in values])
 
 
 def _without_repetition(values: Sequence[Any]) -> tuple[Any, ...]:

@@ -11,16 +11,31 @@ from typing import Any
 
 LATENCIES = ("encoder_latency_ms", "decoder_latency_ms", "postprocessing_latency_ms")
 """Parts of the latency of one image, in the order in which they are computed."""
+UNMERGED = "encoder_latency_unmerged_ms"
+"""Latency of the encoder with LoRA beside its layers; the others are with LoRA merged, as one deploys it."""
 MEASURED = (
     *LATENCIES,
-    "encoder_latency_unmerged_ms",
+    UNMERGED,
     "latency_form",
+    "latency_turns",
     "throughput_images_per_s",
     "load",
     "latency_busy",
     "latency_busy_because",
 )
 """Keys of a record's block ``cost`` that one measurement gives, and `bench measure` replaces."""
+DEVICE_SECONDS = ("train_seconds", "refit_seconds", "validation_seconds", "prediction_seconds")
+"""Keys of the block ``cost``: seconds of optimiser steps with the wait for their batches, of those of a second training
+(``train.refit``), of predictions of validation images during the training, and of predictions for the choice of
+post-processing and for the test."""
+POST_PROCESSING_SECONDS = "post_processing_seconds"
+"""Key of the block ``cost``: seconds in which nothing else was done than post-processing and scores of these
+predictions. The device, a GPU included, idles meanwhile."""
+POST_PROCESSING_PARTS = "post_processing_parts"
+"""Key of the block ``cost``: parts of these seconds, of ``validation``, ``choice`` and ``test``."""
+HELD_SECONDS = (*DEVICE_SECONDS, POST_PROCESSING_SECONDS, "evaluate_seconds")
+"""Keys whose sum is the time that a run holds its device. The last one is of records of version 0.1, which do not tell
+predictions from post-processing; validation is part of their ``train_seconds``."""
 MEASUREMENT = "measurement"
 """Key of the block ``cost``: when and on what the latencies were measured, where that was not the run itself."""
 EARLIER = "earlier_measurements"
@@ -34,6 +49,12 @@ SMALLEST_OWN = 0.9
 """CPU seconds per second that a computation on the CPU gets unless it waits for others."""
 LARGEST_GPU_SHARE = 0.05
 """Utilisation of the GPU while this process leaves it idle."""
+
+
+def held_seconds(cost: Mapping[str, Any]) -> float | None:
+    """Return the seconds that a run held its device, post-processing included; None where none was recorded."""
+    known = [cost[name] for name in HELD_SECONDS if cost.get(name) is not None]
+    return float(sum(known)) if known else None
 
 
 def percent(share: float) -> str:

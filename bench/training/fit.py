@@ -16,7 +16,7 @@ from torch import Tensor
 from bench.grid import Run
 from bench.results import history
 from bench.results.record import folder
-from bench.training import data, events, loop, measure, model, predictions, validation
+from bench.training import data, events, loop, measure, model, refit, setup, validation
 from bench.training.audit import audit
 from bench.training.batchnorm import RunningStatistics
 from bench.training.block_forms import BlockForms, block_forms
@@ -26,7 +26,7 @@ from bench.training.embedded_batches import EmbeddedBatch, embedded_batches
 from bench.training.embeddings import Embeddings
 from bench.training.finite import check_finite
 from bench.training.history import training_cost
-from bench.training.optimizer import is_fused, make_optimizer, share_of_decay
+from bench.training.optimizer import is_fused
 from bench.training.precision import autocast
 from bench.training.split import Split
 from bench.training.step import LabelledBatch, Loss
@@ -70,6 +70,7 @@ def fit(
     context: RunContext,
     *,
     cached: Embeddings | None = None,
+    choice: refit.Choice | None = None,
     progress: Callable[..., None],
     should_stop: Callable[[], bool],
 ) -> Fitted:
@@ -81,6 +82,7 @@ def fit(
         parts: gives the images for training and validation.
         context: where the state is kept, and how much fits the device.
         cached: embeddings to train on; None computes them in every step. The audit uses the model's encoder always.
+        choice: of the first training, for the second one (see `bench.training.refit`).
         progress: called with the phase and its numbers.
         should_stop: called after every step.
 
@@ -95,8 +97,9 @@ def fit(
         result = _audit_untrained(run, sam, parts, context)
         return result | _cached_difference(cached, parts, sam), cost
     statistics = _statistics(run, sam, parts, context)
-    optimizer = _optimizer(run, sam, context)
-    settings = _loop_settings(run, parts, context, whole_batches=statistics.is_trained)
+    optimizer = setup.optimizer(run, sam, context)
+    settings = setup.loop_settings(run, parts, context, whole_batches=statistics.is_trained, choice=choice)
+    run = refit.shortened(run, choice)  # batches of an epoch do not depend on the number of epochs
     settings = replace(settings, is_late=device(sam).type == "cuda" and is_fused(optimizer))
     loss = loss_in_form(sam, heads.get(run.head), context.fast_paths)
     batches: Callable[[int], Iterator[LabelledBatch]] = partial(training_batches, run, parts, context)
@@ -128,7 +131,7 @@ def fit(
             state_path=place / "state.pt",
             peak_bytes=partial(measure.peak_bytes, device(sam)),
             reset_peak=partial(measure.reset_peak, device(sam)),
-            progress=partial(progress, "training"),
+            progress=partial(progress, "training" if choice is None else refit.PHASE),
             follow=partial(_follow, place, add_events),
             should_stop=should_stop,
         )
@@ -147,46 +150,6 @@ def _statistics(run: Run, sam: Sam, parts: Split, context: RunContext) -> Runnin
     in_process = replace(context, loader_workers=0)
     statistics.settle(batch.images for batch in training_batches(run, parts, in_process, 0))
     return statistics
-
-
-def _optimizer(run: Run, sam: Sam, context: RunContext) -> torch.optim.Optimizer:
-    return make_optimizer(
-        sam,
-        lr=run.train["lr"],
-        encoder_lr=run.train["encoder_lr"],
-        weight_decay=share_of_decay(run.train),
-        fused="fused_optimizer" in context.fast_paths,
-    )
-
-
-def _loop_settings(run: Run, parts: Split, context: RunContext, *, whole_batches: bool) -> loop.LoopSettings:
-    train: Mapping[str, Any] = run.train
-    names = (
-        "epochs",
-        "batch_size",
-        "lr",
-        "encoder_lr",
-        "warmup_steps",
-        "schedule",
-        "clip_norm",
-        "validate_every",
-        "patience",
-        "ema",
-    )
-    return loop.LoopSettings(
-        **{name: train[name] for name in names},
-        steps_per_epoch=data.steps_per_epoch(
-            parts.train, batch_size=train["batch_size"], image_size=run.image_size, scale=run.scale
-        ),
-        micro_batch=train["batch_size"]
-        if whole_batches
-        else max(1, train["batch_size"] >> context.micro_batch_halvings),
-        whole_batches=whole_batches,
-        seed=run.seed,
-        is_shared=context.is_shared,
-        memory=train["memory"],
-        starts_checkpointed=train["memory"] == "checkpoint" or context.checkpointed,
-    )
 
 
 def training_batches(run: Run, parts: Split, context: RunContext, first_step: int) -> Iterator[data.Batch]:
@@ -245,9 +208,7 @@ def training_loss(
     return heads.loss_and_terms(head, logits, targets)
 
 
-def loss_in_form(
-    sam: Sam, head: Head, fast_paths: Collection[str], *, is_embedded: bool = False
-) -> Loss:
+def loss_in_form(sam: Sam, head: Head, fast_paths: Collection[str], *, is_embedded: bool = False) -> Loss:
     """Return `training_loss` of a model with the fast paths ``frozen_prefix`` and ``bfloat16``, where they are on.
 
     Args:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.results.measurement import MEASURED
+from bench.results.measurement import DEVICE_SECONDS, MEASURED, POST_PROCESSING_PARTS, POST_PROCESSING_SECONDS
 from bench.training.load import Interval
 
 if TYPE_CHECKING:
@@ -19,16 +19,26 @@ if TYPE_CHECKING:
 
     from registry.sam import Sam
 
-TIMINGS = ("train_seconds", "evaluate_seconds", "gpu_seconds", *MEASURED)
+TIMINGS = (*DEVICE_SECONDS, POST_PROCESSING_SECONDS, POST_PROCESSING_PARTS, "gpu_seconds", *MEASURED)
 """Costs that depend on what else runs on the device."""
 
 
 def gpu_seconds(cost: Mapping[str, Any]) -> float | None:
-    """Return the seconds of training and evaluation on a GPU; None for a run on the CPU or of unknown duration."""
-    train_seconds = cost.get("train_seconds", 0.0)
-    if cost["memory_kind"] != "cuda" or train_seconds is None:
+    """Return the seconds in which a run used its GPU; None for a run on the CPU or of unknown duration.
+
+    They are those of `bench.results.measurement.DEVICE_SECONDS`: training, with the wait for its batches, and all
+    predictions. Post-processing and scores run on the CPU: while a GPU waits for them, its seconds are counted in
+    ``post_processing_seconds``, and not here. Building, auditing and measuring the model are in neither.
+    """
+    seconds = [cost.get(name, 0.0) for name in DEVICE_SECONDS]
+    if cost["memory_kind"] != "cuda" or None in seconds:
         return None
-    return float(cost["evaluate_seconds"] + train_seconds)
+    return float(sum(seconds))
+
+
+def has_shared(cost: Mapping[str, Any]) -> bool:
+    """Return True if another run used the device during a training, in an earlier attempt perhaps."""
+    return None in (cost.get("train_seconds", 0.0), cost.get("refit_seconds", 0.0))
 
 
 def without_timings(cost: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,6 +104,7 @@ def inference(
     autocast: Callable[[], AbstractContextManager[Any]],
     whole: Callable[[], Any] | None = None,
     plain: Sam | None = None,
+    turns: int = 1,
 ) -> dict[str, Any]:
     """Measure encoder and decoder at batch 1.
 
@@ -103,6 +114,8 @@ def inference(
         whole: encodes and decodes one image as a prompting head does; the decoder's share is what this takes beyond
             the encoder. By default the decoder is called once, without prompts.
         plain: the model whose FLOPs are counted, where `sam` is its inference form; `whole` is counted as it is.
+        turns: orientations of an image that are predicted, one after the other, where there is no `whole`; latencies,
+            throughput and FLOPs are those of all of them.
 
     Returns:
         ``flops`` (multiply and add count as two; `torch.utils.flop_counter`) with its encoder part,
@@ -124,19 +137,19 @@ def inference(
         with kernels(), FlopCounterMode(display=False) as encoder_flops:
             counted.encode(image)
         with kernels(), FlopCounterMode(display=False) as all_flops:
-            whole() if whole else counted.decode(counted.encode(image))
+            whole() if whole else counted(image)
         with autocast():
             reset_peak(device)
-            encoder = latency_ms(lambda: sam.encode(image), device=device)
-            embeddings = sam.encode(image)
-            decoder = latency_ms(whole or (lambda: sam.decode(embeddings)), device=device)
+            encoder = latency_ms(lambda: [sam.encode(image) for _ in range(turns)], device=device)
+            given = sam.decoder_input(image)
+            decoder = latency_ms(whole or (lambda: [sam.decode(given) for _ in range(turns)]), device=device)
             peak = peak_bytes(device)
-            per_second = 1000 / decoder["median"] if whole else _throughput(sam, device)
+            per_second = 1000 / decoder["median"] if whole else _throughput(sam, device, turns)
         if whole:
             decoder |= {key: max(0.0, decoder[key] - encoder["median"]) for key in ("median", "p95", "q1", "q3")}
     return {
-        "flops": all_flops.get_total_flops(),
-        "flops_encoder": encoder_flops.get_total_flops(),
+        "flops": turns * all_flops.get_total_flops(),
+        "flops_encoder": turns * encoder_flops.get_total_flops(),
         "encoder_latency_ms": encoder,
         "decoder_latency_ms": decoder,
         "throughput_images_per_s": per_second,
@@ -144,25 +157,27 @@ def inference(
     }
 
 
-def encoder_latency_ms(sam: Sam, *, autocast: Callable[[], AbstractContextManager[Any]]) -> dict[str, Any]:
-    """Measure the encoder alone at batch 1; see `latency_ms`."""
+def encoder_latency_ms(
+    sam: Sam, *, autocast: Callable[[], AbstractContextManager[Any]], turns: int = 1
+) -> dict[str, Any]:
+    """Measure the encoder alone at batch 1; see `latency_ms` and, for `turns`, `inference`."""
     import torch
 
     device = next(sam.parameters()).device
     image = torch.rand(1, 3, sam.image_size, sam.image_size, device=device)
     with torch.inference_mode(), autocast():
-        return latency_ms(lambda: sam.encode(image), device=device)
+        return latency_ms(lambda: [sam.encode(image) for _ in range(turns)], device=device)
 
 
-def _throughput(sam: Sam, device: torch.device, batch_size: int = 4) -> float | None:
+def _throughput(sam: Sam, device: torch.device, turns: int, batch_size: int = 4) -> float | None:
     import torch
 
     images = torch.rand(batch_size, 3, sam.image_size, sam.image_size, device=device)
     try:
-        latency = latency_ms(lambda: sam.decode(sam.encode(images)), device=device, warmup=1, repeats=3)
+        latency = latency_ms(lambda: sam(images), device=device, warmup=1, repeats=3)
     except torch.OutOfMemoryError:
         return None
-    return 1000 * batch_size / latency["median"]
+    return 1000 * batch_size / latency["median"] / turns
 
 
 def memory_kind(device: torch.device) -> str:
