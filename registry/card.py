@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+EMBEDDING_CHANNELS = 256
+"""Channels of the embedding in every SAM."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +119,10 @@ class Card:
             channels, before mean and standard deviation; ``"none"``: it is taken as it is.
         may_have_seen: names of datasets whose images may be among those of the pre-training: nobody has shown that they
             are not. Scores of the pre-trained weights on them are marked, and not ranked beside others.
+        batchnorm: False where the encoder has no BatchNorm, so that the setting ``train.batchnorm`` changes nothing.
+        early_features: channels of the encoder's early feature maps by stride, in pixels of the input per cell; smaller
+            strides than the embedding's. An encoder that has some takes an argument ``early`` and has a method of
+            that name, see `registry.modules.tiny_vit.TinyVitEncoder`. Empty for a plain ViT, whose maps have one stride.
     """
 
     name: str
@@ -132,6 +140,13 @@ class Card:
     stride: int = 16
     input_scaling: Literal["none", "min_max"] = "none"
     may_have_seen: tuple[str, ...] = ()
+    batchnorm: bool = True
+    early_features: Mapping[int, int] = field(default_factory=dict, hash=False)
+
+    @property
+    def feature_widths(self) -> dict[int, int]:
+        """Return the strides of the maps that `Sam.features` returns, the finest first, and their channels."""
+        return dict(sorted({**self.early_features, self.stride: EMBEDDING_CHANNELS}.items()))
 
     @property
     def size_multiple(self) -> int:

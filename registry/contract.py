@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -14,6 +14,8 @@ from registry.card import Card
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from registry.features import Features
 
 LabelMap = Int[np.ndarray, "h w"]
 
@@ -33,9 +35,17 @@ class Sam(Protocol):
 
     def encode(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/s w/s"]: ...
 
+    def features(
+        self,
+        images: Float[Tensor, "b 3 h w"],
+        *,
+        strides: Collection[int] | None = None,
+        embeddings: Float[Tensor, "b 256 h/s w/s"] | None = None,
+    ) -> Mapping[int, Tensor]: ...
+
     def decode(
         self,
-        embeddings: Float[Tensor, "b 256 h/s w/s"],
+        embeddings: Float[Tensor, "b 256 h/s w/s"] | Features,
         points: Float[Tensor, "n k 2"] | None = None,
         labels: Int[Tensor, "n k"] | None = None,
         boxes: Float[Tensor, "n 4"] | None = None,
@@ -71,7 +81,9 @@ class Strategy:
             each has a type annotation and a default, and ``--set strategy.NAME=VALUE`` reaches it.
         summary: one line for `bench list`.
         source: the paper or repository the method is from.
-        lr: learning rate used where ``train.lr`` is not set.
+        encoder_lr: peak learning rate of what the strategy adds or tunes in the image encoder, used where
+            ``train.encoder_lr`` is not set; None for a strategy that trains nothing there. The rate of everything else
+            is ``train.lr``, the same for all strategies.
         trains: False for a strategy that trains nothing.
         head: the head it must run with; None where the grid decides.
         neutral: for options that were added after runs had been done, the value that does what the strategy did
@@ -86,7 +98,7 @@ class Strategy:
     apply: Callable[..., None]
     summary: str
     source: str
-    lr: float
+    encoder_lr: float | None = None
     trains: bool = True
     head: str | None = None
     neutral: Mapping[str, Any] = field(default_factory=dict)
@@ -107,6 +119,14 @@ class Head(Protocol):
     calls that function for every candidate, so that it can compute what they share once (see
     `registry.heads.prepared`).
 
+    It may have a method ``attach(sam)``, which adds modules to the mask decoder of a plain model, in place, before a
+    strategy is applied to it: they count as the decoder's, and every strategy that trains the decoder trains them. Such a
+    head reads the logits of ``sam(images)``, or of ``sam.decode(sam.decoder_input(images))`` (see
+    `registry.heads.attach`).
+
+    And it may have an attribute `starts`: parameters (those that differ from the defaults) at which the search begins
+    besides its defaults, one start for each way of working that its parameters offer (see `registry.heads.starts`).
+
     Attributes:
         name: the name it is registered under.
         summary: one line for `bench list`.
@@ -114,8 +134,8 @@ class Head(Protocol):
         dense: True: it reads prompt-less logits, can be trained, and `instances` takes logits; False: it prompts
             the model itself (`candidates`), can't be trained, and `instances` takes what `candidates` gave.
         defaults: post-processing parameters that `instances` uses unless others are given.
-        search: candidate values of each such parameter, tried on the inner validation split one parameter
-            after the other (coordinate search, in this order).
+        search: candidate values of each such parameter that is chosen on the inner validation split (see
+            `bench.training.search`).
     """
 
     # Properties, because a frozen dataclass does not fit a settable attribute.

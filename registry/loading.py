@@ -62,6 +62,7 @@ class Recipe:
         checkpoint_digest: SHA-256 of the official file that was trained on; None with random weights.
         post_processing: the head's parameters as the run chose them; empty takes the head's defaults.
         trained: folder of the trained part; None where nothing was trained.
+        tta: predictions are the mean of the logits of an image in its eight orientations, as the run's were.
         base_weights: how the frozen layers kept their weights in training, see `registry.quantised`.
     """
 
@@ -78,6 +79,7 @@ class Recipe:
     post_processing: Mapping[str, float] = field(default_factory=dict)
     image_side: int | None = None
     trained: Path | None = None
+    tta: bool = False
     base_weights: str = quantised.FULL
 
 
@@ -117,6 +119,7 @@ def build(recipe: Recipe, *, weights: str | Path | None = None) -> Sam:
         checkpoint=_checkpoint(recipe, None if weights is None else Path(weights)),
         tokens=recipe.tokens,
         seed=recipe.seed,
+        head=recipe.head,
         base_weights=recipe.base_weights,
     )
     _read_trained(sam, recipe)
@@ -151,7 +154,8 @@ def as_model_json(recipe: Recipe, *, trained: str | None) -> dict[str, Any]:
     """
     values = {key: getattr(recipe, key) for key in _KINDS}
     plain = {"options": dict(recipe.options), "tokens": list(recipe.tokens), "trained": trained}
-    return {"schema_version": SCHEMA_VERSION, **values, **plain, "post_processing": dict(recipe.post_processing)}
+    later = {"tta": recipe.tta}  # not in every file of this schema
+    return {"schema_version": SCHEMA_VERSION, **values, **plain, "post_processing": dict(recipe.post_processing), **later}
 
 
 def _recorded(folder: Path) -> Recipe:
@@ -211,7 +215,7 @@ def _recipe(values: Mapping[str, Any], path: Path) -> Recipe:
         )
     known: dict[str, Any] = {key: values.get(key) for key in _KINDS}
     trained = None if known["trained"] is None else path.parent / known["trained"]
-    return Recipe(**{**known, "tokens": tuple(known["tokens"]), "trained": trained})
+    return Recipe(**{**known, "tokens": tuple(known["tokens"]), "trained": trained, "tta": values.get("tta") is True})
 
 
 def _is_number(value: object) -> bool:

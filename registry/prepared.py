@@ -1,4 +1,4 @@
-"""A backbone with a strategy applied, from a seed: the one way in which models are built for training and rebuilt."""
+"""A backbone with a head's modules and a strategy, from a seed: the one way models are built for training and rebuilt."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from registry import backbones, quantised, strategies
+from registry import backbones, heads, quantised, strategies
 from registry.sam import Sam
 
 
@@ -21,9 +21,10 @@ def prepare(
     checkpoint: str | Path | None,
     tokens: tuple[int, ...],
     seed: int,
+    head: str | None = None,
     base_weights: str = quantised.FULL,
 ) -> Sam:
-    """Build a backbone and apply a strategy; the same arguments give the same parameters, bit for bit.
+    """Build a backbone, attach a head's modules and apply a strategy; the same arguments give the same parameters, bit for bit.
 
     Args:
         backbone: registered name.
@@ -32,7 +33,8 @@ def prepare(
         image_size: side of the square input in pixels.
         checkpoint: the official file; None for random weights.
         tokens: the mask tokens that the head reads.
-        seed: of random weights and of the parameters that the strategy adds.
+        seed: of random weights and of the parameters that the head and the strategy add.
+        head: registered name of the head whose modules the model gets, see `registry.heads.attach`; None for none.
         base_weights: how frozen linear layers of the encoder keep their weights, see `registry.quantised`.
 
     Returns:
@@ -45,6 +47,8 @@ def prepare(
     with torch.random.fork_rng(devices=[]):
         torch.random.default_generator.manual_seed(seed)  # torch.manual_seed would touch the GPUs' states too
         sam = backbones.build(backbone, image_size=image_size, checkpoint=checkpoint)
+        if head is not None:
+            heads.attach(heads.get(head), sam)
         strategies.apply(strategy, sam, tokens=tokens, **options)
         quantised.quantise(sam, base_weights)
     return sam.eval()

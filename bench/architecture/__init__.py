@@ -10,7 +10,12 @@ if TYPE_CHECKING:
 
 
 def figure(
-    backbone: str, strategy: str, options: Mapping[str, Any] | None = None, *, image_size: int | None = None
+    backbone: str,
+    strategy: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    head: str = "distance",
+    image_size: int | None = None,
 ) -> Figure:
     """Return the figure of a backbone with a strategy; it takes a few seconds, and needs torch but no weights.
 
@@ -20,6 +25,7 @@ def figure(
     Args:
         backbone, strategy: registered names.
         options: of the strategy, other than its defaults.
+        head: registered name; its mask tokens are trained, and its modules are part of the decoder.
         image_size: side of the input in pixels; that of the backbone's training by default.
 
     Raises:
@@ -28,4 +34,4 @@ def figure(
     from bench.architecture.draw import draw
     from bench.architecture.parts import read
 
-    return draw(read(backbone, strategy, options=options or {}, image_size=image_size))
+    return draw(read(backbone, strategy, options=options or {}, head=head, image_size=image_size))

@@ -13,7 +13,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bench.architecture.graph import Counts, State
-from registry import backbones, strategies
+from registry import backbones, heads, strategies
 from registry.errors import RegistryError
 from registry.sam import Sam
 
@@ -47,7 +47,7 @@ def build(
     backbone: str,
     strategy: str,
     *,
-    tokens: tuple[int, ...],
+    head: str,
     options: Mapping[str, Any] = MappingProxyType({}),
     image_size: int | None = None,
 ) -> Built:
@@ -55,7 +55,7 @@ def build(
 
     Args:
         backbone, strategy: registered names.
-        tokens: mask tokens that the head reads.
+        head: registered name; its mask tokens are trained, and its modules are added to the decoder.
         options: of the strategy, other than its defaults.
         image_size: side of the input in pixels; that of the backbone's training by default.
 
@@ -66,20 +66,21 @@ def build(
     size = image_size or backbones.card(backbone).native_image_size
     try:
         with torch.device("meta"):
-            return _build(backbone, strategy, tokens, options, size, is_fake=True)
+            return _build(backbone, strategy, head, options, size, is_fake=True)
     except RegistryError:
         raise
     except Exception:  # a plug-in that reads values while it is built
-        return _build(backbone, strategy, tokens, options, size, is_fake=False)
+        return _build(backbone, strategy, head, options, size, is_fake=False)
 
 
 def _build(
-    backbone: str, strategy: str, tokens: tuple[int, ...], options: Mapping[str, Any], image_size: int, *, is_fake: bool
+    backbone: str, strategy: str, head: str, options: Mapping[str, Any], image_size: int, *, is_fake: bool
 ) -> Built:
     with torch.random.fork_rng(devices=[]):
         sam = backbones.build(backbone, image_size=image_size, checkpoint=None)
         before = {id(parameter) for parameter in sam.parameters()}
-        strategies.apply(strategy, sam, tokens=tokens, **options)
+        heads.attach(heads.get(head), sam)
+        strategies.apply(strategy, sam, tokens=heads.get(head).channels, **options)
     states: dict[str, State] = {}
     for name, parameter in sam.named_parameters():
         # A strategy may replace layers by others (qkv by q, k and v): what it replaces and leaves frozen is not added.

@@ -18,6 +18,7 @@ from bench.architecture.equations import Equation, equations
 from bench.architecture.graph import Counts, Graph, Node, total
 from bench.architecture.trace import Recorder
 from registry import backbones, blocks
+from registry.features import Features
 from registry.sam import Sam
 
 IMAGE, EMBEDDING, MASKS, IOU = "image", "embedding", "masks", "IoU"
@@ -58,7 +59,7 @@ def read(
     strategy: str,
     *,
     options: Mapping[str, Any] = MappingProxyType({}),
-    tokens: tuple[int, ...] = (1, 2, 3),
+    head: str = "distance",
     image_size: int | None = None,
 ) -> Architecture:
     """Build a pair without weights, run it once, and return what it is made of.
@@ -66,20 +67,20 @@ def read(
     Args:
         backbone, strategy: registered names.
         options: of the strategy, other than its defaults.
-        tokens: mask tokens that the head reads; those of the default head.
+        head: registered name; its mask tokens are trained, and its modules are part of the decoder.
         image_size: side of the input in pixels; that of the backbone's training by default.
 
     Raises:
         RegistryError: an unknown name, a strategy that can't be applied, or targets that don't fit the model.
     """
-    built = build(backbone, strategy, tokens=tokens, options=options, image_size=image_size)
+    built = build(backbone, strategy, head=head, options=options, image_size=image_size)
     names = blocks.names(built.sam)
     shown = _block_to_show(names)
     with usable(built) as sam:
         with _captured(sam.get_submodule(shown)) as calls:
-            encoder, embedding = _encoder(built, sam)
+            encoder, given = _encoder(built, sam)
         block = _block(built, sam, shown, *calls[0])
-        decoder = _decoder(built, sam, embedding)
+        decoder = _decoder(built, sam, given)
     own = {part: built.counts(part) for part in ("image_encoder", "prompt_encoder", "mask_decoder")}
     used = total(node.counts for graph in (encoder, decoder) for node in graph.nodes.values())
     model = built.counts()
@@ -99,8 +100,8 @@ def read(
     )
 
 
-def _encoder(built: Built, sam: Sam) -> tuple[Graph, torch.Tensor]:
-    """Return the graph of the image encoder, a box per module that holds no block or is one, and its output."""
+def _encoder(built: Built, sam: Sam) -> tuple[Graph, torch.Tensor | Features]:
+    """Return the graph of the image encoder, a box per module that holds no block or is one, and the decoder's input."""
     names = blocks.names(sam)
     modules: dict[str, Node] = {}
 
@@ -116,12 +117,24 @@ def _encoder(built: Built, sam: Sam) -> tuple[Graph, torch.Tensor]:
     recorder = Recorder(sam, modules, {}, partial(units.parameter, built))
     with recorder.recording():
         recorder.mark(image, Node(IMAGE, "end", IMAGE, shape=tuple(image.shape[1:])))
-        embedding = sam.encode(image)
-        recorder.end(embedding, Node(EMBEDDING, "end", EMBEDDING))
-    return recorder.graph(), embedding
+        given = sam.decoder_input(image)
+        for tensor, node in _inputs(given):
+            if node.key != IMAGE:
+                recorder.end(tensor, node)
+    return recorder.graph(), given
 
 
-def _decoder(built: Built, sam: Sam, embedding: torch.Tensor) -> Graph:
+def _inputs(given: torch.Tensor | Features) -> list[tuple[torch.Tensor, Node]]:
+    """Return what the decoder reads, with the nodes: the embedding; early features and image with a branch."""
+    if isinstance(given, torch.Tensor):
+        return [(given, Node(EMBEDDING, "end", EMBEDDING, shape=tuple(given.shape[1:])))]
+    maps = {EMBEDDING: given.embedding}
+    maps |= {f"features, stride {stride}": early for stride, early in given.items() if early is not given.embedding}
+    maps |= {IMAGE: given.image}
+    return [(tensor, Node(name, "end", name, shape=tuple(tensor.shape[1:]))) for name, tensor in maps.items()]
+
+
+def _decoder(built: Built, sam: Sam, given: torch.Tensor | Features) -> Graph:
     """Return the graph of the prompt encoder and of the mask decoder, a box per child, or per child of a list."""
     modules = {"prompt_encoder": units.unit(built, "prompt_encoder", sam.prompt_encoder)}
     for child, module in sam.mask_decoder.named_children():
@@ -130,8 +143,9 @@ def _decoder(built: Built, sam: Sam, embedding: torch.Tensor) -> Graph:
         modules |= {f"{name}.{i}".rstrip("."): units.unit(built, f"{name}.{i}".rstrip("."), m) for i, m in listed}
     recorder = Recorder(sam, modules, {}, partial(units.parameter, built))
     with recorder.recording():
-        recorder.mark(embedding, Node(EMBEDDING, "end", EMBEDDING, shape=tuple(embedding.shape[1:])))
-        logits, iou = sam.decode(embedding)
+        for tensor, node in _inputs(given):
+            recorder.mark(tensor, node)
+        logits, iou = sam.decode(given)
         recorder.end(logits, Node(MASKS, "end", MASKS))
         recorder.end(iou, Node(IOU, "end", "predicted IoU"))
     return recorder.graph()

@@ -59,6 +59,7 @@ def run_fake_step(
             checkpoint=None,
             tokens=chosen_head.channels,
             seed=0,
+            head=head,
         )
     with torch.random.fork_rng(devices=[]), FakeTensorMode():
         _replace_meta_tensors(sam)
@@ -74,7 +75,8 @@ def run_fake_step(
         infer_flops=plain.infer_flops,
         fixed_bytes=plain.live.copies_peak,
         image_bytes=plain.live.activations_peak,
-        encoder_flops=plain.encoder_flops,
+        # What a cached embedding saves; a branch of the decoder goes on reading the encoder's first layers.
+        encoder_flops=plain.encoder_flops - (0 if cached is plain else cached.encoder_flops),
         decoder_bytes=cached.live.activations_peak,
         frozen_weights=_frozen_weights(sam),
     )
@@ -118,10 +120,10 @@ def _counted(
     flops = FlopCounterMode(display=False, custom_mapping=_convolution_backward())
     # The input batch is no activation, so it is not tracked.
     side, stride = sam.image_size, sam.card.stride
-    given = torch.empty(1, 3, side, side) if encodes else torch.empty(1, 256, side // stride, side // stride)
+    image, given = torch.empty(1, 3, side, side), None if encodes else torch.empty(1, 256, *2 * (side // stride,))
     weights = [*sam.parameters(), *sam.buffers()]
     with flops, tracked_storages(weights) as live, attention(), precision, torch.set_grad_enabled(trains), blocks:
-        embedding = sam.encode(given) if encodes else given
+        embedding = sam.decoder_input(image, embeddings=given)
         encoder_flops = flops.get_total_flops()
         if not head.dense:
             infer_flops = encoder_flops + _prompted_flops(sam, embedding, flops)

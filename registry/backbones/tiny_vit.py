@@ -46,6 +46,7 @@ MOBILE_SAM = Card(
     pixel_std=(0.229, 0.224, 0.225),
     targets=_TARGETS,
     note="The encoder's count includes the unused classifier of its pre-training (321,640 parameters).",
+    early_features={4: 64, 8: 128},
 )
 
 TINY_SAM = Card(
@@ -63,6 +64,7 @@ TINY_SAM = Card(
     pixel_std=(0.229, 0.224, 0.225),
     targets=_TARGETS,
     note="Its authors publish no digest: the first download's sha256 is recorded, later ones are held to it.",
+    early_features={4: 64, 8: 128},
 )
 
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from registry.contract import LabelMap
 from registry.heads import register
@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _DEFAULTS = MappingProxyType(
-    {"seed": 0.35, "foreground": 0.5, "smoothing": 0.06, "boundary": 1.0, "min_seed": 0.015, "min_area": 0.02}
+    {
+        "seed": 0.35,
+        "foreground": 0.5,
+        "smoothing": 0.06,
+        "boundary": 1.0,
+        "depth": 0.0,
+        "edge": 1.0,
+        "min_seed": 0.015,
+        "min_area": 0.02,
+        "fill_holes": 0.0,
+    }
 )
 _SEARCH = MappingProxyType(
     {
@@ -26,8 +36,16 @@ _SEARCH = MappingProxyType(
         "foreground": (0.3, 0.4, 0.5, 0.6),
         "smoothing": (0.03, 0.06, 0.1, 0.15, 0.2),
         "boundary": (0.0, 0.5, 1.0),
+        "depth": (0.0, 0.05, 0.1, 0.2),
+        "edge": (0.3, 0.5, 0.7, 1.0),
         "min_area": (0.02, 0.05, 0.1, 0.2),
     }
+)
+_STARTS: tuple[Mapping[str, float], ...] = (
+    {"boundary": 0.0, "seed": 0.5},
+    {"boundary": 0.5, "foreground": 0.4, "smoothing": 0.1},
+    {"boundary": 0.5, "seed": 0.2, "depth": 0.1, "smoothing": 0.1},
+    {"boundary": 0.0, "edge": 0.5},
 )
 
 
@@ -39,17 +57,25 @@ class Distance:
     decoder outputs as foreground, distance and boundary are micro-sam's (Archit et al., Nature Methods
     22:579, 2025).
 
+    Seeds are the pixels above a height of the distance; with `depth` only its maxima among them, with `edge` only
+    those on which distance and boundary agree.
+
     Parameters of `instances`:
         foreground: probability above which a pixel belongs to a nucleus.
         seed: height of the smoothed distance, lowered by the boundary, above which a pixel is a seed.
         smoothing: σ of the Gaussian over the distance, as a share of the nuclear radius.
         boundary: share of the distance that is subtracted at the boundary: 0 ignores the boundary.
-        min_seed: smallest seed, as a share of a nucleus's area.
+        depth: above 0, seeds are h-maxima of that height (Soille, Morphological Image Analysis, 2004, 6.3) only: the
+            depth to which the smoothed distance falls between two seeds.
+        edge: probability of the boundary up to which a pixel may be a seed; 1 allows all.
+        min_seed: smallest seed, as a share of a nucleus's area; not of h-maxima, which are single pixels.
         min_area: smallest component of the foreground, as a share of a nucleus's area.
+        fill_holes: 1 fills the holes of each instance, 0 leaves them.
     """
 
     defaults: Mapping[str, float]
     search: Mapping[str, tuple[float, ...]]
+    starts: tuple[Mapping[str, float], ...] = _STARTS
     name: str = "distance"
     summary: str = "mask tokens 1–3 as foreground, normalised distance and boundary; seeded watershed"
     channels: tuple[int, ...] = (1, 2, 3)
@@ -108,8 +134,9 @@ class Distance:
         """
         from scipy import ndimage
 
+        from registry.modules.h_maxima import Peaks, h_maxima, peaks
         from registry.modules.parameters import complete
-        from registry.modules.seeding import Foreground, foreground_of, grow, probabilities
+        from registry.modules.seeding import Foreground, foreground_of, grow, probabilities, without_holes
 
         nucleus, distance, edge = probabilities(logits, channels=3)
 
@@ -122,13 +149,30 @@ class Distance:
             height = distance * (1 - boundary * edge)
             return ndimage.gaussian_filter(height, sigma) if sigma > 0 else height
 
+        @cache
+        def hills(threshold: float, boundary: float, sigma: float) -> Peaks:
+            return peaks(np.where(measured(threshold).mask, heights(boundary, sigma), 0))
+
+        @cache
+        def maxima(threshold: float, boundary: float, sigma: float, depth: float) -> Bool[np.ndarray, "h w"]:
+            return h_maxima(hills(threshold, boundary, sigma), depth)
+
         def instances(**parameters: float) -> LabelMap:
             p = complete(self.name, self.defaults, parameters)
             foreground = measured(p["foreground"])
-            height = heights(p["boundary"], p["smoothing"] * foreground.radius)
-            return grow(height > p["seed"], -height, foreground, min_seed=p["min_seed"], min_area=p["min_area"])
+            sigma = p["smoothing"] * foreground.radius
+            height = heights(p["boundary"], sigma)
+            seeds = height > p["seed"]
+            if p["edge"] < 1:
+                seeds &= edge <= p["edge"]
+            if p["depth"] > 0:
+                seeds &= maxima(p["foreground"], p["boundary"], sigma, p["depth"])
+            min_seed = 0.0 if p["depth"] > 0 else p["min_seed"]
+            grown = grow(seeds, -height, foreground, min_seed=min_seed, min_area=p["min_area"])
+            return without_holes(grown) if p["fill_holes"] else grown
 
         return instances
 
 
-register(Distance(defaults=_DEFAULTS, search=_SEARCH))
+HEAD = Distance(defaults=_DEFAULTS, search=_SEARCH)
+register(HEAD)

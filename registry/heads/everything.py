@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from registry.sam import Sam
 
 _DEFAULTS = MappingProxyType(
-    {"iou": 0.88, "stability": 0.95, "max_area": 0.1, "nms": 0.7, "min_area": 1e-4, "visible": 0.5}
+    {"iou": 0.88, "stability": 0.95, "max_area": 0.1, "nms": 0.7, "min_area": 1e-4, "visible": 0.5, "order": 0.0}
 )
 _SEARCH = MappingProxyType(
     {
@@ -30,7 +30,13 @@ _SEARCH = MappingProxyType(
         "max_area": (0.01, 0.02, 0.05, 0.1, 0.25),
         "nms": (0.3, 0.5, 0.7),
         "min_area": (0.0, 1e-4, 3e-4),
+        "order": (0.0, 1.0),
     }
+)
+_STARTS: tuple[Mapping[str, float], ...] = (
+    {"order": 1.0},
+    {"iou": 0.7, "stability": 0.8, "max_area": 0.05},
+    {"iou": 0.5, "stability": 0.5, "max_area": 0.02, "order": 1.0},
 )
 
 
@@ -41,7 +47,9 @@ class Everything:
     The steps and their defaults (32 points per side, predicted IoU 0.88, stability 0.95 at ±1 logit, box NMS
     0.7, the three multi-masks) are those of `SamAutomaticMaskGenerator` (facebookresearch/segment-anything),
     without crop layers. Differences: stability and boxes are measured on the low-resolution logits, and masks too
-    large for a nucleus are dropped, because on tissue SAM often segments the background.
+    large for a nucleus are dropped, because on tissue SAM often segments the background. `SamAutomaticMaskGenerator`
+    returns masks that overlap, and says nothing of a pixel of several; its example draws the largest first, so that
+    the smallest are on top, as with `order` 1. Which order makes the label map is chosen on validation images.
 
     Parameters of `instances`:
         iou: smallest predicted IoU.
@@ -49,11 +57,14 @@ class Everything:
         max_area: largest mask, as a share of the image.
         nms: of two boxes whose IoU is above this, the mask of lower predicted IoU is dropped.
         min_area: smallest mask, as a share of the image.
-        visible: a mask is dropped if better masks leave less than this share of it.
+        visible: a mask is dropped if those before it leave less than this share of it.
+        order: 0: a pixel of several masks belongs to the mask of the highest predicted IoU; 1: to the smallest, so that
+            a mask of a region takes no pixel of the nuclei inside it.
     """
 
     defaults: Mapping[str, float]
     search: Mapping[str, tuple[float, ...]]
+    starts: tuple[Mapping[str, float], ...] = _STARTS
     name: str = "everything"
     summary: str = "SAM's automatic mask generation: point grid, IoU and stability filters, NMS; no training"
     channels: tuple[int, ...] = (1, 2, 3)
@@ -121,8 +132,6 @@ class Everything:
     def instances(self, logits: Any, **parameters: float) -> LabelMap:
         """Return the label map of the masks that `candidates` returned; see the class for the parameters.
 
-        A pixel of several masks belongs to the mask of the highest predicted IoU.
-
         Raises:
             StrategyError: logits instead of candidates, or an unknown parameter.
         """
@@ -142,6 +151,8 @@ class Everything:
             & (masks.area <= p["max_area"])
         )
         order = good[suppress(masks.boxes[good], masks.iou[good], p["nms"])]
+        if p["order"]:
+            order = order[np.argsort(masks.area[order], kind="stable")]
         return paint(masks, order, visible=p["visible"])
 
 

@@ -17,7 +17,7 @@ from registry.heads import register
 if TYPE_CHECKING:
     from torch import Tensor
 
-_DEFAULTS = MappingProxyType({"smoothing": 0.12, "depth": 0.06, "foreground": 0.5, "min_area": 0.02})
+_DEFAULTS = MappingProxyType({"smoothing": 0.12, "depth": 0.06, "foreground": 0.5, "min_area": 0.02, "fill_holes": 0.0})
 _SEARCH = MappingProxyType(
     {
         "smoothing": (0.05, 0.08, 0.12, 0.16, 0.2, 0.3),
@@ -25,6 +25,11 @@ _SEARCH = MappingProxyType(
         "foreground": (0.3, 0.4, 0.5, 0.6),
         "min_area": (0.02, 0.05, 0.1, 0.2),
     }
+)
+_STARTS: tuple[Mapping[str, float], ...] = (
+    {"smoothing": 0.2, "depth": 0.12},
+    {"smoothing": 0.05, "depth": 0.04, "foreground": 0.6},
+    {"foreground": 0.3, "min_area": 0.1},
 )
 
 
@@ -41,10 +46,12 @@ class Watershed:
             fall between two seeds, as a share of the nuclear radius.
         foreground: probability above which a pixel belongs to a nucleus.
         min_area: smallest component of the foreground, as a share of a nucleus's area.
+        fill_holes: 1 fills the holes of each instance, 0 leaves them.
     """
 
     defaults: Mapping[str, float]
     search: Mapping[str, tuple[float, ...]]
+    starts: tuple[Mapping[str, float], ...] = _STARTS
     name: str = "watershed"
     summary: str = "mask token 0 as foreground; smoothed distance transform, h-maxima, watershed"
     channels: tuple[int, ...] = (0,)
@@ -96,7 +103,7 @@ class Watershed:
 
         from registry.modules.h_maxima import Peaks, h_maxima, peaks
         from registry.modules.parameters import complete
-        from registry.modules.seeding import Foreground, foreground_of, grow, probabilities
+        from registry.modules.seeding import Foreground, foreground_of, grow, probabilities, without_holes
 
         (nucleus,) = probabilities(logits, channels=1)
 
@@ -119,7 +126,8 @@ class Watershed:
             p = complete(self.name, self.defaults, parameters)
             shape = p["foreground"], p["smoothing"]
             seeds, foreground = markers(*shape, p["depth"]), measured(p["foreground"])
-            return grow(seeds, -heights(*shape).image, foreground, min_seed=0.0, min_area=p["min_area"])
+            grown = grow(seeds, -heights(*shape).image, foreground, min_seed=0.0, min_area=p["min_area"])
+            return without_holes(grown) if p["fill_holes"] else grown
 
         return instances
 

@@ -52,7 +52,7 @@ def first_not_finite(sam: Sam, images: Float[Tensor, "b 3 h w"]) -> str | None:
         return f"the images hold NaN or infinite values: {count:,} of {images.numel():,}"
     try:
         with torch.no_grad(), _stopping_at_first(sam):
-            logits, _ = sam.decode(sam.encode(images))
+            logits, _ = sam(images)
     except _NotFinite as error:
         return str(error)
     if bad := _count(logits):

@@ -137,8 +137,8 @@ def paint(candidates: Candidates, order: Int[np.ndarray, " k"], *, visible: floa
 
     Args:
         candidates: of one image.
-        order: indices, best first.
-        visible: a mask is dropped if better masks leave less than this share of it.
+        order: indices; those of a mask come before those of the masks that it covers.
+        visible: a mask is dropped if the masks before it leave less than this share of it.
     """
     height, width = candidates.size
     label_map, count = np.zeros((height, width), np.int32), 0

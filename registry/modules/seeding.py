@@ -64,6 +64,29 @@ def foreground_of(mask: Bool[np.ndarray, "h w"]) -> Foreground:
     return Foreground(mask, distance, components, area, max(1.0, float(depth[order][middle])))
 
 
+def without_holes(label_map: Int[np.ndarray, "h w"]) -> Int[np.ndarray, "h w"]:
+    """Return a label map whose instances have no holes: background that a single instance encloses belongs to it.
+
+    Background is 4-connected, as in `scipy.ndimage.binary_fill_holes`. What touches the image's edge, or lies between
+    several instances, stays background.
+    """
+    holes, count = ndimage.label(label_map == 0)
+    if not count:
+        return label_map
+    lowest, highest = np.full(count + 1, np.iinfo(np.int32).max), np.zeros(count + 1, np.int64)
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:-1], np.s_[1:])):
+        for inside, beside in (((one,), (other,)), ((np.s_[:], one), (np.s_[:], other))):
+            hole, label = holes[inside].ravel(), label_map[beside].ravel()
+            touching = np.flatnonzero((hole > 0) & (label > 0))
+            np.minimum.at(lowest, hole[touching], label[touching])
+            np.maximum.at(highest, hole[touching], label[touching])
+    owner = np.where(lowest == highest, highest, 0)
+    owner[0] = 0
+    for side in (holes[0], holes[-1], holes[:, 0], holes[:, -1]):
+        owner[side] = 0
+    return np.where(holes > 0, owner[holes], label_map).astype(label_map.dtype)
+
+
 def grow(
     seeds: Bool[np.ndarray, "h w"],
     landscape: Float[np.ndarray, "h w"],

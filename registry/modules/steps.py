@@ -19,7 +19,9 @@ class Step:
     Attributes:
         parts: names in the encoder of the modules and parameters that it uses. No other step uses them.
         run: computes it.
+        is_early: its output is one of the early feature maps on the card, (b, c, h, w).
     """
 
     parts: tuple[str, ...]
     run: Callable[[Tensor], Tensor]
+    is_early: bool = False

@@ -22,8 +22,12 @@ from timm.models.tiny_vit import (
 )
 from torch import Tensor, nn
 
+from registry.features import Early
 from registry.modules import pieces
 from registry.modules.steps import Step
+
+EARLY_STAGES = 2
+"""Stages whose maps are finer than the embedding: the third already has its stride."""
 
 
 def tiny_vit() -> TinyVitEncoder:
@@ -79,9 +83,27 @@ class TinyVitEncoder(nn.Module):
             for block in stage.blocks:
                 block.attn = WindowAttention(block.attn)
 
-    def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 256 h/s w/s"]:
-        embeddings: Tensor = self.neck(self.stages(self.patch_embed(images)))
+    def forward(
+        self, images: Float[Tensor, "b 3 h w"], early: Early | None = None
+    ) -> Float[Tensor, "b 256 h/s w/s"]:
+        """Return the embeddings; `early` receives the output of each of the first stages, by its stride."""
+        x = self.patch_embed(images)
+        for number, stage in enumerate(self.stages):
+            x = stage(x)
+            if early is not None and number < EARLY_STAGES:
+                early[images.shape[-1] // x.shape[-1]] = x
+        embeddings: Tensor = self.neck(x)
         return embeddings
+
+    def early(self, images: Float[Tensor, "b 3 h w"], last: int) -> Early:
+        """Return the early feature maps up to that of the stride `last`, and compute nothing beyond it."""
+        early, x = Early(), self.patch_embed(images)
+        for stage in self.stages[:EARLY_STAGES]:
+            if last in early:
+                break
+            x = stage(x)
+            early[images.shape[-1] // x.shape[-1]] = x
+        return early
 
     def steps(self) -> list[Step]:
         """Return the parts of the forward pass, see `registry.modules.steps`; none if a stage was replaced."""
@@ -89,12 +111,14 @@ class TinyVitEncoder(nn.Module):
         if type(first) is not ConvLayer or any(type(stage) is not TinyVitStage for stage in self.stages[1:]):
             return []
         steps = [Step(("patch_embed",), self.patch_embed)]
-        steps += [Step((f"stages.0.blocks.{i}",), block) for i, block in enumerate(first.blocks)]
+        count = len(first.blocks)
+        steps += [Step((f"stages.0.blocks.{i}",), run, i == count - 1) for i, run in enumerate(first.blocks)]
         for index, stage in enumerate(self.stages[1:], start=1):
             steps.append(Step((f"stages.{index}.downsample",), _then(stage.downsample, (0, 2, 3, 1))))
             blocks = list(stage.blocks)
             runs = [*blocks[:-1], _then(blocks[-1], (0, 3, 1, 2))]
-            steps += [Step((f"stages.{index}.blocks.{i}",), run) for i, run in enumerate(runs)]
+            early = len(runs) - 1 if index < EARLY_STAGES else None
+            steps += [Step((f"stages.{index}.blocks.{i}",), run, i == early) for i, run in enumerate(runs)]
         return [*steps, Step(("neck",), self.neck)]
 
     def inference_forms(self) -> dict[type[nn.Module], Callable[[Any], Callable[..., Tensor] | None]]:

@@ -20,6 +20,7 @@ from bench.report.pack_redaction import without_paths
 from bench.report.site.parts import MOST_BYTES, Part, Picture
 from bench.results.record import RunRecord, read_all
 from bench.units import plural
+from registry import heads
 from registry.errors import RegistryError
 from registry.figure_order import BACKBONES, STRATEGIES
 
@@ -38,6 +39,7 @@ class Model:
         options: of the strategy.
         image_size: side of the input in pixels; None if the record does not tell it.
         plugins: digests of the plug-ins that were loaded.
+        head: its name where it adds modules to the decoder; None for the others, which change no figure.
     """
 
     backbone: str
@@ -45,11 +47,12 @@ class Model:
     options: Mapping[str, Any]
     image_size: int | None
     plugins: tuple[str, ...] = ()
+    head: str | None = None
 
     @property
     def key(self) -> str:
         """Digest of all that the figure follows from, this program's version included."""
-        values = [self.backbone, self.strategy, self.options, self.image_size, self.plugins, _version()]
+        values = [self.backbone, self.strategy, self.options, self.image_size, self.plugins, self.head, _version()]
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
@@ -57,6 +60,7 @@ class Model:
         """Name of the pair with the options, without paths, and the image size."""
         settings = [f"{name}={_shown(value)}" for name, value in sorted(self.options.items())]
         settings += [f"{self.image_size} px"] * (self.image_size is not None)
+        settings += [f"head {self.head}"] * (self.head is not None)
         return f"{self.backbone}/{self.strategy}" + (f" ({', '.join(settings)})" if settings else "")
 
     def path(self, results: Path) -> Path:
@@ -84,7 +88,13 @@ def draw_missing(results: Path) -> list[Path]:
         if path.is_file():
             continue
         try:
-            figure = architecture.figure(model.backbone, model.strategy, model.options, image_size=model.image_size)
+            figure = architecture.figure(
+                model.backbone,
+                model.strategy,
+                model.options,
+                image_size=model.image_size,
+                **({} if model.head is None else {"head": model.head}),
+            )
         except (RegistryError, ValueError) as error:  # a size that does not fit
             logger.warning("no architecture figure of %s with %s: %s", model.backbone, model.strategy, error)
             continue
@@ -138,7 +148,9 @@ def _models(records: Iterable[RunRecord]) -> list[Model]:
             plugins = tuple(sorted(str(value) for value in loaded.values()))
         size = record.run.get("image_size")
         size = size if isinstance(size, int) and size > 0 else None
-        model = Model(backbone, strategy, options if isinstance(options, Mapping) else {}, size, plugins)
+        head = str(record.run.get("head"))
+        attached = head if head in heads.names() and hasattr(heads.get(head), "attach") else None
+        model = Model(backbone, strategy, options if isinstance(options, Mapping) else {}, size, plugins, attached)
         models.setdefault(model.key, model)
     return sorted(models.values(), key=lambda model: (model.backbone, model.strategy, model.title, model.plugins))
 

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 import torch
 
-from bench import metrics
 from bench.errors import DivergedError
 from bench.training import evaluate, predictions, side_processes
 from registry import heads
@@ -26,6 +25,9 @@ class Oracle(torch.nn.Module):
         assert images.shape[-2:] == (self.image_size, self.image_size)
         self.seen += len(images)
         return images
+
+    def decoder_input(self, images, *, embeddings=None):
+        return self.encode(images) if embeddings is None else embeddings
 
     def decode(self, images):
         green = torch.nn.functional.avg_pool2d(images[:, 1:2], 4)
@@ -75,16 +77,6 @@ def test_logits_that_are_not_finite_are_refused():
 
     with pytest.raises(DivergedError, match=r"logits that are not finite; try a smaller train\.lr\.$"):
         predictions.raw_prediction(Overflowing(64), Threshold(), picture(64, 64), scale=None, autocast=nullcontext)
-
-
-def test_post_processing_is_chosen_by_the_mean_score():
-    true = np.zeros((4, 4), np.int32)
-    true[:2] = 1
-    raw = np.where(true, 0.7, 0.0)[None]
-    images = [Picture(stem, "liver", picture(4, 4), true) for stem in ("a", "b")]
-    chosen, scores = evaluate.choose_parameters([raw, raw], images, Threshold())
-    assert chosen == {"above": 0.5, "unused": 1.0}  # without effect, so the default stays
-    assert scores["pq"] == 1.0
 
 
 @dataclass
@@ -145,37 +137,6 @@ def eager_processes(monkeypatch):
     monkeypatch.setattr(side_processes, "ProcessPoolExecutor", counted)
     monkeypatch.setattr(side_processes.each, "__kwdefaults__", {**side_processes.each.__kwdefaults__, "pays_s": 0.0})
     return started
-
-
-def plain_search(raw, images, head):
-    """Coordinate search as its definition says, candidate by candidate."""
-
-    def scores_of(parameters):
-        rows = [
-            metrics.score(image.label_map, head.instances(prediction, **parameters), aji_plus=False)
-            for image, prediction in zip(images, raw, strict=True)
-        ]
-        return evaluate.mean(rows)
-
-    chosen = dict(head.defaults)
-    best = scores_of(chosen)
-    for name, values in head.search.items():
-        for value in values:
-            scores = scores_of({**chosen, name: value})
-            if scores["pq"] > best["pq"]:
-                chosen, best = {**chosen, name: value}, scores
-    return chosen, best
-
-
-def test_search_with_shared_stages_and_in_processes_equals_the_plain_one_bit_for_bit(noisy, eager_processes):
-    images, raw = noisy
-    search = {"smoothing": (0.05, 0.12, 0.3), "depth": (0.06, 0.2), "foreground": (0.4, 0.5), "min_area": (0.02, 0.2)}
-    head = replace(heads.get("watershed"), search=search)
-    expected = plain_search(raw, images, head)
-    assert expected[0] != dict(head.defaults)
-    assert evaluate.choose_parameters(iter(raw), images, head) == expected and not eager_processes
-    assert evaluate.choose_parameters(iter(raw), images, head, side_processes=1, processes=2) == expected
-    assert eager_processes == [1, 2, 2, 2, 2]  # one beside predictions, and two while nothing is predicted
 
 
 def test_scores_and_label_maps_from_processes_equal_those_made_here(noisy, eager_processes):

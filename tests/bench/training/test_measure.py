@@ -26,8 +26,13 @@ class Affine(torch.nn.Module):
     def encode(self, images):
         return images @ self.weight  # (1, 3, 8, 8) @ (8, 8): 2 · 3 · 8 · 8 · 8 operations
 
+    decoder_input = encode
+
     def decode(self, embeddings):
         return (embeddings @ self.weight) @ self.weight
+
+    def forward(self, images):
+        return self.decode(self.encode(images))
 
 
 def test_flops_count_multiply_and_add():
@@ -106,7 +111,7 @@ def test_costs_without_timings_keep_everything_else_and_add_nothing():
 
 
 def test_gpu_seconds_of_a_training_of_unknown_duration_are_unknown():
-    cost = {"memory_kind": "cuda", "evaluate_seconds": 2.0}
+    cost = {"memory_kind": "cuda", "prediction_seconds": 2.0}
     assert measure.gpu_seconds(cost) == 2.0
     assert measure.gpu_seconds({**cost, "train_seconds": 3.5}) == 5.5
     assert measure.gpu_seconds({**cost, "train_seconds": None}) is None

@@ -28,6 +28,9 @@ class Painted(torch.nn.Module):
     def encode(self, images):
         return images
 
+    def decoder_input(self, images, *, embeddings=None):
+        return self.encode(images) if embeddings is None else embeddings
+
     def decode(self, images):
         side = round(self.image_size * self.card.logits_per_pixel)
         grey = torch.nn.functional.adaptive_avg_pool2d(images[:, :1], side)
