@@ -303,10 +303,10 @@ def test_frozen_prefix_of_every_backbone_gives_the_same_loss_and_gradients(name:
 
 def test_nothing_is_frozen_where_all_is_trained_or_where_the_encoder_names_no_steps() -> None:
     sam = build("sam_nano", 64, "full")
-    assert frozen_prefix.encoder(sam) == sam.encode
+    assert frozen_prefix.encoder(sam) == sam.decoder_input
     other = build("sam_nano", 64, "decoder_only")
     other.image_encoder = nn.Sequential(other.image_encoder)  # as a third party's encoder
-    assert frozen_prefix.encoder(other) == other.encode
+    assert frozen_prefix.encoder(other) == other.decoder_input
 
 
 def test_frozen_prefix_ends_before_dropout_and_before_hooks() -> None:
@@ -331,7 +331,7 @@ def test_encoders_that_a_plugin_changed_outside_of_their_steps_are_run_as_a_whol
         else:
             encoder.stages[1].forward = lambda x: x
         assert frozen_prefix.frozen_parts(sam) == ()
-        assert frozen_prefix.encoder(sam) == sam.encode
+        assert frozen_prefix.encoder(sam) == sam.decoder_input
     sam = build("sam_nano", 64, "decoder_only")
     sam.image_encoder.blocks[1].mlp.forward = lambda x: x
     assert frozen_prefix.frozen_parts(sam) == ("patch_embed", "pos_embed", "blocks.0")
