@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ from skimage.morphology import h_maxima
 from test_metric_speed import a_pair
 
 from bench import metrics
-from bench.training import evaluate, predictions
+from bench.training import evaluate, predictions, search
 from registry import backbones, heads
 from registry.modules.instance_targets import interior_distance, interior_distance_of_each
 from registry.modules.seeding import foreground_of, grow, probabilities
@@ -83,25 +83,17 @@ def labelled(n_images: int, side: int) -> list[Labelled]:
     return [Labelled(f"image {n}", "", noise[n], label_map) for n, label_map in enumerate(maps)]
 
 
-def plain_search(
-    raw: list[Any], images: list[Labelled], head: Any, instances: Callable[..., np.ndarray]
-) -> tuple[dict[str, float], dict[str, float]]:
-    """The same coordinate search, candidate by candidate, each from the logits on."""
+def plain_search(raw: list[Any], images: list[Labelled], head: Any, instances: Callable[..., np.ndarray]) -> Any:
+    """The same search, each candidate from the logits on."""
 
-    def scores_of(parameters: dict[str, float]) -> dict[str, float]:
-        pairs = zip(images, raw, strict=True)
-        return evaluate.mean(
-            [metrics.score(one.label_map, instances(r, **parameters), aji_plus=False) for one, r in pairs]
-        )
+    def score(candidates: Sequence[dict[str, float]]) -> list[dict[str, float]]:
+        pairs = list(zip(images, raw, strict=True))
+        return [
+            evaluate.mean([metrics.score(one.label_map, instances(r, **choice), aji_plus=False) for one, r in pairs])
+            for choice in candidates
+        ]
 
-    chosen = dict(head.defaults)
-    best = scores_of(chosen)
-    for name, values in head.search.items():
-        for value in values:
-            scores = best if value == chosen[name] else scores_of({**chosen, name: value})
-            if scores["pq"] > best["pq"]:
-                chosen, best = {**chosen, name: value}, scores
-    return chosen, best
+    return search.coordinate_search(score, heads.starts(head), head.search)
 
 
 @pytest.mark.parametrize("name", ["watershed", "distance"])
@@ -110,7 +102,7 @@ def test_search(name: str) -> None:
     raw = [logits_of(name, one.label_map, seed) for seed, one in enumerate(images)]
     instances = plain_watershed if name == "watershed" else head.instances
     forms: list[Callable[[], Any]] = [
-        partial(evaluate.choose_parameters, raw, images, head),
+        partial(search.on_images, raw, images, head),
         partial(plain_search, raw, images, head, instances),
     ]
     assert forms[0]() == forms[1]()

@@ -1,8 +1,8 @@
-"""Choice of post-processing parameters, and scores of predictions per image at the image's own resolution."""
+"""Scores of predictions per image at the image's own resolution, for candidates of post-processing and for the test."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -30,48 +30,6 @@ class LabelledImage(Protocol):
     def pixels(self) -> np.ndarray: ...
     @property
     def label_map(self) -> np.ndarray: ...
-
-
-def choose_parameters(
-    raw: Iterable[Any],
-    images: Sequence[LabelledImage],
-    head: Head,
-    *,
-    key: str = "pq",
-    side_processes: int = 0,
-    processes: int = 0,
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Choose post-processing parameters on validation images, in turn, each by the best mean `key`.
-
-    Args:
-        raw: raw predictions of the images; they may be made one after the other, and are kept.
-        images: the images with their true label maps.
-        head: gives the parameters, their defaults and their candidates.
-        key: the score.
-        side_processes: processes for the first scores, while predictions are made; see
-            `bench.training.side_processes.each`.
-        processes: those for all other scores.
-
-    Returns:
-        The parameters, and their mean scores.
-    """
-    kept: list[Any] = []
-    chosen = dict(head.defaults)
-    (best,) = candidate_scores(_keeping(raw, kept), images, head, [chosen], processes=side_processes)
-    for name, values in head.search.items():
-        others = [value for value in values if value != chosen[name]]
-        candidates = [{**chosen, name: value} for value in others]
-        means = candidate_scores(kept, images, head, candidates, processes=processes)
-        for candidate, scores in zip(candidates, means, strict=True):
-            if scores[key] > best[key]:
-                chosen, best = candidate, scores
-    return chosen, best
-
-
-def _keeping(items: Iterable[Any], kept: list[Any]) -> Iterator[Any]:
-    for item in items:
-        kept.append(item)
-        yield item
 
 
 def candidate_scores(

@@ -9,13 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import binary_fill_holes, gaussian_filter
 from skimage.morphology import h_maxima
 
 from registry import heads
 from registry.errors import StrategyError
 from registry.modules.instance_targets import inner_boundary, interior_distance, interior_distance_of_each
-from registry.modules.seeding import foreground_of, grow, probabilities
+from registry.modules.seeding import foreground_of, grow, probabilities, without_holes
 
 DENSE = ("distance", "watershed")
 
@@ -298,3 +298,76 @@ def test_the_radius_ignores_small_components():
     mask[60, ::3] = True
     assert foreground_of(mask).radius == pytest.approx(10, abs=1)
     assert foreground_of(np.zeros((8, 8), bool)).radius == 1.0
+
+
+def valley(side: int = 40) -> np.ndarray:
+    """Logits of the distance head for one foreground whose distance has two summits, and an edge between them."""
+    y, x = np.mgrid[:side, :side]
+    height = 0.9 - 0.1 * np.minimum(abs(x - 10), abs(x - 28) + 1) / 9 - 0.01 * abs(y - 20)
+    inside = (abs(y - 20) <= 8) & (x > 2) & (x < 36)
+    maps = np.stack([inside, np.where(inside, height, 0), inside & (x == 19)]).astype(float)
+    return logits_of(maps)
+
+
+def test_seeds_of_the_distance_head_by_threshold_by_depth_and_where_both_maps_agree():
+    head, logits = heads.get("distance"), valley()
+    plain = {"boundary": 0.0, "seed": 0.5, "smoothing": 0.0}
+    assert head.instances(logits, **plain).max() == 1  # the valley lies above the threshold
+    assert head.instances(logits, **plain, depth=0.05).max() == 2
+    assert head.instances(logits, **plain, depth=0.15).max() == 1  # deeper than the valley is
+    assert head.instances(logits, **plain, edge=0.5).max() == 2
+    apart = head.instances(logits, **plain, edge=0.5)
+    assert apart[20, 10] != apart[20, 28] and (apart > 0).sum() == (head.instances(logits, **plain) > 0).sum()
+    assert head.instances(logits, **{**plain, "seed": 0.95}, depth=0.05).max() == 1  # no summit is that high
+
+
+def test_depth_0_and_edge_1_are_the_thresholded_seeds_of_before():
+    head = heads.get("distance")
+    logits = noisy_logits(head)
+    nucleus, distance, edge = probabilities(logits, 3)
+    found = foreground_of(nucleus > 0.5)
+    height = gaussian_filter(distance * (1 - edge), 0.06 * found.radius)
+    expected = grow(height > 0.35, -height, found, min_seed=0.015, min_area=0.02)
+    np.testing.assert_array_equal(head.instances(logits), expected)
+
+
+def test_depth_of_the_distance_head_is_that_of_the_h_maxima_of_scikit_image():
+    head = heads.get("distance")
+    logits = noisy_logits(head)
+    nucleus, distance, edge = probabilities(logits, 3)
+    found = foreground_of(nucleus > 0.5)
+    height = gaussian_filter(distance * (1 - edge), 0.06 * found.radius)
+    seeds = (h_maxima(np.where(found.mask, height, 0), 0.1) > 0) & (height > 0.2)
+    expected = grow(seeds, -height, found, min_seed=0.0, min_area=0.02)
+    np.testing.assert_array_equal(head.instances(logits, depth=0.1, seed=0.2), expected)
+
+
+def test_holes_of_hand_made_instances():
+    label_map = np.array(
+        [[1, 1, 1, 0, 0, 4, 4], [1, 0, 1, 2, 2, 0, 4], [1, 0, 1, 2, 0, 2, 4], [1, 1, 1, 2, 2, 2, 4]], np.int32
+    )
+    filled = without_holes(label_map)
+    # Two pixels inside nucleus 1 and one inside nucleus 2; what lies between 2 and 4, or touches the edge, stays.
+    expected = label_map.copy()
+    expected[1:3, 1], expected[2, 4] = 1, 2
+    np.testing.assert_array_equal(filled, expected)
+    assert filled.dtype == np.int32 and label_map[1, 1] == 0
+    solid = np.ones((3, 3), np.int32)
+    np.testing.assert_array_equal(without_holes(solid), solid)
+
+
+@settings(max_examples=50, deadline=None)
+@given(hnp.arrays(np.int32, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 1)))
+def test_holes_of_a_single_instance_are_those_that_scipy_fills(mask):
+    np.testing.assert_array_equal(without_holes(mask), binary_fill_holes(mask))
+
+
+@pytest.mark.parametrize(("name", "one_seed"), [("distance", {}), ("watershed", {"depth": 5.0})])
+def test_dense_heads_fill_holes_where_asked(name, one_seed):
+    head = heads.get(name)
+    logits = logits_of(head.targets(discs((30, 30, 12))))
+    logits[0, 30, 33] = -9.0
+    plain, filled = (head.instances(logits, **one_seed, fill_holes=value) for value in (0.0, 1.0))
+    assert plain[30, 33] == 0 and filled[30, 33] == filled[30, 35] > 0
+    assert (plain != filled).sum() == 1
+    np.testing.assert_array_equal(plain, head.instances(logits, **one_seed))

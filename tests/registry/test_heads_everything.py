@@ -74,6 +74,26 @@ def test_a_mask_covered_by_better_masks_is_dropped(head):
     assert head.instances(candidates, max_area=1.0, nms=1.0).max() == 2
 
 
+def test_a_region_swallows_the_nuclei_inside_it_unless_the_smallest_mask_comes_first(head):
+    nuclei = [(2, 6, 2, 6), (8, 12, 2, 6), (2, 6, 9, 13), (8, 12, 9, 13)]
+    candidates = collected(boxes_as_logits(24, (0, 14, 0, 15), *nuclei), [0.97, 0.95, 0.94, 0.93, 0.92])
+    settings = {"max_area": 1.0, "nms": 1.0}
+    swallowed = head.instances(candidates, **settings)
+    assert swallowed.max() == 1 and (swallowed == 1).sum() == 14 * 15
+    apart = head.instances(candidates, **settings, order=1.0)
+    assert apart.max() == 5 and [(apart[y0:y1, x0:x1] > 0).all() for y0, y1, x0, x1 in nuclei] == [True] * 4
+    assert len({apart[y0, x0] for y0, _, x0, _ in nuclei}) == 4 and apart[0, 0] == 5
+    # Half of the region is not left by its nuclei: it is dropped, and they alone remain.
+    assert head.instances(candidates, **settings, order=1.0, visible=0.8).max() == 4
+
+
+def test_masks_of_equal_size_are_painted_by_their_iou(head):
+    logits = boxes_as_logits(16, (2, 10, 2, 10), (6, 14, 6, 14))
+    candidates = collected(logits, [0.90, 0.95])
+    by_iou = head.instances(candidates, max_area=1.0)
+    np.testing.assert_array_equal(head.instances(candidates, max_area=1.0, order=1.0), by_iou)
+
+
 def test_masks_are_upsampled_between_pixels(head):
     y, x = torch.meshgrid(torch.arange(16.0), torch.arange(16.0), indexing="ij")
     logits = (4.3 - ((y - 8) ** 2 + (x - 8) ** 2).sqrt())[None]
