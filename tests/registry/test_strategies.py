@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from strategy_models import ADDING, LIGHT, build, on_meta, predict, trained
 from torch import nn
 
 from registry import blocks, strategies
+from registry.errors import StrategyError
 
 
 def test_all_strategies_are_registered() -> None:
@@ -17,8 +20,29 @@ def test_all_strategies_are_registered() -> None:
     assert strategies.get("zero_shot").head == "everything"
     assert strategies.options("lora_qv") == {"rank": 4, "last_blocks": 0}
     assert strategies.options("adapter") == {"reduction": 4, "scale": 0.5, "last_blocks": 0}
-    for name in expected - {"zero_shot"}:
-        assert 1e-4 <= strategies.get(name).lr <= 1e-3
+    for name in expected:
+        rate = strategies.get(name).encoder_lr
+        assert (rate is None) == strategies.get(name).freezes_encoder
+        assert rate is None or 1e-4 <= rate <= 1e-3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "has no encoder_lr: give the peak learning rate of what it trains in the image encoder"),
+        (
+            {"encoder_lr": 1e-3, "freezes_encoder": True},
+            "trains nothing in the image encoder, so encoder_lr=0.001 would",
+        ),
+        ({"encoder_lr": 1e-3, "trains": False}, "trains nothing in the image encoder"),
+        ({"encoder_lr": 0.0}, "encoder_lr is 0.0; it must be above 0 and at most 1."),
+    ],
+)
+def test_an_encoder_rate_that_does_not_fit_the_strategy_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(StrategyError) as caught:
+        strategies.register("rated", summary="", source="", **arguments)(lambda sam, *, tokens: None)
+    assert message in str(caught.value)
+    assert "rated" not in strategies.names()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -80,15 +81,45 @@ def test_the_folds_of_a_cell_share_its_id():
     assert len({row_id(r.as_dict()) for r in runs}) == 1
 
 
-def test_runs_hold_the_learning_rate_of_their_strategy():
-    run = next(r for r in plan.make(grid(), DIGEST).runs if r.strategy == "lora_qv")
-    assert run.train["lr"] == 1e-3
-    run = next(
-        r
-        for r in plan.make(grid(settings=overrides.apply(grid().settings, ["train.lr=0.02"])), DIGEST).runs
-        if r.strategy == "lora_qv"
-    )
-    assert run.train["lr"] == 0.02
+ALL = ("decoder_only", "lora_qv", "lora_all_linear", "adapter", "full")
+
+
+def trains_of(*assignments: str, backbone: str = "sam_nano") -> dict[str, dict[str, Any]]:
+    settings = overrides.apply(grid().settings, assignments)
+    made = plan.make(grid(backbones=(backbone,), strategies=ALL, settings=settings), DIGEST)
+    return {run.strategy: dict(run.train) for run in made.runs if run.train}
+
+
+def test_the_decoders_rate_is_one_and_the_encoders_is_the_strategys_own():
+    trains = trains_of()
+    assert {train["lr"] for train in trains.values()} == {5e-4}
+    own = {name: train["encoder_lr"] for name, train in trains.items()}
+    assert own == {"decoder_only": None, "lora_qv": 1e-3, "lora_all_linear": 1e-3, "adapter": 5e-4, "full": 2e-4}
+    trains = trains_of("train.lr=0.02", "train.encoder_lr=0.003")
+    assert {train["lr"] for train in trains.values()} == {0.02}
+    assert [train["encoder_lr"] for train in trains.values()] == [None, *[0.003] * 4]
+
+
+def test_batchnorm_is_frozen_but_where_a_whole_encoder_is_trained_from_random_weights():
+    def choices(*assignments: str, backbone: str = "mobile_sam") -> list[str]:
+        return [train["batchnorm"] for train in trains_of(*assignments, backbone=backbone).values()]
+
+    assert choices() == [*["frozen"] * 4, plan.RANDOM_BATCHNORM]
+    assert choices("weights=official") == ["frozen"] * 5
+    assert choices("weights=official", "train.batchnorm=settled") == ["frozen", *["settled"] * 4]
+    assert choices("train.batchnorm=frozen") == ["frozen"] * 5
+    assert choices("train.batchnorm=trained", backbone="sam_nano") == ["frozen"] * 5  # it has no BatchNorm
+
+
+@pytest.mark.parametrize("value", ["0.1", "0.01"])
+def test_weight_decay_that_looks_like_adamws_factor_is_refused_with_its_share(value):
+    settings = overrides.apply(grid().settings, [f"train.weight_decay={value}"])
+    with pytest.raises(PlanError) as caught:
+        plan.make(grid(settings=settings), DIGEST)
+    assert (
+        f"train.weight_decay is {value}; it must be from 0 to 0.001: the share of itself that a step at the peak takes "
+        f"from each weight. AdamW's factor of {value} would be {float(value) * 5e-4:.2g} at train.lr=0.0005."
+    ) in str(caught.value)
 
 
 def test_impossible_pairs_are_skipped_with_a_reason():
@@ -183,7 +214,7 @@ def test_all_problems_are_reported_at_once():
         "image_size 100 is not a positive multiple of 64; try 128.",
         "image_size 100 is not a positive multiple of 16; try 96.",
         "train.epochs is 0; it must be 1 or more.",
-        "train.lr is -1.0; it must be above 0 and at most 1, or none.",
+        "train.lr is -1.0; it must be above 0 and at most 1.",
     ):
         assert expected in text
 

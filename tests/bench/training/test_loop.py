@@ -19,6 +19,7 @@ from bench.training.checkpoint import State
 from bench.training.optimizer import make_optimizer
 
 STEPS_PER_EPOCH, EPOCHS, BATCH = 3, 4, 4
+WEIGHT_DECAY = 0.1  # AdamW's factor, of which a step takes away the product with the rate
 SETTINGS = loop.LoopSettings(
     epochs=EPOCHS,
     steps_per_epoch=STEPS_PER_EPOCH,
@@ -70,7 +71,10 @@ def fit(net: nn.Module, path: Path, settings: loop.LoopSettings = SETTINGS, **ch
         "state_path": path,
         "enter_training": net.train,
     }
-    return loop.fit(net, make_optimizer(net, lr=0.01, weight_decay=0.1), settings, **(arguments | changes))
+    optimizer = make_optimizer(
+        net, lr=settings.lr, encoder_lr=settings.encoder_lr, weight_decay=settings.lr * WEIGHT_DECAY
+    )
+    return loop.fit(net, optimizer, settings, **(arguments | changes))
 
 
 def stop_after(step: int) -> Callable[[], bool]:
@@ -407,11 +411,85 @@ def test_weights_that_the_last_step_made_infinite_end_training_before_they_are_v
         fit(net, tmp_path / "state.pt", settings, loss=loss, validate=validate)
 
 
+class Parts(nn.Module):
+    """A model with an encoder; its BatchNorm is trained by the loss, its running statistics are the loop's business."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.image_encoder = nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8))
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        out: Tensor = self.head(self.image_encoder(images))
+        return out
+
+
+def test_both_rates_follow_one_schedule_and_stand_in_the_history(tmp_path):
+    settings = replace(SETTINGS, lr=0.01, encoder_lr=0.001)
+    state = fit(Parts(), tmp_path / "state.pt", settings)
+    rates = [(row["lr"], row["encoder_lr"]) for row in state.history]
+    assert rates == [(settings.learning_rate(last), settings.learning_rate(last, 0.001)) for last in (2, 5, 8, 11)]
+    assert all(encoder == pytest.approx(lr / 10) for lr, encoder in rates)
+    assert "encoder_lr" not in fit(new_model(), tmp_path / "one.pt").history[0]
+
+
+def with_buffers(net: Parts) -> dict[str, Any]:
+    """Let the loop keep the running statistics, which forward passes change."""
+    return {"buffers": {name: b for name, b in net.named_buffers() if b.is_floating_point()}}
+
+
+@pytest.mark.parametrize("step", [1, 7])
+def test_buffers_belong_to_the_state_and_to_the_best_checkpoint(tmp_path, step):
+    scores = iter([0.1, 0.9, 0.2, 0.3])
+
+    def validate() -> dict[str, float]:
+        seen.append(net.image_encoder[1].running_mean.clone())
+        return {"pq": next(scores), "aji": 0.0, "dice": 0.0}
+
+    seen: list[Tensor] = []
+    whole = net = Parts()
+    fit(whole, tmp_path / "whole.pt", validate=validate, **with_buffers(whole))
+    assert torch.equal(whole.image_encoder[1].running_mean, seen[1])  # of the best epoch
+    assert not torch.equal(seen[1], seen[3])
+    first, resumed, scores = Parts(), Parts(), iter([0.1, 0.9, 0.2, 0.3])
+    net = first
+    with pytest.raises(InterruptedRunError):
+        stopped = {"validate": validate, "should_stop": stop_after(step)}
+        fit(first, tmp_path / "state.pt", **stopped, **with_buffers(first))
+    net = resumed
+    fit(resumed, tmp_path / "state.pt", validate=validate, **with_buffers(resumed))
+    assert equal(whole, resumed)
+    assert torch.equal(whole.image_encoder[1].running_var, resumed.image_encoder[1].running_var)
+
+
+class TooLarge:
+    """A loss that does not fit the memory with more than some images."""
+
+    def __init__(self, net: nn.Module, fits: int) -> None:
+        self.loss, self.fits = squared_error(net), fits
+
+    def __call__(self, images: Tensor, targets: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        if len(images) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self.loss(images, targets)
+
+
+def test_batches_that_must_stay_whole_are_not_divided_and_the_failure_says_what_to_do(tmp_path):
+    net = new_model()
+    assert fit(net, tmp_path / "divided.pt", loss=TooLarge(net, 2)).micro_batch == 2
+    with pytest.raises(
+        torch.OutOfMemoryError, match=r"all 4 images of a batch, which train\.batchnorm=trained"
+    ) as raised:
+        fit(net, tmp_path / "whole.pt", replace(SETTINGS, whole_batches=True), loss=TooLarge(net, 2))
+    assert "choose train.batchnorm=settled, or a smaller train.batch_size. (CUDA out of memory)" in str(raised.value)
+
+
 # --- numbers that are read late -----------------------------------------------------------------------------
 
 
 def fused(net: nn.Module) -> torch.optim.Optimizer:
-    return make_optimizer(net, lr=0.01, weight_decay=0.1, fused=True)
+    return make_optimizer(net, lr=SETTINGS.lr, weight_decay=SETTINGS.lr * WEIGHT_DECAY, fused=True)
 
 
 def fit_late(net: nn.Module, path: Path, *, is_late: bool = True, **changes: Any) -> State:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.training.optimizer import is_fused, learning_rate, load_state, make_optimizer
+from bench.training.optimizer import is_fused, learning_rate, load_state, make_optimizer, set_rates, share_of_decay
 
 
 def test_learning_rate_warms_up_linearly_and_decays_to_zero():
@@ -29,8 +29,8 @@ def test_biases_norms_and_embeddings_are_not_decayed():
     net = nn.ModuleDict(
         {"linear": nn.Linear(5, 8), "norm": nn.LayerNorm(4), "tokens": nn.Embedding(3, 4), "conv": nn.Conv2d(1, 1, 3)}
     )
-    decayed, others = make_optimizer(net, lr=0.1, weight_decay=0.3).param_groups
-    assert (decayed["weight_decay"], others["weight_decay"]) == (0.3, 0.0)
+    decayed, others = make_optimizer(net, lr=0.1, weight_decay=0.03).param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (pytest.approx(0.3), 0.0)  # PyTorch multiplies by 0.1
     names = {id(p): name for name, p in net.named_parameters()}
     assert {names[id(p)] for p in decayed["params"]} == {"linear.weight", "conv.weight"}
     assert {names[id(p)] for p in others["params"]} == set(names.values()) - {"linear.weight", "conv.weight"}
@@ -43,15 +43,52 @@ def test_frozen_parameters_are_left_out():
     assert [p is net.weight for p in group["params"]] == [True]
 
 
+class Parts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.image_encoder = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
+        self.mask_decoder = nn.Linear(3, 1)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.5])
+def test_a_step_takes_the_same_share_of_every_weight_whatever_its_rate(rate):
+    """Without a gradient, AdamW's moments are zero, and the decay is all that a step does."""
+    net = Parts()
+    before = {name: p.detach().clone() for name, p in net.named_parameters()}
+    optimizer = make_optimizer(net, lr=5e-4, encoder_lr=1e-2, weight_decay=5e-2)
+    set_rates(optimizer, lambda peak: peak * rate)
+    for parameter in net.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in net.named_parameters():
+        share = 5e-2 * rate if name in ("image_encoder.0.weight", "mask_decoder.weight") else 0.0
+        torch.testing.assert_close(parameter.detach(), before[name] * (1 - share), rtol=1e-6, atol=0)
+
+
+def test_rates_reach_parameters_by_the_part_they_are_in():
+    net = Parts()
+    optimizer = make_optimizer(net, lr=5e-4, encoder_lr=1e-3, weight_decay=5e-5)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    for name, parameter in net.named_parameters():
+        assert rates[id(parameter)] == (1e-3 if name.startswith("image_encoder.") else 5e-4)
+    assert {group["lr"] for group in make_optimizer(net, lr=5e-4, weight_decay=0.0).param_groups} == {5e-4}
+
+
+def test_decay_of_a_run_of_version_0_1_is_adamws_factor():
+    assert share_of_decay({"lr": 5e-4, "weight_decay": 5e-5}) == 5e-5
+    assert share_of_decay({"lr": 1e-3, "weight_decay": 0.1}) == pytest.approx(1e-4)
+    assert share_of_decay({"lr": 1e-3, "weight_decay": 0.0}) == 0.0
+
+
 def trained(*forms: bool, save_between: bool = True) -> tuple[list[Tensor], torch.optim.Optimizer]:
     """Train a small net for 4 steps in each form, one after the other; return its parameters and the last optimiser."""
     torch.manual_seed(0)
     net = nn.Sequential(nn.Linear(5, 40), nn.LayerNorm(40), nn.Linear(40, 3))
     images, content = torch.randn(16, 5), None
-    optimizer = make_optimizer(net, lr=0.05, weight_decay=0.1, fused=forms[0])
+    optimizer = make_optimizer(net, lr=0.05, weight_decay=0.005, fused=forms[0])
     for form in forms:
         if save_between:
-            optimizer = make_optimizer(net, lr=0.05, weight_decay=0.1, fused=form)
+            optimizer = make_optimizer(net, lr=0.05, weight_decay=0.005, fused=form)
         if content and save_between:
             load_state(optimizer, content)
         for _ in range(4):
