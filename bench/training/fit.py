@@ -99,16 +99,16 @@ def fit(
     statistics = _statistics(run, sam, parts, context)
     optimizer = setup.optimizer(run, sam, context)
     settings = setup.loop_settings(run, parts, context, whole_batches=statistics.is_trained, choice=choice)
-    run = refit.shortened(run, choice)  # batches of an epoch do not depend on the number of epochs
+    until_chosen = refit.shortened(run, choice)
     settings = replace(settings, is_late=device(sam).type == "cuda" and is_fused(optimizer))
     loss = loss_in_form(sam, heads.get(run.head), context.fast_paths)
-    batches: Callable[[int], Iterator[LabelledBatch]] = partial(training_batches, run, parts, context)
+    batches: Callable[[int], Iterator[LabelledBatch]] = partial(training_batches, until_chosen, parts, context)
     first = next(training_batches(run, parts, replace(context, loader_workers=0), 0))
     result = _audit(run, sam, first, context, loss=loss, optimizer=optimizer)
     result |= _cached_difference(cached, parts, sam)
     if cached is not None:
         loss = loss_in_form(sam, heads.get(run.head), context.fast_paths, is_embedded=True)
-        batches = partial(_embedded_batches, run, parts, context, cached)
+        batches = partial(_embedded_batches, until_chosen, parts, context, cached)
         forms = BlockForms(loss, checkpointed=None)
     else:
         # Compiled code was compared with the plain form's at constant statistics only.
@@ -248,6 +248,7 @@ def _validate(run: Run, sam: Sam, parts: Split, context: RunContext, cached: Emb
             scale=run.scale,
             autocast=precision,
             validate_on=run.train["validate_on"],
+            choose_by=run.train["choose_by"],
             embeddings=cached.of_pixels if cached else None,
             processes=context.side_processes,
             timed=watch.timed,

@@ -70,7 +70,10 @@ def joined(parts: Split) -> Split:
 
 
 def shortened(run: Run, choice: Choice | None) -> Run:
-    """Return a run whose training ends after the chosen epoch; as it is without a choice."""
+    """Return a run whose batches end after the chosen epoch; as it is without a choice.
+
+    Batches of an epoch do not depend on the number of epochs. The id of the run does: only batches are made of this.
+    """
     return run if choice is None else replace(run, train={**run.train, "epochs": choice.epoch})
 
 
