@@ -192,6 +192,7 @@ for command in (
     reports.table,
     reports.plot,
     reports.compare,
+    reports.ablation,
     reports.report,
     reports.verify,
     models.predict,

@@ -160,6 +160,32 @@ def compare(
     show_comparison(results, methods or (), format=format and format.value, output=output, score=score.value)
 
 
+def ablation(
+    base: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--base",
+            metavar="KEY=VALUE",
+            help="A setting of the base row; repeat for others. By default the row from which most others differ in "
+            "one setting.",
+        ),
+    ] = None,
+    results: Results = RESULTS,
+    format: Annotated[Format | None, typer.Option(help="terminal, markdown or csv.", show_default=False)] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write to a file: .md or .csv; - is stdout.")
+    ] = None,
+) -> None:
+    """Show what each setting is worth, changed alone: rows that differ from a base row in exactly one setting.
+
+    A setting is kept where the 95 % interval of the paired difference in PQ lies above zero, and that of no other score
+    below. `bench run --grid ablations` plans such rows; so does a grid file with `changes`.
+    """
+    from bench.report.changes_page import show_ablation
+
+    show_ablation(results, base or (), format=format and format.value, output=output)
+
+
 def report(
     results: Results = RESULTS,
     pack: Annotated[
