@@ -86,6 +86,9 @@ class TrainSettings:
         validate_on: ``image`` scores these validations at the images' own resolution; ``output`` at that of the
             decoder's logits, if it is lower, which takes less time but may keep a slightly worse epoch. Post-processing
             is chosen, and the test scored, at the images' own resolution in any case.
+        choose_by: what the best epoch is chosen by on the validation images. ``pq``: PQ with the head's default
+            post-processing; ``searched_pq``: the highest PQ of a few choices of post-processing, one for each way of
+            working that the head offers; ``loss``: the head's loss, of which the lowest is best.
         augment: dihedral, stain (HED) and scale augmentation.
         stain_jitter: largest relative change of a stain's strength.
         scale_jitter: largest relative change of the magnification.
@@ -124,6 +127,7 @@ class TrainSettings:
     validate_every: int = 1
     patience: int = 0
     validate_on: Literal["image", "output"] = neutral("image")
+    choose_by: Literal["pq", "searched_pq", "loss"] = neutral("pq")
     augment: bool = True
     stain_jitter: float = 0.1
     scale_jitter: float = 0.2
@@ -136,6 +140,18 @@ class TrainSettings:
     tune: int = neutral(0)
     tune_epochs: int = neutral(0)
     tune_fold: Literal["first", "own"] = neutral("first")
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """Settings of predictions, from the choice of post-processing on; validation during training is without them.
+
+    Attributes:
+        tta: test-time augmentation: the mean logits of an image in its eight orientations. It takes eight times as
+            long, in `bench predict` too. Heads that prompt the model have no logits, and predict as always.
+    """
+
+    tta: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,6 +170,7 @@ class Settings:
             a fixed number of augmented variants of each image; strategies that train the encoder compute them always.
         folds: see `FoldSettings`.
         train: see `TrainSettings`.
+        predict: see `PredictSettings`.
         strategy: options of the strategies, e.g. ``{"rank": 8}``; each takes those that it has.
     """
 
@@ -166,4 +183,5 @@ class Settings:
     embeddings: Literal["computed", "cached"] = "computed"
     folds: FoldSettings = field(default_factory=FoldSettings)
     train: TrainSettings = field(default_factory=TrainSettings)
+    predict: PredictSettings = field(default_factory=PredictSettings)
     strategy: Mapping[str, Any] = field(default_factory=dict)

@@ -155,7 +155,13 @@ def as_model_json(recipe: Recipe, *, trained: str | None) -> dict[str, Any]:
     values = {key: getattr(recipe, key) for key in _KINDS}
     plain = {"options": dict(recipe.options), "tokens": list(recipe.tokens), "trained": trained}
     later = {"tta": recipe.tta}  # not in every file of this schema
-    return {"schema_version": SCHEMA_VERSION, **values, **plain, "post_processing": dict(recipe.post_processing), **later}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **values,
+        **plain,
+        "post_processing": dict(recipe.post_processing),
+        **later,
+    }
 
 
 def _recorded(folder: Path) -> Recipe:

@@ -5,6 +5,7 @@ Positions are those of an axis on which pixel i covers [i, i + 1), so that its c
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -77,6 +78,34 @@ def _taps(span: Span, length: int) -> tuple[Int[np.ndarray, "taps count"], Float
     used = weights.any(1)
     weights = weights[used] / weights.sum(0)
     return np.clip(indices[used], 0, length - 1), weights.astype(np.float32)
+
+
+def pixels_of_tile(start: int, *, size: int, length: int, scaled: int, cells: int) -> tuple[int, Span]:
+    """Return which pixels of an image have their centres in a tile, along one axis, and where they lie in its logits.
+
+    Args:
+        start: first pixel of the tile, in input pixels.
+        size: side of the tile, in input pixels.
+        length: side of the image in its own pixels, or in those of another grid over it.
+        scaled: side of the image in input pixels.
+        cells: side of the logits of the tile.
+
+    Returns:
+        The first of these pixels, and all of them as a span in the pixels of the logits.
+    """
+    step = scaled / length  # input pixels per pixel of the image
+    first, last = (min(length, math.ceil(edge / step - 0.5)) for edge in (start, start + size))
+    cell = cells / size
+    return first, Span((first * step - start) * cell, step * cell, last - first)
+
+
+def weights_in_tile(span: Span, *, cells: int, size: int) -> Float[np.ndarray, " count"]:
+    """Return the weights in the blend of tiles of pixels that `pixels_of_tile` returned, along one axis.
+
+    A tile has more weight away from its edges, where it has more context; nowhere 0, so corners are covered too.
+    """
+    positions = span.centres * (size / cells)
+    return (np.minimum(positions, size - positions) + 0.5).clip(max=size // 4).astype(np.float32)
 
 
 def sample_labels(label_map: Int[np.ndarray, "h w"], rows: Span, columns: Span) -> Int[np.ndarray, "rows columns"]:

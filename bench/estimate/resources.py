@@ -13,7 +13,7 @@ from typing import Literal
 
 from bench.estimate.shared_embeddings import Sharing, encoded
 from bench.grid import CLASSICAL, Run
-from bench.training import tiling
+from bench.training import tiling, variants
 from registry import heads
 
 CONTEXT_BYTES = 512 * 2**20

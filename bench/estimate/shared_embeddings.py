@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 
 from bench.grid import Run
-from bench.training.variants import TURNS
+from bench.training.variants import TURNS, turn_count
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def encoded(run: Run, n_images: int, n_train: int, draws: int, tiles: int, share
     """Return a run's share of the embeddings that runs compute together; 0 where they are not cached.
 
     An epoch draws a turn, a stain variant and a tile of each training image at random, and a prediction takes all tiles
-    of the plain image. Runs of one fold draw from the same training images, those of other folds from others.
+    of the plain image; with test-time augmentation, of all its turns, none of which are counted as drawn before. Runs of one fold draw from the same training images, those of other folds from others.
 
     Args:
         run: the run.
@@ -70,7 +70,8 @@ def encoded(run: Run, n_images: int, n_train: int, draws: int, tiles: int, share
     drawn = trained_by * (1 - (1 - 1 / places) ** (draws * shared.drawing_runs / shared.drawing_folds))
     missed, plain_missed = (1 - drawn) ** shared.drawing_folds, (1 - drawn - predicted_by) ** shared.folds
     plain = (1 - plain_missed) / shared.runs
-    return n_images * tiles * ((variants - 1) * (1 - missed) / shared.drawing_runs + plain)
+    turned = (turn_count(run.tta) - 1) * (1 - (1 - predicted_by) ** shared.folds) / shared.runs
+    return n_images * tiles * ((variants - 1) * (1 - missed) / shared.drawing_runs + plain + turned)
 
 
 def _encoder(run: Run) -> Hashable:

@@ -14,31 +14,36 @@ import torch
 import torch.nn.functional as F
 
 import registry
+from registry.resampling import pixels_of_tile, resample{more}
 
 sam = registry.load(".")  # the folder of this file{weights}
 head = registry.heads.get({head})
 parameters = {parameters}
 
 {starts}
-def segment(image: np.ndarray) -> np.ndarray:
-    """Return the nuclei, int32 ids of shape (h, w), in an RGB image, uint8 of shape (h, w, 3)."""
+def predict(image: np.ndarray) -> torch.Tensor:
+    """Return the head's logits, of shape (c, h, w), in an RGB image, uint8 of shape (h, w, 3)."""
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
     height, width = pixels.shape[-2:]
     scale = {scale}
     inner = max(1, round(scale * height)), max(1, round(scale * width))
     pixels = F.interpolate(pixels, inner, mode="bilinear", antialias=scale < 1).clamp(0, 1)
     size = sam.image_size
-{logits}\
-    logits = F.interpolate(logits[..., : inner[0], : inner[1]], (height, width), mode="bilinear", antialias=scale > 1)
-    return head.instances(logits[0], **parameters)
-'''
+    sides = max(size, inner[0]), max(size, inner[1])
+    padded = pixels.mean((2, 3), keepdim=True).repeat(1, 1, *sides)
+    padded[..., : inner[0], : inner[1]] = pixels
+{logits}
+
+def segment(image: np.ndarray) -> np.ndarray:
+    """Return the nuclei, int32 ids of shape (h, w), in an RGB image, uint8 of shape (h, w, 3)."""
+{instances}'''
 
 ONE_INPUT = """\
-    padded = pixels.mean((2, 3), keepdim=True).repeat(1, 1, size, size)
-    padded[..., : inner[0], : inner[1]] = pixels
     with torch.inference_mode():
-        logits, _ = sam(padded)
-    logits = F.interpolate(logits[:, list(head.channels)], padded.shape[-2:], mode="bilinear")
+        logits = sam(padded)[0][0, list(head.channels)]
+    _, rows = pixels_of_tile(0, size=size, length=height, scaled=inner[0], cells=logits.shape[-1])
+    _, columns = pixels_of_tile(0, size=size, length=width, scaled=inner[1], cells=logits.shape[-1])
+    return resample(logits, rows, columns)
 """
 
 STARTS = '''
@@ -50,20 +55,30 @@ def starts(length: int, size: int) -> list[int]:
 '''
 
 TILES = """\
-    sides = max(size, inner[0]), max(size, inner[1])
-    padded = pixels.mean((2, 3), keepdim=True).repeat(1, 1, *sides)
-    padded[..., : inner[0], : inner[1]] = pixels
-    ramp = torch.minimum(torch.arange(1, size + 1), torch.arange(size, 0, -1))
-    window = torch.minimum(ramp[:, None], ramp).clamp(max=size // 4).float()  # less weight near the edges of a tile
-    total, weight = torch.zeros(1, len(head.channels), *sides), torch.zeros(sides)
-    with torch.inference_mode():
-        for top in starts(sides[0], size):
-            for left in starts(sides[1], size):
-                tile = ..., slice(top, top + size), slice(left, left + size)
-                logits, _ = sam(padded[tile])
-                total[tile] += window * F.interpolate(logits[:, list(head.channels)], (size, size), mode="bilinear")
-                weight[tile] += window
-    logits = total / weight
+    total, weight = torch.zeros(len(head.channels), height, width), torch.zeros(height, width)
+    for top, left in itertools.product(starts(sides[0], size), starts(sides[1], size)):
+        with torch.inference_mode():
+            logits = sam(padded[..., top : top + size, left : left + size])[0][0, list(head.channels)]
+        cells = logits.shape[-1]
+        first_row, rows = pixels_of_tile(top, size=size, length=height, scaled=inner[0], cells=cells)
+        first_column, columns = pixels_of_tile(left, size=size, length=width, scaled=inner[1], cells=cells)
+        near = [torch.from_numpy(weights_in_tile(span, cells=cells, size=size)) for span in (rows, columns)]
+        window = torch.minimum(near[0][:, None], near[1])  # less weight near the edges of a tile
+        tile = ..., slice(first_row, first_row + rows.count), slice(first_column, first_column + columns.count)
+        total[tile] += window * resample(logits, rows, columns)
+        weight[tile] += window
+    return total / weight
+"""
+
+ONCE = """\
+    return head.instances(predict(image), **parameters)
+"""
+
+TURNED = """\
+    views = [np.rot90(image, turn) for turn in range(4)]  # the run predicted so: the mean of eight orientations
+    logits = [predict(view) for view in views] + [predict(view[:, ::-1]).flip(-1) for view in views]
+    turned_back = [torch.rot90(maps, -turn, (-2, -1)) for turn, maps in zip([*range(4), *range(4)], logits)]
+    return head.instances(sum(turned_back) / 8, **parameters)
 """
 PLAIN = """\
 {imports}from safetensors.torch import load_file
@@ -81,14 +96,17 @@ def segment(recipe: Recipe) -> str:
     Args:
         recipe: of the model; its head reads logits.
     """
+    whole = recipe.scale is None
     return SEGMENT.format(
         weights="" if recipe.weights == "random" else '; weights="DIR" is that of the official checkpoints',
         head=_literal(recipe.head),
         parameters=_parameters(recipe.post_processing),
-        imports="" if recipe.scale is None else "import math\n\n",
-        starts="" if recipe.scale is None else STARTS,
-        logits=ONE_INPUT if recipe.scale is None else TILES,
-        scale="sam.image_size / max(height, width)" if recipe.scale is None else repr(float(recipe.scale)),
+        imports="" if whole else "import itertools\nimport math\n\n",
+        more="" if whole else ", weights_in_tile",
+        starts="" if whole else STARTS,
+        logits=ONE_INPUT if whole else TILES,
+        scale="sam.image_size / max(height, width)" if whole else repr(float(recipe.scale or 0)),
+        instances=TURNED if recipe.tta else ONCE,
     )
 
 

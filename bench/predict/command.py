@@ -85,6 +85,8 @@ def predict(
         f"{sides.halo}, where an image is larger than {sides.core + 2 * sides.halo}.",
         **PLAIN,
     )
+    if chosen.recipes[0].tta:
+        console.print("Test-time augmentation, as in the run: the mean of eight orientations.", **PLAIN)
     _make(out)
     predictor = Predictor(chosen.recipes, sides, device=_device(device), weights=weights)
     predictions = _all(images, out, predictor, sides, _origin(chosen, sides, predictor), console)
@@ -247,6 +249,7 @@ def _origin(chosen: Chosen, sides: Geometry, predictor: Predictor) -> dict[str, 
         "image_size": recipe.image_size,
         "post_processing": dict(predictor.parameters),
         "scale": sides.scale,
+        "tta": recipe.tta,
         "core_px": sides.core,
         "halo_px": sides.halo,
     }

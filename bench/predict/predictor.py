@@ -96,7 +96,7 @@ def merged(recipes: Sequence[Recipe]) -> Recipe:
             f"the head {first.head!r} prompts the model itself and has no logits that an ensemble could average; leave "
             "--ensemble out, and choose a fold with --fold."
         )
-    names = ("head", "tokens", "image_size", "scale")
+    names = ("head", "tokens", "image_size", "scale", "tta")
     if differing := [name for name in names if len({getattr(recipe, name) for recipe in recipes}) > 1]:
         raise BenchError(f"these models differ in {', '.join(differing)}; an ensemble averages runs of one setting.")
     parameters = {
@@ -156,8 +156,9 @@ class Predictor:
         from bench.training import predictions
 
         total: Any = None
+        options: dict[str, Any] = {"scale": self._geometry.scale, "tta": self._recipe.tta}
         for sam, precision in self._models:
-            raw = predictions.raw_prediction(sam, self._head, pixels, scale=self._geometry.scale, autocast=precision)
+            raw = predictions.raw_prediction(sam, self._head, pixels, autocast=precision, **options)
             if len(self._models) == 1:
                 return raw
             total = raw if total is None else total + raw

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COMMON = ("embeddings", "head", "image_size", "scale", "validation_fraction", "weights")
-"""Settings that every row has; the others start with ``strategy.`` or ``train.``."""
+"""Settings that every row has; the others start with ``strategy.``, ``train.`` or ``predict.``."""
 DECADE = 10
 CATEGORY_LENGTH = 14
 
@@ -129,7 +129,7 @@ def _firsts(lines: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def _settings(rows: pd.DataFrame) -> list[str]:
-    return [str(name) for name in rows if name in COMMON or str(name).startswith(("strategy.", "train."))]
+    return [str(name) for name in rows if name in COMMON or str(name).startswith(("strategy.", "train.", "predict."))]
 
 
 def _scored(frame: pd.DataFrame) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bench.grid import CLASSICAL, Run, digest, identity, named_settings, neutral_values, row_id
+from bench.report import tuned_runs
 from bench.report.fold_stats import FoldStats
 from bench.results.measurement import HELD_SECONDS, LATENCIES, MEASUREMENT, UNMERGED, quartiles
 from bench.results.record import RunRecord
@@ -51,7 +52,10 @@ PEAK_COSTS = ("train_peak_bytes", "inference_peak_bytes", "peak_bytes")
 LARGEST_COSTS = ("micro_batch_halvings",)
 COUNTS = ("n_images", "n_true", "n_pred", "n_both_empty")
 SUMMED_COSTS = (*HELD_SECONDS, "gpu_seconds")
-NUMBERS = (*SCORES, *COUNTS, *CONSTANT_COSTS, *MEAN_COSTS, *PEAK_COSTS, *LARGEST_COSTS, *SUMMED_COSTS)
+NUMBERS = (
+    *(*SCORES, *COUNTS, *CONSTANT_COSTS, *MEAN_COSTS, *PEAK_COSTS, *LARGEST_COSTS),
+    *(*SUMMED_COSTS, *tuned_runs.COSTS, "tuning_fold", "tuned_rate"),
+)
 
 
 def record_frame(records: Iterable[RunRecord]) -> pd.DataFrame:
@@ -132,6 +136,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "official": bool(data.get("official")),
         "verification": data.get("verified"),
         "commit": provenance.get("commit"),
+        **tuned_runs.facts(record.tuning),
     }
 
 
@@ -180,7 +185,8 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
     of each fold; costs (parameters as recorded, mean latencies, largest
     peaks, summed seconds); ``latency_busy``: the latency of a fold is marked, missing where no fold's is and one's is
     unknown; devices;
-    ``reasons``: one sentence for every fold that is not ok, those without a record included.
+    ``reasons``: one sentence for every fold that is not ok, those without a record included; ``tuning_seconds`` and
+    ``tuning_gpu_seconds`` of all trials, which ``gpu_seconds`` contains, and ``tuned_rates``, a text.
     """
     if frame.empty:
         return frame
@@ -193,7 +199,8 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
     def count(chosen: pd.Series | np.ndarray) -> np.ndarray:
         return np.bincount(places[np.asarray(chosen)], minlength=len(ids))
 
-    settings = [name for name in map(str, frame) if name in RUN_KEYS or name.startswith(("strategy.", "train."))]
+    prefixes = ("strategy.", "train.", "predict.")
+    settings = [name for name in map(str, frame) if name in RUN_KEYS or name.startswith(prefixes)]
     columns: dict[str, Any] = {
         "cell": ids,
         **{name: firsts[name].tolist() for name in settings if name != "fold"},
@@ -218,6 +225,8 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
         columns[name] = _whole(folds.sum(frame[name] / repeats), frame[name])
     for name in SUMMED_COSTS:  # runs that shared their device have no times; a partial sum would pass for a cheap row
         columns[name] = folds.sum(frame[name], partial=False)
+    columns |= tuned_runs.columns(frame[ok], ids)
+    columns["gpu_seconds"] = columns["gpu_seconds"] + columns["tuning_gpu_seconds"]
     for name in (*CONSTANT_COSTS, *PEAK_COSTS, *LARGEST_COSTS):
         columns[name] = folds.max(frame[name])
     for name in MEAN_COSTS:

@@ -45,7 +45,8 @@ def history_frame(results: Path, unreadable: list[str] | None = None) -> pd.Data
         return pd.DataFrame(columns=[*KEYS, *RUN_KEYS, *columns])
     settings = record_frame(records)
     settings["status"] = settings["status"].mask(settings["id"].isin(unfinished), None)
-    names = [n for n in map(str, settings) if n in (*KEYS, *RUN_KEYS) or n.startswith(("strategy.", "train."))]
+    prefixes = ("strategy.", "train.", "predict.")
+    names = [n for n in map(str, settings) if n in (*KEYS, *RUN_KEYS) or n.startswith(prefixes)]
     table = _numbers(epochs, columns)
     return settings[names].merge(table, on="id").sort_values(ORDER, kind="stable", ignore_index=True)
 

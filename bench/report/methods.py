@@ -17,7 +17,7 @@ from registry.errors import unknown
 Kind = Literal["row", "strategy", "backbone"]
 NO_SETTING = "–"
 NOT_SETTINGS = {"backbone", "strategy", "fold", "seed", *SECTION_KEYS}
-OWN = ("train.lr", "train.encoder_lr", "train.batchnorm", "strategy.")
+OWN = ("train.lr", "train.encoder_lr", "train.tune", "train.batchnorm", "strategy.")
 """Starts of the settings that a strategy has of its own, so that they say nothing about another strategy."""
 
 
@@ -52,7 +52,7 @@ def setting_columns(records: pd.DataFrame) -> list[str]:
     return [
         name
         for name in names
-        if (name in RUN_KEYS or name.startswith(("strategy.", "train."))) and name not in NOT_SETTINGS
+        if (name in RUN_KEYS or name.startswith(("strategy.", "train.", "predict."))) and name not in NOT_SETTINGS
     ]
 
 

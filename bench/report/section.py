@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from bench.grid import CLASSICAL
-from bench.report import may_have_seen
+from bench.report import may_have_seen, tuning_budgets
 from bench.report.fold_rule import folds_text
 from bench.report.frame import SECTION_KEYS
 from bench.report.image_scores import ImageScores
@@ -35,7 +35,8 @@ class Section:
         official: the images and folds of the dataset's release.
         verification: sentences of the records on how the images compare with the release; none in older records.
         real_tissue: False for made-up images.
-        shares_ranks: the published scores are of these images and folds, so that comparable ones share the ranks.
+        shares_ranks: published scores of these images are known to agree in folds, choice of checkpoint and scoring,
+            so that they share the ranks.
         rows: leaderboard rows, best PQ first, incomplete ones last; ``rank`` is NaN for incomplete rows,
             the classical reference, and rows whose pre-training may have seen the images, beside others.
         published: baseline rows, comparable ones first; ``rank`` is NaN where they don't share the ranks.
@@ -116,6 +117,11 @@ class Section:
         return bool(self.rows.loc[self.rows["trains"], "parameters_trainable_encoder"].notna().any())
 
     @property
+    def published_here(self) -> bool:
+        """Published rows are of these images, whatever their folds."""
+        return self.official and bool((self.published["dataset"] == self.dataset).any())
+
+    @property
     def published_on(self) -> str:
         """Names of the datasets of the published rows."""
         return ", ".join(dict.fromkeys(self.published["dataset_title"]))
@@ -146,7 +152,7 @@ def sections(leaderboard: pd.DataFrame, baselines: pd.DataFrame, images: ImageSc
     if leaderboard.empty:
         return []
     parts = [_section(group, baselines, images) for _, group in leaderboard.groupby(list(SECTION_KEYS))]
-    return sorted(parts, key=lambda section: (not section.shares_ranks, not section.official))
+    return sorted(parts, key=lambda section: (not section.published_here, not section.official))
 
 
 def of_section(records: pd.DataFrame, keys: tuple[object, ...]) -> pd.DataFrame:
@@ -194,7 +200,7 @@ def _section(group: pd.DataFrame, baselines: pd.DataFrame, scores: ImageScores |
     official = bool(is_release) and release.has_folds(n_splits, fold_seed)
     comparable = baselines["comparable"].astype(bool) & (baselines["dataset"] == dataset) & official
     rows = _ordered(group.drop(columns="verification"))
-    rows["may_have_seen"] = may_have_seen.marked(rows)
+    rows["may_have_seen"], rows["unequal_tuning"] = may_have_seen.marked(rows), tuning_budgets.marked(rows)
     published = baselines.assign(shares=comparable).sort_values(["comparable", "pq"], ascending=False)
     published = published.reset_index(drop=True)
     rows["rank"], published["rank"] = _ranks(rows, published)
@@ -249,7 +255,7 @@ def _classical(rows: pd.DataFrame) -> pd.Series:
     return rows["backbone"] == CLASSICAL
 
 
-OWN = ("embeddings", "train.lr", "train.encoder_lr", "train.batchnorm")
+OWN = ("embeddings", "train.lr", *tuning_budgets.NAMES, "train.batchnorm")
 """Settings that differ between strategies by design, beside the options of each."""
 
 
@@ -264,7 +270,7 @@ def differing_settings(rows: pd.DataFrame) -> tuple[str, ...]:
 
 def _setting_names(rows: pd.DataFrame) -> list[str]:
     names = ["embeddings", "head", "image_size", "scale", "seed", "validation_fraction"]
-    return names + [str(name) for name in rows if str(name).startswith(("train.", "strategy."))]
+    return names + [str(name) for name in rows if str(name).startswith(("train.", "predict.", "strategy."))]
 
 
 def _differs(rows: pd.DataFrame, name: str) -> bool:

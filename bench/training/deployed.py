@@ -35,7 +35,9 @@ def predictor(
     *,
     scale: float | None,
     embeddings: predictions.Embeddings | None = None,
+    tta: bool = False,
 ) -> Callable[..., Any]:
     """Return a function of pixels: `bench.training.predictions.raw_prediction` of a model as it predicts."""
     form, context = deployed(sam, fast_paths)
-    return partial(predictions.raw_prediction, form, head, scale=scale, autocast=context, embeddings=embeddings)
+    options: dict[str, Any] = {"scale": scale, "autocast": context, "embeddings": embeddings, "tta": tta}
+    return partial(predictions.raw_prediction, form, head, **options)

@@ -91,8 +91,8 @@ def _trained(
     audit, cost = fit.fit(
         run, sam, parts, context, cached=cached, choice=choice, progress=progress, should_stop=should_stop
     )
-    of_pixels = cached.of_pixels if cached else None
-    predict = predictor(sam, heads.get(run.head), context.fast_paths, scale=run.scale, embeddings=of_pixels)
+    options: dict[str, Any] = {"scale": run.scale, "embeddings": cached.of_pixels if cached else None, "tta": run.tta}
+    predict = predictor(sam, heads.get(run.head), context.fast_paths, **options)
     return FittedModel(sam, cached, predict, audit, cost, {})
 
 

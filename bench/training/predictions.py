@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 
 from bench.errors import DivergedError
 from bench.training import tiling, variants
-from registry.resampling import resample
+from registry.resampling import pixels_of_tile, resample, weights_in_tile
 
 if TYPE_CHECKING:
     import torch
@@ -145,15 +145,14 @@ def dense_logits(
         cells = logits.shape[-1]
         for corner, tile in zip(some, logits[:, list(channels)].float(), strict=True):
             (first_row, rows), (first_column, columns) = (
-                tiling.pixels_of_tile(start, size=size, length=length, scaled=side, cells=cells)
+                pixels_of_tile(start, size=size, length=length, scaled=side, cells=cells)
                 for start, length, side in zip(corner, (height, width), scaled, strict=True)
             )
             part = resample(tile, rows, columns)
             if len(places) == 1:
                 return part
             weights = (
-                torch.from_numpy(tiling.weights_in_tile(span, cells=cells, size=size)).to(device)
-                for span in (rows, columns)
+                torch.from_numpy(weights_in_tile(span, cells=cells, size=size)).to(device) for span in (rows, columns)
             )
             window = torch.minimum(next(weights)[:, None], next(weights))
             place = ..., slice(first_row, first_row + rows.count), slice(first_column, first_column + columns.count)

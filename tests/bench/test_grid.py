@@ -220,7 +220,7 @@ def test_no_key_is_added_to_the_records_of_strategies_without_neutral_options() 
     run = lora_run(strategy="decoder_only")
     assert set(run.as_dict()) == {
         *("backbone", "strategy", "head", "dataset", "dataset_digest", "fold", "n_splits", "fold_seed"),
-        *("validation_fraction", "seed", "weights", "image_size", "scale", "options", "train", "embeddings"),
+        *("validation_fraction", "seed", "weights", "image_size", "scale", "options", "train", "embeddings", "tta"),
     }
     left_out = {
         **grid.neutral_values(Run),
