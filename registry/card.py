@@ -122,7 +122,7 @@ class Card:
         batchnorm: False where the encoder has no BatchNorm, so that the setting ``train.batchnorm`` changes nothing.
         early_features: channels of the encoder's early feature maps by stride, in pixels of the input per cell; smaller
             strides than the embedding's. An encoder that has some takes an argument ``early`` and has a method of
-            that name, see `registry.modules.tiny_vit.TinyVitEncoder`. Empty for a plain ViT, whose maps have one stride.
+            that name, see `registry.modules.tiny_vit.TinyVitEncoder`. None in a plain ViT, whose maps have one stride.
     """
 
     name: str

@@ -120,8 +120,8 @@ class Head(Protocol):
     `registry.heads.prepared`).
 
     It may have a method ``attach(sam)``, which adds modules to the mask decoder of a plain model, in place, before a
-    strategy is applied to it: they count as the decoder's, and every strategy that trains the decoder trains them. Such a
-    head reads the logits of ``sam(images)``, or of ``sam.decode(sam.decoder_input(images))`` (see
+    strategy is applied to it: they count as the decoder's, and every strategy that trains the decoder trains them.
+    Such a head reads the logits of ``sam(images)``, or of ``sam.decode(sam.decoder_input(images))`` (see
     `registry.heads.attach`).
 
     And it may have an attribute `starts`: parameters (those that differ from the defaults) at which the search begins

@@ -11,12 +11,14 @@ from torch import Tensor
 
 from registry import backbones, export_adapter, export_layers, strategies
 from registry.errors import StrategyError, WeightsError
+from registry.modules import high_resolution
 
 if TYPE_CHECKING:
     from registry.contract import Backbone
     from registry.sam import Sam
 
 SHOWN_NAMES = 3
+BRANCH = f"mask_decoder.{high_resolution.NAME}."
 
 
 def filename(sam: Sam) -> str:
@@ -73,6 +75,13 @@ def check(sam: Sam) -> None:
     own, plain = {place.name for place in places.values()}, export_adapter.backbone_names(sam)
     applied = strategies.applied(sam)
     strategy = "the strategy" if applied is None else repr(applied.name)
+    branch = sorted(name for name in own - plain if name.startswith(BRANCH))
+    if branch:
+        raise StrategyError(
+            f"the run's head adds a high-resolution branch to the mask decoder ({len(branch)} tensors, {branch[0]} "
+            f"among them), and the official format of {sam.card.title} has no place for it. Export without --merged "
+            "and load the folder with registry.load; or train the head 'distance', which adds nothing."
+        )
     if added := sorted(own - plain):
         shown = ", ".join(added[:SHOWN_NAMES]) + (", …" if len(added) > SHOWN_NAMES else "")
         raise StrategyError(

@@ -12,7 +12,7 @@ Early = dict[int, Tensor]
 """Early feature maps by stride. An encoder that has some takes such a dictionary in its `forward`, and fills it."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # tensors are not compared to one truth value
 class Features(Mapping[int, Tensor]):
     """Feature maps of a batch of images: stride to map (b, c, h/stride, w/stride), the finest first.
 

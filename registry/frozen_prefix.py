@@ -29,7 +29,8 @@ def encoder(sam: Sam) -> Encode:
     Steps of the encoder (see `registry.modules.steps`) before the first one with a trained parameter are computed by a
     copy in inference form, without gradients; all others by the model's own modules, whose parameters get the same
     gradients. The copy stays valid as long as frozen parameters stay as they are and on their device. Without such
-    steps, with running statistics that are trained, or in an encoder that does not name its steps, it is `Sam.decoder_input` itself.
+    steps, with running statistics that are trained, or in an encoder that does not name its steps, it is
+    `Sam.decoder_input` itself.
 
     Args:
         sam: a model with a strategy, on the device of its training.

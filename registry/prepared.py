@@ -1,4 +1,4 @@
-"""A backbone with a head's modules and a strategy, from a seed: the one way models are built for training and rebuilt."""
+"""Backbone with a head's modules and a strategy, from a seed: the one way models are built for training and rebuilt."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def prepare(
     head: str | None = None,
     base_weights: str = quantised.FULL,
 ) -> Sam:
-    """Build a backbone, attach a head's modules and apply a strategy; the same arguments give the same parameters, bit for bit.
+    """Build a backbone, attach a head's modules and apply a strategy; the same arguments give the same bits.
 
     Args:
         backbone: registered name.

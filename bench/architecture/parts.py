@@ -101,7 +101,7 @@ def read(
 
 
 def _encoder(built: Built, sam: Sam) -> tuple[Graph, torch.Tensor | Features]:
-    """Return the graph of the image encoder, a box per module that holds no block or is one, and the decoder's input."""
+    """Return the graph of the encoder, a box per module that holds no block or is one, and the decoder's input."""
     names = blocks.names(sam)
     modules: dict[str, Node] = {}
 

@@ -163,10 +163,17 @@ def _mismatches(
         "is trained by the strategy but frozen here": intended - trainable,
         "is trained here but not by the strategy": trainable - intended,
         "was added by the strategy but is frozen": _added(sam) - trainable,
+        "was added by the head but is frozen": (_of_branch(sam) if trainable else set()) - trainable,
         "is a BatchNorm in training mode": {
             name for name, module in sam.named_modules() if isinstance(module, _BatchNorm) and module.training
         },
     }
+
+
+def _of_branch(sam: Sam) -> set[str]:
+    """Names of the parameters of the decoder's high-resolution branch."""
+    own = set() if sam.branch is None else {id(parameter) for parameter in sam.branch.parameters()}
+    return {name for name, parameter in sam.named_parameters() if id(parameter) in own}
 
 
 def _added(sam: Sam) -> set[str]:

@@ -30,7 +30,7 @@ class EmbeddedBatch:
 
 
 class _Sample(NamedTuple):
-    """A sample as it is prepared; `tile` is its image where the embedding is not cached yet, or the decoder reads it."""
+    """A sample as prepared; `tile` is its image where the embedding is not cached yet, or the decoder reads it."""
 
     digest: str
     variant: Variant

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from registry.features import EmbeddedImages
 
 Loss = Callable[[Any, "Tensor"], "tuple[Tensor, Mapping[str, Tensor]]"]
-"""Of images (or embeddings, see `bench.training.embedded_batches.EmbeddedBatch`) and targets: the mean over the images of each image's own loss, so that micro-batches add up, and the mean
-of each of its named terms, which may be none."""
+"""Of images (or embeddings, see `bench.training.embedded_batches.EmbeddedBatch`) and targets: the mean over the images
+of each image's own loss, so that micro-batches add up, and the mean of each of its named terms, which may be none."""
 
 Checkpointed = Callable[[], AbstractContextManager[None]]
 """Gives a context in which a forward pass keeps no activations inside the encoder's blocks."""

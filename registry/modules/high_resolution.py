@@ -1,4 +1,4 @@
-"""High-resolution branch of a mask decoder: what the embedding lost, added to the channels that mask tokens multiply."""
+"""High-resolution branch of a mask decoder: what the embedding lost, added to the map that mask tokens multiply."""
 
 from __future__ import annotations
 

@@ -83,9 +83,7 @@ class TinyVitEncoder(nn.Module):
             for block in stage.blocks:
                 block.attn = WindowAttention(block.attn)
 
-    def forward(
-        self, images: Float[Tensor, "b 3 h w"], early: Early | None = None
-    ) -> Float[Tensor, "b 256 h/s w/s"]:
+    def forward(self, images: Float[Tensor, "b 3 h w"], early: Early | None = None) -> Float[Tensor, "b 256 h/s w/s"]:
         """Return the embeddings; `early` receives the output of each of the first stages, by its stride."""
         x = self.patch_embed(images)
         for number, stage in enumerate(self.stages):
