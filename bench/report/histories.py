@@ -29,7 +29,8 @@ def history_frame(results: Path, unreadable: list[str] | None = None) -> pd.Data
     Returns:
         Sorted by backbone, strategy, setting, seed, fold and epoch. Columns: id, cell and setting (see
         `bench.report.frame`), status (of the record; missing for a run without one), the settings, and those of
-        `bench.results.history`; scores are fractions, missing is NaN. Without any history the frame has no rows.
+        `bench.results.history`; scores are fractions, missing is NaN. Without any history the frame has no rows. Runs
+        with a second training have its epochs after those of the first, with 2 in the column ``training``.
 
     Raises:
         BenchError: a record, plan or history can't be read.
@@ -48,11 +49,14 @@ def history_frame(results: Path, unreadable: list[str] | None = None) -> pd.Data
     prefixes = ("strategy.", "train.", "predict.")
     names = [n for n in map(str, settings) if n in (*KEYS, *RUN_KEYS) or n.startswith(prefixes)]
     table = _numbers(epochs, columns)
-    return settings[names].merge(table, on="id").sort_values(ORDER, kind="stable", ignore_index=True)
+    order = [*ORDER[:-1], *(["training"] if "training" in table else []), ORDER[-1]]
+    return settings[names].merge(table, on="id").sort_values(order, kind="stable", ignore_index=True)
 
 
 def history_numbers(results: Path, names: Sequence[str], unreadable: list[str] | None = None) -> pd.DataFrame:
     """Return some numbers of `history_frame` without the settings, which are most of its work.
+
+    They are those of the first training of each run, on whose validation images everything is chosen.
 
     Args:
         results: the results folder.
@@ -67,7 +71,7 @@ def history_numbers(results: Path, names: Sequence[str], unreadable: list[str] |
     """
     columns = ["epoch", *names]
     epochs = {
-        record.id: [{name: row.get(name) for name in columns} for row in rows]
+        record.id: [{name: row.get(name) for name in columns} for row in history.of_first_training(rows)]
         for record, _, rows in _histories(results, unreadable)
     }
     return _numbers(epochs, columns).sort_values("epoch", kind="stable", ignore_index=True)

@@ -10,6 +10,9 @@
 |                       | the encoder; the latter is null where nothing is, and where `lr` served both          |
 | grad_norm             | mean over the epoch's steps of the gradient's norm, before it is clipped              |
 | pq, aji, dice, …      | mean scores on the inner validation images; null in an epoch that was not validated   |
+| searched_pq           | with ``train.choose_by=searched_pq``: the highest mean PQ of a few choices of         |
+|                       | post-processing; the scores before it are those of the head's default one             |
+| validation_loss       | with ``train.choose_by=loss``: mean over the validation images of the head's loss     |
 | images_per_s, seconds | of training alone, without validation; null where other runs used the device          |
 | validation_seconds    | seconds of predicting the validation images; likewise                                 |
 | post_processing_seconds | seconds in which only their post-processing and scores were computed; likewise      |
@@ -86,6 +89,11 @@ def read(folder: Path) -> list[dict[str, Any]]:
         raise RecordError(f"{path} is not the history of a training (no epochs); copy it again, or remove it.")
     missing = [{k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()} for row in rows]
     return sorted(missing, key=lambda row: (row.get("training") or FIRST_TRAINING, row["epoch"]))
+
+
+def of_first_training(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the rows of the training that was validated; all, where there is no second one."""
+    return [row for row in rows if row.get("training") in (None, FIRST_TRAINING)]
 
 
 def of_record(cost: Mapping[str, Any] | None) -> list[dict[str, Any]]:

@@ -134,22 +134,30 @@ def _lines(page: RunPage, width: int) -> list[tuple[str, str]]:
         lines.append(("now", _now(now)))
     if not page.rows:
         return [*lines, ("epochs", "none yet" if page.epochs else "nothing is trained")]
-    last, best = page.rows[-1], page.best
+    rows, best = history.of_first_training(page.rows), page.best
+    last, again = rows[-1], page.rows[len(rows) :]
     total = f" of {page.epochs}" if page.epochs else ""
     lines.append(("epoch", f"{last['epoch']}{total}{_speed(last)}"))
-    losses = [row["loss"] for row in page.rows if _is_number(row.get("loss"))]
+    losses = [row["loss"] for row in rows if _is_number(row.get("loss"))]
     if losses:
         lines.append(("loss", _course(losses, width)))
     if terms := {name: last[name] for name in last if name.startswith("loss_") and _is_number(last[name])}:
         lines.append(("", ", ".join(f"{_printable(name[5:])} {value:.3f}" for name, value in terms.items())))
     if best is None:
         return [*lines, ("PQ", "not validated yet")]
+    lines += _second_training(again, width)
     lines.append(("PQ, %", _course([100 * row["pq"] for row in page.rows if _is_number(row.get("pq"))], width, 1)))
     scores = ", ".join(
         f"{title} {100 * best[name]:.1f}" for name, title in SCORE_TITLES.items() if _is_number(best.get(name))
     )
     # Model cards and reports give the validation scores of the chosen parameters, which are higher.
     return [*lines, ("best", f"epoch {best['epoch']}: {scores} % (validation, before post-processing is chosen)")]
+
+
+def _second_training(rows: Sequence[Mapping[str, Any]], width: int) -> list[tuple[str, str]]:
+    """Return the line of the training on training and validation images, if it has begun."""
+    losses = [row["loss"] for row in rows if _is_number(row.get("loss"))]
+    return [("again", f"epoch {rows[-1]['epoch']}, loss {_course(losses, width - 18)}")] if losses else []
 
 
 def _now(progress: Mapping[str, Any]) -> str:

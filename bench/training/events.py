@@ -9,13 +9,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from bench.results.history import MIDDLE, TIMINGS_AND_MEMORY
+from bench.results.history import MIDDLE, SECOND_TRAINING, TIMINGS_AND_MEMORY
 from registry.names import shown
 
 logger = logging.getLogger(__name__)
 
 FOLDER = "tensorboard"
 """Folder of the events, in that of the run: `tensorboard --logdir results/runs` shows all runs that have one."""
+AGAIN = "again_"
+"""Start of the tags of a second training (``train.refit``)."""
 MISSING = (
     "--log tensorboard needs the package tensorboard, which is not installed here; "
     "pip install 'nuclei-bench[tensorboard]', or leave --log out: the history of every run is kept as Parquet anyway."
@@ -64,9 +66,10 @@ def writing(folder: Path, log: str | None) -> Iterator[Follow]:
         used, writer = writer, None  # stays so if this fails: the thread of a writer that failed has ended
         with _warning(target):
             for row in rows[written:]:
+                prefix = AGAIN if row.get("training") == SECOND_TRAINING else ""
                 for name, value in row.items():
-                    if value is not None and name not in ("epoch", "step"):
-                        used.add_scalar(tag(name), value, global_step=row["epoch"])
+                    if value is not None and name not in ("training", "epoch", "step"):
+                        used.add_scalar(prefix + tag(name), value, global_step=row["epoch"])
             used.flush()
             writer, written = used, len(rows)
         if writer is None:
