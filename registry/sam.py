@@ -125,7 +125,7 @@ class Sam(nn.Module):
             embeddings: the same, apart from the images.
         """
         if isinstance(images, EmbeddedImages):
-            images, embeddings = images.images, images.embeddings
+            embeddings, images = images.embeddings, images.images
         if self.branch is not None:
             return self.features(images, strides=self.branch.strides, embeddings=embeddings)
         return self.encode(images) if embeddings is None else embeddings
@@ -176,9 +176,9 @@ class Sam(nn.Module):
         Raises:
             ValueError: shapes that do not fit one another or the model; embeddings alone for a high-resolution branch.
         """
-        given, branch = embeddings, self.branch if points is None and boxes is None else None
-        if isinstance(given, Features):
-            embeddings = given.embedding
+        features, branch = embeddings, self.branch if points is None and boxes is None else None
+        if isinstance(embeddings, Features):
+            embeddings = embeddings.embedding
         elif branch is not None:
             raise ValueError(
                 f"the decoder of {self.card.name} has a high-resolution branch, which reads the images too: give what "
@@ -194,7 +194,7 @@ class Sam(nn.Module):
             positions = encoder.get_dense_pe()
         # Without mask prompts all rows of `dense` are the same; adding its first row keeps a single embedding single.
         source, tokens = embeddings + dense[:1], sparse.expand(rows, -1, -1)
-        return _predict(self.mask_decoder, source, positions, tokens, branch, given)
+        return _predict(self.mask_decoder, source, positions, tokens, branch, features)
 
     def _check(self, embeddings: Tensor, points: Tensor | None, labels: Tensor | None, boxes: Tensor | None) -> int:
         """Return the number of rows to decode; raises ValueError where shapes do not fit."""

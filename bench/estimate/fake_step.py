@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from registry.contract import Head
+    from registry.features import Features
     from registry.sam import Sam
 
 POINTS_PER_BATCH = 64
@@ -181,7 +182,7 @@ def _loss(head: Head, logits: Tensor, side: int) -> Tensor:
     return head.loss(scaled, torch.empty(1, len(head.channels), side, side))
 
 
-def _prompted_flops(sam: Sam, embedding: Tensor, flops: Any) -> int:
+def _prompted_flops(sam: Sam, embedding: Tensor | Features, flops: Any) -> int:
     """Return the FLOPs of decoding a grid of points, as `bench.training.predictions` does.
 
     Boxes stand for the points: they give as many prompt tokens, and no operation that depends on values.

@@ -119,9 +119,11 @@ def embedded_batches(
         generator=torch.Generator(),  # its own: the global one must not depend on how often training was resumed
     )
     for prepared in loader:
-        given: Tensor | EmbeddedImages = torch.stack([_embedding(sample, embeddings) for sample in prepared])
+        embedded = torch.stack([_embedding(sample, embeddings) for sample in prepared])
+        given: Tensor | EmbeddedImages = embedded
         if embeddings.encoder.branch is not None:
-            given = EmbeddedImages(torch.stack([sample.tile for sample in prepared if sample.tile is not None]), given)
+            tiles = [sample.tile for sample in prepared if sample.tile is not None]
+            given = EmbeddedImages(torch.stack(tiles), embedded)
         targets_of_all = torch.stack([sample.targets for sample in prepared])
         if torch.cuda.is_available():
             given, targets_of_all = given.pin_memory(), targets_of_all.pin_memory()

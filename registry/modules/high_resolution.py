@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -80,10 +80,10 @@ def attach(sam: Sam) -> None:
     """
     if sam.branch is not None:
         raise ValueError(f"the decoder of {sam.card.name} has a high-resolution branch already; build the model anew.")
-    mlp = sam.mask_decoder.output_hypernetworks_mlps[0]  # type: ignore[index,union-attr]
-    channels: int = mlp.layers[-1].out_features  # type: ignore[union-attr,index,assignment]
+    decoder: Any = sam.mask_decoder
+    channels: int = decoder.output_hypernetworks_mlps[0].layers[-1].out_features
     branch = HighResolution(channels=channels, cell=sam.card.stride / 4, early=sam.card.early_features)
-    sam.mask_decoder.add_module(NAME, branch.train(sam.training))
+    decoder.add_module(NAME, branch.train(sam.training))
 
 
 def _resized(x: Float[Tensor, "b c h0 w0"], size: tuple[int, ...]) -> Float[Tensor, "b c h w"]:
