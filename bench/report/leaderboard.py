@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.columns import Column
 from bench.grid import CLASSICAL
-from bench.report import may_have_seen
+from bench.report import may_have_seen, tuning_budgets
 from bench.report.choice import alike, chosen, sources
 from bench.report.frame import busy
 from bench.report.notes import section_notes
@@ -21,6 +21,8 @@ from bench.results.measurement import RULE
 from bench.units import SCORE_TITLES, significant
 
 NONE = "–"
+PROTOCOL_FACTS = ("folds", "folds_note", "selected_on_test", "selected_on_test_note", "trained_on_folds", "scoring")
+"""Columns of a published row that say how far its protocol is known; in CSV after ``published_``."""
 UNVERIFIED = "?: not checked against the source."
 MERELY_COUNTS = 5
 """The `drop` of the numbers of seeds and folds where the names of a row stand in one column."""
@@ -32,11 +34,13 @@ SHORT_TITLES = {
     "trainable encoder": "train-\nable\nenc.",
     "trainable total": "train-\nable\ntotal",
     "parameters": "para-\nmeters",
+    "chosen on test": "chosen\non test",
+    "folds trained on": "folds\ntrained",
 }
 
 
 def blocks(sections: Sequence[Section], names: Sequence[str] = ()) -> list[Block]:
-    """Return the rows of each section, and the published rows: beside those that share their ranks, or at the end.
+    """Return the rows of each section, and the published rows: beside those of the same images, or at the end.
 
     Args:
         sections: as they are shown.
@@ -52,9 +56,9 @@ def blocks(sections: Sequence[Section], names: Sequence[str] = ()) -> list[Block
             columns = _run_columns(section)
             compact = _compact(section, columns)
         parts.append(Block(section.title, columns, notes, _caption(section), compact))
-        if section.shares_ranks:
+        if section.published_here:
             parts.append(_published_block(section))
-    if sections and not any(section.shares_ranks for section in sections):
+    if sections and not any(section.published_here for section in sections):
         parts.append(_published_block(sections[-1]))
     return parts
 
@@ -70,7 +74,7 @@ def csv(sections: Sequence[Section], names: Sequence[str] = ()) -> str:
     for section in sections:
         reasons = ["; ".join(sentences) for sentences in section.rows["reasons"]]
         parts.append(section.rows.assign(kind="run", images=section.name, reasons=reasons))
-    for section in sections[:1]:  # sections in which published rows have a rank come first
+    for section in sections[:1]:  # the section of the images of the published rows comes first
         rows = section.published
         scores = {f"{name}_mean": rows[name] / 100 for name in SCORE_TITLES}
         counts = {
@@ -78,7 +82,8 @@ def csv(sections: Sequence[Section], names: Sequence[str] = ()) -> str:
             "parameters_trainable": rows["trainable_millions"] * 1e6,
         }
         given = rows[["rank", "source", "protocol", "comparable", "note"]]
-        parts.append(given.assign(kind="published", backbone=rows["model"], **scores, **counts))
+        facts = {f"published_{name}": rows[name] for name in PROTOCOL_FACTS}
+        parts.append(given.assign(kind="published", backbone=rows["model"], **scores, **counts, **facts))
     table = pd.concat(parts, ignore_index=True)
     first = ["kind", "rank", "backbone", "strategy"]
     ordered = table[[*first, *(name for name in table if name not in first)]]
@@ -213,18 +218,33 @@ def _published_block(section: Section) -> Block:
     columns += [
         _with_narrow(Column("PQ corrected", [_percent(v / 100) for v in rows["pq_corrected"]], drop=5)),
         _with_narrow(Column("trainable", marked, drop=2, note="" if sure.all() else UNVERIFIED)),
-        Column("folds", ["official" if c else "other" for c in rows["comparable"]], drop=1, right=False),
+        Column("folds", rows["folds"].tolist(), drop=1, right=False),
+        _with_narrow(Column("chosen on test", rows["selected_on_test"].tolist(), drop=1, right=False)),
+        _with_narrow(Column("folds trained on", [_number(n, "{:.0f}") for n in rows["trained_on_folds"]], drop=4)),
         Column("source", [f"[{numbers[key]}]" for key in keys], right=False),
     ]
     dataset = section.published_on
     if section.shares_ranks:
-        title = f"Published on {dataset}: rows with the official folds share the ranks above"
+        title = f"Published on {dataset}: rows that are known to agree in protocol share the ranks above"
+    elif section.published_here:
+        title = (
+            f"Published on {dataset}, the same images; no row is known to agree in protocol: not ranked with the above"
+        )
     else:
         title = f"Published on {dataset}, on other images than above: for orientation only, not ranked"
     notes = [f"[{n}] {source}. Protocol: {protocol}." for (source, protocol), n in numbers.items()]
-    for note, models in rows.groupby("note", sort=False)["model"]:
-        notes.append(f"{listed(models)}: {note}.")
+    facts = pd.Series([_known_facts(row) for _, row in rows.iterrows()], rows.index, dtype=object)
+    for sentences in (facts, rows["note"]):
+        for sentence, models in rows.groupby(sentences, sort=False)["model"]:
+            notes.append(f"{listed(models)}: {sentence}.")
     return Block(title, columns, notes)
+
+
+def _known_facts(row: pd.Series) -> str:
+    """Return what is known of the folds of a published row and of the choice of its checkpoint, with the reasons."""
+    facts = ("folds", "folds"), ("selected_on_test", "chosen on the test fold")
+    reasons = ["" if pd.isna(row[f"{name}_note"]) else f" ({row[f'{name}_note']})" for name, _ in facts]
+    return "; ".join(f"{title}: {row[name]}{reason}" for (name, title), reason in zip(facts, reasons, strict=True))
 
 
 def _best(section: Section, name: str) -> frozenset[int]:
@@ -242,7 +262,8 @@ def _rank(row: pd.Series) -> str:
         return "ref"
     low, high = _number(row["rank_low"], "{:.0f}"), _number(row["rank_high"], "{:.0f}")
     rank = low if low == high else f"{low}–{high}"
-    return f"{rank} {may_have_seen.MARK}" if row["may_have_seen"] else rank
+    marks = may_have_seen.MARK * row["may_have_seen"] + tuning_budgets.MARK * row["unequal_tuning"]
+    return f"{rank} {marks}" if marks else rank
 
 
 def _folds(row: pd.Series) -> str:

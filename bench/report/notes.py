@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bench.grid import CLASSICAL
-from bench.report import may_have_seen
+from bench.report import may_have_seen, tuning_budgets
 from bench.report.section import Section, row_name
 
 
@@ -29,6 +29,7 @@ def section_notes(section: Section) -> list[str]:
         name, folds = row_name(row, section.settings), f"{row['n_ok']} of {row['n_expected']} folds{of_seeds}"
         notes.append(f"† {name}: {folds}, not ranked. {'; '.join(row['reasons'])}.")
     notes += may_have_seen.notes(rows)
+    notes += tuning_budgets.notes(rows, [row_name(row, section.settings) for _, row in rows.iterrows()])
     if (rows["weights"] == "random").any():
         notes.append("random: no pre-trained weights. Such rows show that the harness works, nothing more.")
     below = [row_name(row, section.settings) for _, row in section.below_classical.iterrows()]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bench.columns import Column
 from bench.errors import BenchError
-from bench.report import may_have_seen
+from bench.report import may_have_seen, tuning_budgets
 from bench.report.comparison import JUDGED, LEVEL, MEANS, p_cell, p_text
 from bench.report.methods import Method
 from bench.report.paired import IMAGE, SCORES, ScoreFiles, named
@@ -111,6 +111,7 @@ def compare_all(methods: Sequence[Method], files: ScoreFiles) -> tuple[list[Over
         else:
             names.append(method.name)
             tables.append(files.of(runs).set_index(IMAGE))
+    notes += filter(None, [tuning_budgets.method_note(names, [own[name][0] for name in names])])
     if len(names) < 2:
         who = f"only {names[0]} has" if names else "no row has"
         raise TooFewRowsError(" ".join([f"{who} all folds, so no two rows can be compared.", *notes]))

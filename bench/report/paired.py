@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError
-from bench.report import may_have_seen
+from bench.report import may_have_seen, tuning_budgets
 from bench.report.methods import Method
 from bench.report.score_tables import NAMES, read_scores
 from bench.report.strata import Stratum, listed, strata
@@ -130,6 +130,7 @@ def pair(a: Method, b: Method, files: ScoreFiles) -> Pairing:
     images = images[~bad].sort_index().reset_index()
     unranked = "so `bench table` does not rank it beside other rows"
     notes += filter(None, (may_have_seen.method_note(method.name, method.runs, unranked) for method in (a, b)))
+    notes += filter(None, [tuning_budgets.method_note([a.name, b.name], [a.runs, b.runs])])
     notes = list(dict.fromkeys(notes))
     if images.empty:
         raise BenchError(" ".join([f"{a.name!r} and {b.name!r} have scores of no image in common.", *notes]))

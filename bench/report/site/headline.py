@@ -28,7 +28,7 @@ class Headline:
         best: name of the row with the highest mean PQ; empty where no row is ranked.
         score: its PQ with interval; empty where no row is ranked.
         order: the decisive sentence: what may be said of the order of the rows.
-        references: sentences on the classical pipeline and on published scores of the same images and folds.
+        references: sentences on the classical pipeline and on published scores of the same images.
         protocol: images, folds, seeds, ground truth and metrics in sentences.
         cautions: sentences that a reader must not miss.
     """
@@ -55,7 +55,8 @@ def headline(section: Section, anchor: str) -> Headline:
 def facts(records: pd.DataFrame, sections: Sequence[Section]) -> list[tuple[str, str]]:
     """Return the size of the study as pairs of a name and a value."""
     counts = records["status"].value_counts()
-    seconds = pd.to_numeric(records["gpu_seconds"]).sum()
+    tunings = records[records["tuning_id"].notna()].drop_duplicates("tuning_id")
+    seconds = pd.to_numeric(records["gpu_seconds"]).sum() + tunings["tuning_gpu_seconds"].sum()
     rows = pd.concat([section.rows for section in sections])
     ok, failed, skipped = (int(counts.get(status, 0)) for status in ("ok", "failed", "skipped"))
     return [
@@ -102,6 +103,12 @@ def _references(section: Section) -> list[str]:
     if len(published):
         highest = published.sort_values("pq", ascending=False, kind="stable").iloc[0]
         shown.append(f"The highest published PQ on these images and folds: {highest['model']}, {highest['pq']:.1f} %.")
+    elif section.published_here and len(rows := section.published.dropna(subset=["pq"])):
+        highest = rows.sort_values("pq", ascending=False, kind="stable").iloc[0]
+        shown.append(
+            f"The highest published PQ on these images, not ranked because its protocol is not known to agree: "
+            f"{highest['model']}, {highest['pq']:.1f} %."
+        )
     return shown
 
 
