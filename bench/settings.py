@@ -90,6 +90,8 @@ class TrainSettings:
             post-processing; ``searched_pq``: the highest PQ of a few choices of post-processing, one for each way of
             working that the head offers; ``loss``: the head's loss, of which the lowest is best.
         augment: dihedral, stain (HED) and scale augmentation.
+        augmentation: ``cellvit`` adds blur, noise, zoom blur and elastic deformation, and doubles `stain_jitter`. With
+            cached embeddings nothing is deformed, and blur and noise are part of the stain variants.
         stain_jitter: largest relative change of a stain's strength.
         scale_jitter: largest relative change of the magnification.
         stain_variants: with cached embeddings, the number of colourings of each image: itself, and others drawn once
@@ -129,6 +131,7 @@ class TrainSettings:
     validate_on: Literal["image", "output"] = neutral("image")
     choose_by: Literal["pq", "searched_pq", "loss"] = neutral("pq")
     augment: bool = True
+    augmentation: Literal["basic", "cellvit"] = neutral("basic")
     stain_jitter: float = 0.1
     scale_jitter: float = 0.2
     stain_variants: int = neutral(2)

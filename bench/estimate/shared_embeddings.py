@@ -82,5 +82,5 @@ def _encoder(run: Run) -> Hashable:
 
 def _variants(run: Run) -> Hashable:
     """Key that is equal for runs which draw the same variants of their training images."""
-    names = ("stain_variants", "stain_jitter") if run.train.get("augment") else ()
+    names = ("stain_variants", "stain_jitter", "augmentation") if run.train.get("augment") else ()
     return _encoder(run), bool(run.train), *(run.train.get(name) for name in names)

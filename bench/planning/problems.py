@@ -27,7 +27,15 @@ def _of_single_settings(grid: Grid) -> list[str]:
         for name, value, is_fine, allowed in (*_ranges(grid.settings), *_option_ranges(grid.settings))
         if not is_fine
     ]
-    return [*_names(grid), *_image_size(grid), *_options(grid), *_folds(grid), *_base_weights(grid.settings), *outside]
+    return [
+        *_names(grid),
+        *_image_size(grid),
+        *_options(grid),
+        *_folds(grid),
+        *_base_weights(grid.settings),
+        *_augmentation(grid.settings),
+        *outside,
+    ]
 
 
 def _base_weights(settings: Settings) -> list[str]:
@@ -38,6 +46,21 @@ def _base_weights(settings: Settings) -> list[str]:
             "choose embeddings=computed or train.base_weights=full."
         ]
     return [f"train.base_weights: {reason}"] if (reason := quantised.problem(kind)) else []
+
+
+def _augmentation(settings: Settings) -> list[str]:
+    train = settings.train
+    if train.augmentation == "basic":
+        return []
+    name = f"train.augmentation={train.augmentation}"
+    if not train.augment:
+        return [f"{name} augments nothing with train.augment=false; set train.augment=true."]
+    if settings.embeddings == "cached" and train.stain_variants < 2:
+        return [
+            f"{name} is in the stain variants of cached embeddings, and train.stain_variants={train.stain_variants} is the "
+            "image itself only; set train.stain_variants=2 or more, or embeddings=computed."
+        ]
+    return []
 
 
 def fold_list(folds: Sequence[int]) -> str:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from bench.training import augmentation as augmentations
 from bench.training import tiling
+from bench.training.augmentation import Augmentation
 from registry.contract import Dataset, Sample
 from registry.errors import DataError
 from registry.resampling import sample_labels, whole
@@ -80,6 +82,16 @@ def stain_jitter(
     return np.clip(256 * np.exp(-changed) - 1, 0, 255).round().astype(np.uint8)
 
 
+def recoloured(
+    pixels: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator, *, strength: float, augmentation: Augmentation
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Return an image with other stains; with ``cellvit`` they vary more, and it may be blurred and noisy."""
+    if augmentation == "basic":
+        return stain_jitter(pixels, rng, strength)
+    stained = stain_jitter(pixels, rng, min(0.99, augmentations.STRONGER_STAIN * strength))
+    return augmentations.degraded(stained, rng)
+
+
 def training_sample(
     image: Image,
     *,
@@ -90,6 +102,7 @@ def training_sample(
     augment: bool,
     stain_strength: float,
     scale_strength: float,
+    augmentation: Augmentation = "basic",
 ) -> tuple[Float[Tensor, "3 s s"], Int[np.ndarray, "t t"]]:
     """Cut one square input, and its label map at the resolution of the targets (`registry.card.Card.target_side`).
 
@@ -103,12 +116,14 @@ def training_sample(
     top, left = (int(rng.integers(0, max(0, length - side) + 1)) for length in (height, width))
     pixels = image.pixels[top : top + side, left : left + side]
     label_map = image.label_map[top : top + side, left : left + side]
+    if augment and augmentation == "cellvit":
+        pixels, label_map = augmentations.deformed(pixels, label_map, rng)
     if augment:
         turns, mirror = int(rng.integers(4)), bool(rng.integers(2))
         pixels, label_map = np.rot90(pixels, turns), np.rot90(label_map, turns)
         if mirror:
             pixels, label_map = pixels[:, ::-1], label_map[:, ::-1]
-        pixels = stain_jitter(pixels, rng, stain_strength)
+        pixels = recoloured(pixels, rng, strength=stain_strength, augmentation=augmentation)
     square = tiling.pad(tiling.to_tensor(pixels), side)
     labels = sample_labels(label_map, whole(side, target_side), whole(side, target_side))
     return tiling.resize(square, image_size, image_size)[0].clamp(0, 1), labels
@@ -164,6 +179,7 @@ def batches(
     augment: bool,
     stain_jitter: float,
     scale_jitter: float,
+    augmentation: Augmentation = "basic",
     workers: int = 0,
 ) -> Iterator[Batch]:
     """Yield the batches of a training from `first_step` (optimiser steps since its start) to its end.
@@ -191,6 +207,7 @@ def batches(
                 augment=augment,
                 stain_strength=stain_jitter,
                 scale_strength=scale_jitter,
+                augmentation=augmentation,
             )
             return inputs, torch.from_numpy(targets(label_map))
 

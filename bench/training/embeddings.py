@@ -19,6 +19,7 @@ from bench.cache import entry
 from bench.cache.store import Store, open_store
 from bench.errors import AuditError
 from bench.training import precision
+from bench.training.augmentation import Augmentation
 from bench.training.predictions import Encode
 from bench.training.variants import Variant, pixels_digest, stained, tile_input, turned
 from registry import backbones, inference_form
@@ -47,6 +48,7 @@ class Embeddings:
         facts: all that they depend on besides the image and the variant.
         image_size, scale: as in `bench.grid.Run`.
         stain_strength: largest relative change of a stain's strength in the variants.
+        augmentation: what else changes in the stain variants, as in `bench.settings.TrainSettings`.
         autocast: gives the context that the encoder runs in.
         dtype: in which the encoder computes, ``float32`` or ``bfloat16``.
         n_read, n_computed: entries that were read from the cache, and that had to be computed.
@@ -62,6 +64,7 @@ class Embeddings:
     stain_strength: float
     autocast: Callable[[], AbstractContextManager[Any]]
     dtype: str
+    augmentation: Augmentation = "basic"
     n_read: int = 0
     n_computed: int = 0
 
@@ -115,8 +118,9 @@ class Embeddings:
 
     def tile(self, pixels: UInt8[np.ndarray, "h w 3"], digest: str, variant: Variant) -> Float[Tensor, "3 s s"]:
         """Return the input of the encoder for a variant of an image."""
-        changed = turned(stained(pixels, variant.stain, strength=self.stain_strength, digest=digest), variant.turn)
-        return tile_input(changed, variant.tile, image_size=self.image_size, scale=self.scale)
+        options: dict[str, Any] = {"strength": self.stain_strength, "augmentation": self.augmentation}
+        changed = stained(pixels, variant.stain, digest=digest, **options)
+        return tile_input(turned(changed, variant.turn), variant.tile, image_size=self.image_size, scale=self.scale)
 
     def check(self, pixels: UInt8[np.ndarray, "h w 3"], sam: Sam) -> float:
         """Compare what the cache gives for an image with what the model itself computes now.
@@ -153,6 +157,8 @@ class Embeddings:
         facts = {**self.facts, "image": digest, "turn": variant.turn, "stain": variant.stain, "tile": variant.tile}
         if variant.stain:
             facts["stain_strength"] = self.stain_strength
+        if variant.stain and self.augmentation != "basic":
+            facts["augmentation"] = self.augmentation
         return self.store.path(self.backbone, self.dataset, facts)
 
 
@@ -193,6 +199,7 @@ def of_run(run: Run, sam: Sam, context: RunContext) -> Embeddings | None:
         stain_strength=run.train.get("stain_jitter", 0.0),
         autocast=autocast,
         dtype=dtype,
+        augmentation=run.train.get("augmentation", "basic"),
     )
 
 

@@ -154,7 +154,7 @@ def _statistics(run: Run, sam: Sam, parts: Split, context: RunContext) -> Runnin
 
 def training_batches(run: Run, parts: Split, context: RunContext, first_step: int) -> Iterator[data.Batch]:
     """Yield the training batches of a run, from a step on."""
-    names = ("epochs", "batch_size", "augment", "stain_jitter", "scale_jitter")
+    names = ("epochs", "batch_size", "augment", "augmentation", "stain_jitter", "scale_jitter")
     return data.batches(
         parts.train,
         heads.get(run.head).targets,

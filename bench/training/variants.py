@@ -1,7 +1,8 @@
 """Augmented variants of an image whose embeddings can be kept: a turn, a stain variant and a tile of a fixed grid.
 
-There is no scale jitter, because every magnification would need an embedding of its own. The tiles are those that a
-prediction uses, so variant 0 of a training image is what is predicted where the same image is in the test fold.
+There is no scale jitter and no deformation, because each would need an embedding of its own: with
+``train.augmentation=cellvit``, blur, noise and stronger stains are part of the stain variants. The tiles are those that
+a prediction uses, so variant 0 of a training image is what is predicted where the same image is in the test fold.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from bench.training import tiling
-from bench.training.data import stain_jitter
+from bench.training.augmentation import Augmentation
+from bench.training.data import recoloured
 from registry.resampling import Span, sample_labels
 
 if TYPE_CHECKING:
@@ -69,12 +71,18 @@ def turn_count(tta: bool) -> int:
 
 
 def stained(
-    pixels: UInt8[np.ndarray, "h w 3"], stain: int, *, strength: float, digest: str
+    pixels: UInt8[np.ndarray, "h w 3"],
+    stain: int,
+    *,
+    strength: float,
+    digest: str,
+    augmentation: Augmentation = "basic",
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Return a stain variant of an image: number 0 is the image, others depend on their number and the image alone."""
     if stain == 0:
         return pixels
-    return stain_jitter(pixels, np.random.default_rng([int(digest, 16), stain]), strength)
+    rng = np.random.default_rng([int(digest, 16), stain])
+    return recoloured(pixels, rng, strength=strength, augmentation=augmentation)
 
 
 def tile_count(height: int, width: int, *, image_size: int, scale: float | None) -> int:
