@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from bench.console import PLAIN, command
 from bench.errors import BenchError, RecordError
-from bench.results import history, record
-from bench.status import run_names, summary
+from bench.results import history, record, tuning
+from bench.status import run_names, summary, tuning_lines
 from bench.status.page import as_values
 from bench.status.run_state import RunState
 from bench.status.sparkline import sparkline
@@ -37,6 +37,7 @@ class RunPage:
         epochs: of the whole training; None for a run that trains nothing, or where the number is not known.
         rows: of the history, see `bench.results.history`.
         problem: a sentence if record or history can't be read; otherwise empty.
+        tuning: of the encoder's rate, see `bench.training.tuning`; None before the choice, and without one.
     """
 
     results: Path
@@ -45,6 +46,7 @@ class RunPage:
     epochs: int | None
     rows: tuple[Mapping[str, Any], ...]
     problem: str = ""
+    tuning: Mapping[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -82,7 +84,8 @@ def read(results: Path, text: str) -> RunPage:
         raise BenchError(problem or f"{run_id} is in no plan in {results} and has no record; bench logs {run_id}")
     settings: Mapping[str, Any] = stored.run if stored else state.run.as_dict() if state.run else {}
     epochs = (settings.get("train") or {}).get("epochs")
-    return RunPage(results, state, settings.get("seed"), epochs, tuple(rows), problem)
+    tuned = (stored.tuning if stored else None) or tuning.read(record.folder(results, run_id))
+    return RunPage(results, state, settings.get("seed"), epochs, tuple(rows), problem, tuned)
 
 
 def show(page: RunPage, console: Console) -> None:
@@ -105,7 +108,7 @@ def show(page: RunPage, console: Console) -> None:
 
 
 def as_json(page: RunPage) -> str:
-    """The page for programs: ``run`` as in `bench status --json`, ``history`` by epoch, ``best_epoch``."""
+    """The page for programs: ``run`` as in `bench status --json`, ``history`` by epoch, ``best_epoch``, ``tuning``."""
     values = {
         "schema_version": 1,
         "results": str(page.results),
@@ -115,6 +118,7 @@ def as_json(page: RunPage) -> str:
             for row in page.rows
         ],
         "best_epoch": page.best["epoch"] if page.best else None,
+        "tuning": page.tuning,
         "problem": page.problem or None,
     }
     return json.dumps(values, indent=1)
@@ -132,6 +136,7 @@ def _lines(page: RunPage, width: int) -> list[tuple[str, str]]:
     lines, now = [], page.state.progress
     if now:
         lines.append(("now", _now(now)))
+    lines += tuning_lines.lines(page.tuning)
     if not page.rows:
         return [*lines, ("epochs", "none yet" if page.epochs else "nothing is trained")]
     rows, best = history.of_first_training(page.rows), page.best
@@ -162,7 +167,7 @@ def _second_training(rows: Sequence[Mapping[str, Any]], width: int) -> list[tupl
 
 def _now(progress: Mapping[str, Any]) -> str:
     text = str(progress.get("phase", "starting"))
-    for noun in ("epoch", "image"):
+    for noun in ("rate", "epoch", "image"):
         if noun in progress:
             text += f", {noun} {progress[noun]} of {progress.get(f'{noun}s', '?')}"
     return text + (f", {duration(progress['eta_s'])} left" if _is_number(progress.get("eta_s")) else "")
