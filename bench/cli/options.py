@@ -55,6 +55,7 @@ class Kind(StrEnum):
     curves = "curves"
     ranks = "ranks"
     significance = "significance"
+    tuning = "tuning"
 
 
 class Log(StrEnum):

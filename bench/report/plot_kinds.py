@@ -25,6 +25,7 @@ MODULES = {
     "curves": "learning_curves",
     "ranks": "rank_diagram",
     "significance": "significance",
+    "tuning": "tuning_curves",
 }
 """Module in `bench.report` of each kind; the choices of ``--kind`` (`bench.cli.options.Kind`) are these."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.errors import BenchError
-from bench.report import leaderboard, learning_curves, overall
+from bench.report import leaderboard, learning_curves, overall, tuning_curves
 from bench.report.baselines import baseline_frame
 from bench.report.figure_rows import runs_of
 from bench.report.frame import SECTION_KEYS, leaderboard_frame, pooled, record_frame
@@ -88,7 +88,8 @@ def gather(results: Path, *, baselines: Path | None = None) -> Page:
     images = interval_scores(results, frame)
     parts = sections(leaderboard_frame(frame), baseline_frame(baselines), images)
     curves = {drawable.stem: drawable for drawable in learning_curves.frames(results, runs_of(parts, frame))}
-    study = protocol.Study(results, frame, images, _compared(results, frame), curves)
+    trials = {drawable.stem: drawable for drawable in tuning_curves.of_records(runs_of(parts, frame), records)}
+    study = protocol.Study(results, frame, images, _compared(results, frame), curves, trials)
     study.files["leaderboard.csv"] = leaderboard.csv(parts).encode("utf-8", "replace")
     protocols = [_protocol(study, section, f"s{number}", redaction) for number, section in enumerate(parts, 1)]
     general = [architectures.part(results, records, study.files), _audit(records), _failures(records)]

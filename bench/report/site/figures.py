@@ -49,6 +49,18 @@ def curves(drawable: Drawable, stem: str) -> tuple[Picture, bytes, list[str]] | 
     return *_file(figure, stem, "Loss and PQ on the validation images, per epoch", alt), notes
 
 
+def tuning(drawable: Drawable, stem: str) -> tuple[Picture, bytes] | None:
+    """Return the curves of tuning, without the note that the page has; None where every rate diverged."""
+    from bench.report import tuning_curves
+
+    try:
+        figure = tuning_curves.draw(drawable.frame, notes=None)
+    except BenchError:
+        return None
+    alt = f"PQ on the validation images against {len(drawable.frame)} encoder rates; the chosen ones have a ring."
+    return _file(figure, stem, "Validation PQ against the encoder's rate", alt)
+
+
 def webp(figure: Figure, *, dpi: int = _DPI, quality: int = _QUALITY) -> bytes:
     """Return a figure as WebP, a fifth of the size of a PNG where it shows photographs."""
     buffer = io.BytesIO()

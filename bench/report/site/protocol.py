@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.report import leaderboard, overall
+from bench.report import leaderboard, overall, tuning_curves
 from bench.report.figure_rows import Drawable
 from bench.report.image_scores import ImageScores
 from bench.report.section import Section, of_section
@@ -32,6 +32,7 @@ class Study:
         compared: for each section, the comparison of all rows in each score with its notes, or the reason why there
             is none.
         curves: histories of the trainings by the section's part of file names.
+        trials: of encoder rates, likewise.
         files: bytes of the files beside the page by name, which the parts add to.
     """
 
@@ -40,6 +41,7 @@ class Study:
     images: ImageScores
     compared: Mapping[Keys, tuple[list[overall.Overall], list[str]] | str]
     curves: Mapping[str, Drawable]
+    trials: Mapping[str, Drawable] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
 
 
@@ -59,6 +61,7 @@ def parts(study: Study, section: Section, anchor: str) -> list[Part]:
             n_sections=len(study.compared),
         ),
         _curves(study, section, anchor),
+        *_tuning(study, section, anchor),
         Part(f"{anchor}-costs", "Costs", [], [table_of(cost_block(section), f"{anchor}-cost-table")]),
     ]
 
@@ -108,3 +111,17 @@ def _curves(study: Study, section: Section, anchor: str) -> Part:
     picture, content, notes = drawn
     study.files[picture.file] = content
     return Part(name, "Learning curves", notes, [picture])
+
+
+def _tuning(study: Study, section: Section, anchor: str) -> list[Part]:
+    """Return the curves of tuning and the rates that were chosen; none where no run was tuned."""
+    drawable = study.trials.get(section.file_stem)
+    if drawable is None:
+        return []
+    table = table_of(tuning_curves.table(drawable.frame), f"{anchor}-tuning-table", choices=("method",))
+    drawn = figures.tuning(drawable, f"{anchor}-tuning")
+    if drawn is None:
+        return [Part(f"{anchor}-tuning", "Tuning", ["Every rate diverged."], [table])]
+    picture, content = drawn
+    study.files[picture.file] = content
+    return [Part(f"{anchor}-tuning", "Tuning", [tuning_curves.NOTE], [picture, table])]
