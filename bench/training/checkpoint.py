@@ -24,7 +24,7 @@ class State:
 
     Attributes:
         step: optimiser steps done.
-        best_score: PQ, AJI and Dice of the best validation; None before the first one.
+        best_score: of the best validation, as `LoopSettings.judged` returns it; None before the first one.
         best_step: the step after which it was made.
         stale: validations since then that were no better.
         micro_batch: images that go through the model at once.

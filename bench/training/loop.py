@@ -49,8 +49,8 @@ def fit(
         model: its parameters with ``requires_grad``, which `optimizer` holds, are trained.
         loss: see `bench.training.step.Loss`.
         batches: batches from a first step on.
-        validate: scores on the validation images; higher ``pq``, then ``aji``, then ``dice`` is better. Not called in
-            a second training (see `LoopSettings.choice`), whose last parameters are kept.
+        validate: scores on the validation images, compared by `LoopSettings.judged`. Not called in a second training
+            (see `LoopSettings.choice`), whose last parameters are kept.
         enter_training: puts the model into training mode (validation leaves it in eval mode).
         state_path: file of the state; training continues from there if it exists.
         peak_bytes: peak memory since `reset_peak`, which is called when a step did not fit.
@@ -199,7 +199,7 @@ def _end_epoch(
 
 def _judge(state: State, scores: Mapping[str, float], settings: LoopSettings) -> bool:
     """Compare the scores of a validation; return True if the current parameters are the best checkpoint."""
-    score = (scores["pq"], scores["aji"], scores["dice"])
+    score = settings.judged(scores)
     improved = state.best_score is None or score > state.best_score
     is_best = improved or score == state.best_score  # early on all scores are 0: keep the one trained longer
     if is_best:

@@ -55,6 +55,7 @@ class LoopSettings:
     starts_checkpointed: bool = False
     is_late: bool = False
     choice: Mapping[str, Any] | None = None
+    choose_by: str = "pq"
 
     @property
     def steps(self) -> int:
@@ -77,6 +78,12 @@ class LoopSettings:
         if self.encoder_lr is not None:
             rates["encoder_lr"] = self.learning_rate(step, self.encoder_lr)
         return rates
+
+    def judged(self, scores: Mapping[str, float]) -> tuple[float, ...]:
+        """Return what two validations are compared by; higher is better. Of equal PQs AJI decides, then Dice."""
+        if self.choose_by == "loss":
+            return (-scores["validation_loss"],)
+        return (scores["pq" if self.choose_by == "pq" else "searched_pq"], scores["aji"], scores["dice"])
 
     def ends_epoch(self, step: int) -> bool:
         """Return True if an epoch ends after so many steps."""

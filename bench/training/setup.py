@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 AS_PLANNED = (
     *("epochs", "batch_size", "lr", "encoder_lr", "warmup_steps", "schedule", "clip_norm"),
-    *("validate_every", "patience", "ema"),
+    *("validate_every", "patience", "ema", "choose_by"),
 )
 """Settings of training that the loop takes as they are."""
 

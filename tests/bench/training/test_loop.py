@@ -548,6 +548,17 @@ def test_divergence_that_is_read_late_leaves_the_parameters_of_the_last_good_ste
 # --- best checkpoint and early stopping ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("choose_by", "best_epoch"), [("pq", 1), ("searched_pq", 3), ("loss", 2)])
+def test_best_checkpoint_is_chosen_by_the_score_that_was_set(tmp_path, choose_by, best_epoch):
+    names = ("pq", "searched_pq", "validation_loss")
+    epochs = [(0.4, 0.4, 0.3), (0.2, 0.5, 0.1), (0.3, 0.6, 0.2), (0.1, 0.1, 0.4)]
+    values = iter({**dict(zip(names, epoch, strict=True)), "aji": 0.0, "dice": 0.0} for epoch in epochs)
+    settings = replace(SETTINGS, choose_by=choose_by)
+    state = fit(new_model(), tmp_path / "state.pt", settings, validate=lambda: next(values))
+    assert state.best_step == best_epoch * STEPS_PER_EPOCH
+    assert [tuple(row[name] for name in names) for row in state.history] == epochs
+
+
 def test_best_checkpoint_is_loaded_at_the_end_and_patience_ends_training(tmp_path):
     net, seen = new_model(), []
     scores = iter([0.1, 0.5, 0.3, 0.2])
