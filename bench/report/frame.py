@@ -50,7 +50,7 @@ LATENCY_SUMS = ("latency_ms", "latency_q1", "latency_q3", "latency_spread")
 MEAN_COSTS = (*LATENCIES, UNMERGED, *LATENCY_SUMS, "throughput_images_per_s")
 PEAK_COSTS = ("train_peak_bytes", "inference_peak_bytes", "peak_bytes")
 LARGEST_COSTS = ("micro_batch_halvings",)
-COUNTS = ("n_images", "n_true", "n_pred", "n_both_empty")
+COUNTS = ("n_images", "n_true", "n_pred", "n_empty_true", "n_empty_both")
 SUMMED_COSTS = (*HELD_SECONDS, "gpu_seconds")
 NUMBERS = (
     *(*SCORES, *COUNTS, *CONSTANT_COSTS, *MEAN_COSTS, *PEAK_COSTS, *LARGEST_COSTS),
@@ -98,6 +98,7 @@ def _with_expected_folds(table: pd.DataFrame) -> pd.DataFrame:
 def _row(record: RunRecord) -> dict[str, Any]:
     run = {**neutral_values(Run), **record.run}  # an old record lacks newer settings
     scores, cost = dict(record.scores or {}), _flat_cost(record.cost or {})
+    scores.setdefault("n_empty_both", scores.pop("n_both_empty", None))  # its name in version 0.1
     provenance = dict(record.provenance or {})
     data = dict(provenance.get("dataset") or {})
     parts = [cost.get(name) for name in LATENCIES]

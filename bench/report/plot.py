@@ -22,7 +22,7 @@ from bench.report import may_have_seen
 from bench.report.axis import cost_axis
 from bench.report.baselines import baseline_frame
 from bench.report.canvas import report_style
-from bench.report.cost_panel import BUSY_MARK, busy_marker, draw_panel, front, published_lines
+from bench.report.cost_panel import BUSY_MARK, busy_marker, draw_panel, front, published_points
 from bench.report.costs import COSTS, cost_values, device_notes, unknown_load_notes
 from bench.report.figure_rows import check_one_section, random_notes, random_title
 from bench.report.frame import busy, leaderboard_frame, pooled
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 MEANINGS = {
     "latency": "Latency of one image: encoder, decoder and post-processing.",
     "memory": "Memory: of training, where a row trains.",
-    "gpu-hours": "GPU-hours: training and evaluation, mean over the runs of a row; runs on a CPU have none.",
+    "gpu-hours": "GPU-hours: training and predictions, mean over the runs of a row; runs on a CPU have none.",
 }
 """Sentence on each cost that is measured."""
 MOST_LABELS = 40
@@ -87,12 +87,13 @@ def figures(
 
 
 def _section_figure(section: Section, x: str, published: bool, columns: int) -> Figure:
-    lines = section.published[section.published["comparable"].astype(bool)]
-    lines, notes = lines if section.shares_ranks or published else lines[:0], interval_notes(section)
-    if len(lines):
-        same = "same folds and images" if section.shares_ranks else "on other images: for orientation only"
-        notes.append(f"Grey lines: published on {section.published_on}, {same}.")
-    return draw(section.rows, x=x, columns=columns, published=lines, title=section.title, notes=notes)
+    shown = section.published if section.published_here or published else section.published[:0]
+    notes = interval_notes(section)
+    if len(shown):
+        why = "the same images; folds, choice of checkpoint and scoring are other or not known"
+        where = why if section.published_here else "on other images: for orientation only"
+        notes.append(f"Grey diamonds: published on {section.published_on}, {where}; not ranked with the runs.")
+    return draw(section.rows, x=x, columns=columns, published=shown, title=section.title, notes=notes)
 
 
 def draw(
@@ -116,7 +117,7 @@ def draw(
             `bench.report.section.Section` have intervals, too.
         x: one of `COSTS`.
         columns: width in columns of a paper, 1 or 2.
-        published: rows of `bench.report.baselines.baseline_frame` that get a line.
+        published: rows of `bench.report.baselines.baseline_frame` that get a point beside the panels.
         title: above the figure.
         notes: sentences below it, after those on the bars and on what is not drawn.
 
@@ -134,12 +135,12 @@ def draw(
         raise BenchError(f"no row has both scores and {x}; choose another cost: {', '.join(COSTS)}.")
     with report_style():  # before all else, because it chooses the backend when Matplotlib is first imported
         classical = frame[(frame["backbone"] == CLASSICAL) & frame["complete"]]
-        lines = published_lines(published)
+        others = published_points(published)
         settings = differing_settings(frame[frame["backbone"] != CLASSICAL])
         labels, more = _labels(points, settings, columns)
         notes = [_bars(points), *_captions(frame, points, x, known, settings), *more, *notes]
         title = random_title(title, points["weights"])
-        keys = [handle(f"{key}  {name}") for key, name in lines["text"].items()]
+        keys = [handle(f"{key}  {name}") for key, name in others["text"].items()]
         groups = [
             *method_groups(points),
             Group("other", _references(points, len(classical) > 0, columns)),
@@ -149,7 +150,7 @@ def draw(
         for score, panel in panels.items():
             axis = cost_axis(points["x"], panel_inches(panel))
             axis.apply_to(panel, COSTS[known].label)
-            draw_panel(panel, points, score, axis, lines, classical, labels)
+            draw_panel(panel, points, score, axis, others, classical, labels)
     return figure
 
 

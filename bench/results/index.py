@@ -12,6 +12,7 @@ from typing import Any
 from bench.errors import RecordError
 from bench.results import record
 from bench.results.failure import FailureKind
+from bench.results.measurement import held_seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +155,6 @@ def _values(text: bytes) -> dict[str, Any] | None:
 def _entry(values: Mapping[str, Any]) -> Entry:
     run, scores, cost = values["run"], values.get("scores") or {}, values.get("cost") or {}
     provenance = values.get("provenance") or {}
-    seconds = [cost[name] for name in ("train_seconds", "evaluate_seconds") if cost.get(name) is not None]
     return Entry(
         id=values["id"],
         status=values["status"],
@@ -164,7 +164,7 @@ def _entry(values: Mapping[str, Any]) -> Entry:
         strategy=run["strategy"],
         fold=int(run["fold"]),
         ended=provenance.get("ended"),
-        seconds=sum(seconds) if seconds else None,
+        seconds=held_seconds(cost),
         pq=scores.get("pq"),
         aji=scores.get("aji"),
         dice=scores.get("dice"),

@@ -25,14 +25,12 @@ class Saver:
     Attributes:
         path: file of the state.
         every_s: seconds between two saves in the middle of an epoch.
-        started: instant at which the training would have started without interruptions.
         saved: instant of the last save.
         duration_s: of the last save.
     """
 
     path: Path
     every_s: float
-    started: float
     saved: float
     duration_s: float = 0.0
 
@@ -50,9 +48,8 @@ class Saver:
         optimizer: torch.optim.Optimizer,
         peak_bytes: Callable[[], int | None],
     ) -> None:
-        """Save the state with the time and the peak memory so far."""
+        """Save the state with the peak memory so far."""
         begun = time.monotonic()
-        state.seconds = begun - self.started
         state.peak_bytes = larger(state.peak_bytes, peak_bytes())
         save(self.path, state, best, trained, optimizer)
         self.saved = time.monotonic()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +14,7 @@ import torch
 from planned_run import RUN as PLANNED
 from pyarrow import parquet
 
+from bench import metrics
 from bench.errors import AuditError, DivergedError, InterruptedRunError
 from bench.grid import CLASSICAL, Run, TrainSettings
 from bench.results import history
@@ -19,8 +22,9 @@ from bench.results.history import TIMINGS_AND_MEMORY
 from bench.results.measurement import MEASURED
 from bench.results.record import HISTORY_FILENAME, folder
 from bench.run import execute
-from bench.training import data, events, fit, measure
+from bench.training import data, events, fit, loop, measure, predictions, stopwatch
 from bench.training.context import RunContext
+from bench.training.split import split
 from registry import datasets
 
 TRAIN = {**vars(TrainSettings(epochs=2, batch_size=2, warmup_steps=0, lr=1e-3))}
@@ -137,11 +141,10 @@ def test_timings_of_a_shared_device_are_missing(images, tmp_path, name):
     seconds = [[row["seconds"] for row in history.read(folder(tmp_path / at, run.id))] for at in ("alone", "shared")]
     assert (seconds[1], None in seconds[0]) == ([None] * len(seconds[0]), False)
     assert len(seconds[0]) == (2 if name == "decoder_only" else 0)
-    timings = {key for key in alone if key.endswith(("_seconds", "_latency_ms", "_per_s"))} | set(
-        MEASURED
-    ) & alone.keys()
-    assert {"evaluate_seconds", "postprocessing_latency_ms"} <= timings
-    assert ("train_seconds" in timings) == (name == "decoder_only")
+    timings = {key for key in alone if key.endswith(("_seconds", "_latency_ms", "_per_s"))}
+    timings |= {*MEASURED, "post_processing_parts"} & alone.keys()
+    assert {"prediction_seconds", "post_processing_seconds", "postprocessing_latency_ms"} <= timings
+    assert ({"train_seconds", "validation_seconds"} <= timings) == (name == "decoder_only")
     assert {key: shared[key] for key in timings} == dict.fromkeys(timings)
     assert {key for key in timings if alone[key] is None} <= NEVER_MEASURED
     rest = alone.keys() - timings - {"train_peak_bytes", "inference_peak_bytes"}
@@ -154,8 +157,9 @@ def test_timings_are_missing_if_an_earlier_attempt_shared_its_device(images, tmp
         execute(RUN, images, RunContext(tmp_path, is_shared=first_is_shared), should_stop=lambda: True)
     cost = execute(RUN, images, RunContext(tmp_path)).cost
     assert cost is not None and cost["train_steps"] == 2
-    missing = {key for key in measure.TIMINGS if cost[key] is None}
-    assert missing == (set(measure.TIMINGS) if first_is_shared else NEVER_MEASURED)
+    timings = {key for key in measure.TIMINGS if key in cost}
+    assert timings == {*measure.TIMINGS} - {"refit_seconds"}
+    assert {key for key in timings if cost[key] is None} == (timings if first_is_shared else NEVER_MEASURED)
 
 
 @pytest.mark.parametrize("rate", [1e20, 1e36])
@@ -163,14 +167,14 @@ def test_training_with_a_huge_learning_rate_diverges_with_step_and_advice(images
     run = replace(RUN, train={**TRAIN, "lr": rate, "clip_norm": 1e30, "batch_size": 1})
     with pytest.raises(DivergedError) as raised:
         execute(run, images, RunContext(tmp_path))
-    assert "at step 2; try a smaller train.lr." in str(raised.value)
+    assert "at step 2; try a smaller train.lr or train.encoder_lr." in str(raised.value)
     assert not list(tmp_path.rglob("scores.parquet"))
 
 
 def test_last_step_that_makes_the_logits_infinite_is_divergence_and_no_score_of_zero(images, tmp_path):
     """No later loss shows it, because there is no later step."""
     run = replace(RUN, train={**TRAIN, "lr": 1e20, "clip_norm": 1e30, "epochs": 1})
-    with pytest.raises(DivergedError, match=r"after step 1, .* not finite; try a smaller train\.lr\."):
+    with pytest.raises(DivergedError, match=r"after step 1, .* not finite; try a smaller train\.lr or"):
         execute(run, images, RunContext(tmp_path))
 
 
@@ -203,8 +207,47 @@ def test_images_with_long_and_undecodable_names_leave_all_outputs(images, tmp_pa
     assert len(list((tmp_path / "runs" / run.id / "predictions").iterdir())) == 6
 
 
-def test_gpu_seconds_are_of_training_and_evaluation_on_a_gpu_alone():
-    cost = {"memory_kind": "cuda", "train_seconds": 3000.0, "evaluate_seconds": 60.0}
+def test_gpu_seconds_are_of_training_and_predictions_on_a_gpu_without_post_processing():
+    cost = {"memory_kind": "cuda", "train_seconds": 3000.0, "validation_seconds": 40.0, "prediction_seconds": 20.0}
+    cost["post_processing_seconds"] = 500.0
     assert measure.gpu_seconds(cost) == 3060.0
-    assert measure.gpu_seconds({"memory_kind": "cuda", "evaluate_seconds": 60.0}) == 60.0
+    assert measure.gpu_seconds({"memory_kind": "cuda", "prediction_seconds": 60.0}) == 60.0
     assert measure.gpu_seconds({**cost, "memory_kind": "rss"}) is None
+
+
+def test_seconds_of_an_interrupted_run_are_those_of_its_steps_and_validations_and_tell_post_processing(
+    images, tmp_path, monkeypatch
+):
+    """The clock moves by nothing but a step (1 s), a prediction (10 s) and a scoring (100 s)."""
+    now, calls = 0.0, Counter[str]()
+
+    def moved(module: Any, name: str, seconds: float) -> None:
+        before = getattr(module, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            nonlocal now
+            now += seconds
+            calls[name] += 1
+            return before(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, call)
+
+    for module in (stopwatch, loop):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    moved(loop, "step", 1.0)
+    moved(predictions, "raw_prediction", 10.0)
+    moved(metrics, "score", 100.0)
+    steps, context = iter(range(1, 100)), RunContext(tmp_path, fast_paths=frozenset())
+    with pytest.raises(InterruptedRunError):
+        execute(WHOLE, images, context, should_stop=lambda: next(steps) >= 3)
+    cost, parts = execute(WHOLE, images, context).cost, split(WHOLE, images)
+    assert cost is not None and cost["train_seconds"] == 4.0
+    assert cost["validation_seconds"] == 2 * 10.0 * len(parts.validation)
+    predicted = 10.0 * (calls["raw_prediction"] - 1)  # the last one is post-processed for its latency
+    assert cost["prediction_seconds"] == predicted - cost["validation_seconds"] >= 10.0 * len(parts.test)
+    waited = cost["post_processing_parts"]
+    assert waited["test"] == 100.0 * len(parts.test) and min(waited["validation"], waited["choice"]) >= 100.0
+    assert cost["post_processing_seconds"] == sum(waited.values()) == 100.0 * calls["score"]
+    rows = history.read(folder(tmp_path, WHOLE.id))
+    assert [row["seconds"] for row in rows] == [2.0, 2.0]
+    assert sum(row["post_processing_seconds"] for row in rows) == waited["validation"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from bench.columns import Column
-from bench.report.leaderboard import NONE
+from bench.report.cells import NONE
 from bench.report.section import Section, row_name
 from bench.report.table import Block
+from bench.results.measurement import POST_PROCESSING_SECONDS, UNMERGED
 from bench.units import significant
 
 _COUNTS = {
@@ -18,6 +19,7 @@ _COUNTS = {
 }
 _MEASURED = {
     "encoder ms": ("encoder_latency_ms", 1.0, "{:.1f}"),
+    "unmerged ms": (UNMERGED, 1.0, "{:.1f}"),
     "decoder ms": ("decoder_latency_ms", 1.0, "{:.1f}"),
     "post-processing ms": ("postprocessing_latency_ms", 1.0, "{:.1f}"),
     "latency ms": ("latency_ms", 1.0, "{:.1f}"),
@@ -27,11 +29,19 @@ _MEASURED = {
     "GFLOP": ("flops", 1e-9, "{:.1f}"),
     "saved MB": ("adapter_bytes", 1e-6, "{:.1f}"),
     "training min": ("train_seconds", 1 / 60, "{:.1f}"),
+    "validation min": ("validation_seconds", 1 / 60, "{:.1f}"),
+    "prediction min": ("prediction_seconds", 1 / 60, "{:.1f}"),
+    "post-processing min": (POST_PROCESSING_SECONDS, 1 / 60, "{:.1f}"),
     "GPU h": ("gpu_seconds", 1 / 3600, "{:.2f}"),
 }
 NOTE = (
     "Costs are measured, never estimated; – where a run recorded none (runs that shared their device record no times). "
-    "Latencies are medians, in ms for one image; peaks are the largest over the runs of a row, times their sum."
+    "Latencies are medians, in ms for one image; peaks are the largest over the runs of a row, times their sum. "
+    "Unmerged: the encoder with LoRA beside its layers; all other latencies are with LoRA merged, as one deploys it. "
+    "Training: optimiser steps with the wait for their batches. Validation: predictions of validation images during "
+    "the training. Prediction: those for the choice of post-processing and for the test. GPU h is their sum. "
+    "Post-processing: post-processing and scores for which nothing else was done; a GPU idles meanwhile, and this time "
+    "is not in GPU h."
 )
 AGAIN = "Latencies were measured again on another device than the one of the runs: compare them within one device only."
 

@@ -11,6 +11,7 @@ from planned_run import CLASSICAL_RUN, GIB, RUN
 from bench import fast_paths
 from bench.estimate import estimator, flops, step_measurements
 from bench.estimate.resources import Resources, StepCost, Workload, workload
+from bench.results.measurement import HELD_SECONDS
 from bench.slurm.profile import ClusterProfile, profile_for_device
 
 PROFILE = ClusterProfile(gpu_tflops=100.0, utilisation=0.25, gpu_memory_gb=40)
@@ -39,7 +40,11 @@ def finished(run=RUN, provenance=None, **cost: object):
     values = {
         "device": "cuda",
         "memory_kind": "cuda",
-        "gpu_seconds": 600.0,
+        "train_seconds": 500.0,
+        "validation_seconds": 50.0,
+        "prediction_seconds": 20.0,
+        "post_processing_seconds": 30.0,
+        "gpu_seconds": 570.0,
         "train_peak_bytes": 8 * GIB,
         "micro_batch": 8,
         "inference_peak_bytes": 2 * GIB,
@@ -58,7 +63,7 @@ def estimate(run=RUN, records=(), profile=PROFILE, n_images=100, **options) -> R
 def test_runs_of_other_folds_and_seeds_are_measurements_of_the_same_kind():
     records = [
         finished(replace(RUN, fold=2)),
-        finished(replace(RUN, fold=3, seed=7), gpu_seconds=1200.0, train_peak_bytes=9 * GIB),
+        finished(replace(RUN, fold=3, seed=7), train_seconds=1100.0, train_peak_bytes=9 * GIB),
         record(replace(RUN, fold=4).as_dict(), status="failed", reason="error: something"),
     ]
     resources = estimate(records=records)
@@ -95,7 +100,7 @@ def test_runs_of_other_models_are_no_measurements(change):
 
 @pytest.mark.parametrize(
     ("provenance", "cost"),
-    [({"runs_at_once": 2}, {}), ({}, {"gpu_seconds": None, "train_seconds": None, "evaluate_seconds": None})],
+    [({"runs_at_once": 2}, {}), ({}, dict.fromkeys((*HELD_SECONDS, "gpu_seconds")))],
 )
 def test_runs_that_shared_their_gpu_are_no_measurements(provenance, cost):
     assert estimate(records=[finished(provenance=provenance, **cost)]).basis == "counted"
@@ -109,7 +114,7 @@ def test_records_from_before_a_setting_existed_are_of_the_same_kind():
 
 
 def test_runs_on_a_cpu_are_no_measurements_for_a_gpu_nor_the_other_way_round():
-    on_cpu = finished(device="cpu", memory_kind="rss", gpu_seconds=None, train_seconds=100.0, evaluate_seconds=20.0)
+    on_cpu = finished(device="cpu", memory_kind="rss", gpu_seconds=None, train_seconds=20.0)
     assert estimate(records=[on_cpu]).basis == "counted"
     without_gpu = replace(PROFILE, gpus=0)
     resources = estimate(records=[on_cpu], profile=without_gpu)

@@ -99,7 +99,7 @@ def test_seconds_are_missing_where_a_fold_was_not_timed() -> None:
     shared = replace(shared, cost={**(shared.cost or {}), "gpu_seconds": None, "train_seconds": None})
     row = leaderboard_frame(record_frame([timed, shared])).iloc[0]
     assert row[["gpu_seconds", "train_seconds"]].isna().all()
-    assert row["evaluate_seconds"] == 120.0
+    assert row["validation_seconds"] == 80.0
 
 
 def test_folds_of_the_same_settings_make_one_row() -> None:
@@ -175,10 +175,10 @@ def test_counts_of_complete_rows_are_whole_numbers() -> None:
 
 def test_counts_of_a_row_are_of_its_images_however_many_seeds_there_are() -> None:
     records = [record(run(fold=fold, n_splits=2, seed=seed)) for seed, fold in ((0, 1), (0, 2), (1, 1), (1, 2), (2, 1))]
-    empty = [replace(one, scores={**(one.scores or {}), "n_both_empty": n}) for n, one in enumerate(records)]
+    empty = [replace(one, scores={**(one.scores or {}), "n_empty_both": n}) for n, one in enumerate(records)]
     row = leaderboard_frame(pooled(record_frame(empty))).iloc[0]
     assert (row["n_ok"], row["n_images"], row["n_true"]) == (5, 2 * 133, 2 * 6000)
-    assert row["n_both_empty"] == (0 + 2 + 4) / 3 + (1 + 3) / 2
+    assert row["n_empty_both"] == (0 + 2 + 4) / 3 + (1 + 3) / 2
 
 
 def test_a_row_without_any_score_stays_in_the_leaderboard() -> None:

@@ -22,7 +22,8 @@ def test_columns_stand_in_a_fixed_order_and_what_a_row_lacks_is_none(tmp_path):
     history.write(tmp_path, ROWS)
     table = parquet.read_table(tmp_path / HISTORY_FILENAME)
     assert table.column_names == [
-        *("epoch", "step", "loss", "loss_ä_b", "lr", "grad_norm", "pq", "aji", "images_per_s", "peak_bytes", "seconds")
+        *("epoch", "step", "loss", "loss_ä_b", "lr", "encoder_lr", "grad_norm", "pq", "aji"),
+        *("images_per_s", "peak_bytes", "seconds", "validation_seconds", "post_processing_seconds"),
     ]
     kinds = {name for name in table.column_names if table.schema.field(name).type == pyarrow.int64()}
     assert kinds == {"epoch", "step", "peak_bytes"}

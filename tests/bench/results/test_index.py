@@ -59,7 +59,7 @@ def test_an_entry_says_what_the_record_says(tmp_path: Path) -> None:
         strategy="lora_qv",
         fold=3,
         ended="2026-01-01T11:00:00+00:00",
-        seconds=3060.0,
+        seconds=3072.0,
         pq=0.5,
         aji=0.6,
         dice=0.8,
