@@ -88,7 +88,8 @@ def pool(rows: Iterable[Mapping[str, float]]) -> dict[str, float | None]:
     Returns:
         ``pooled_pq, pooled_sq, pooled_dq`` of all nuclei taken together; ``weighted_NAME``, the mean weighted
         by the number of true nuclei, for each ratio that every row has (None where no image has a nucleus);
-        ``n_images`` and ``n_both_empty``, the images that count as 1.0 because both maps are empty.
+        ``n_images``; ``n_empty_true``, the images without a true nucleus, and ``n_empty_both``, those of them
+        without a predicted one too, which count as 1.0 (training scripts of published rows count them 0).
 
     Raises:
         ValueError: there are no rows.
@@ -112,7 +113,8 @@ def pool(rows: Iterable[Mapping[str, float]]) -> dict[str, float | None]:
         "pooled_sq": sq,
         "pooled_dq": dq,
         "n_images": float(len(rows)),
-        "n_both_empty": float(np.sum((n_true == 0) & (n_pred == 0))),
+        "n_empty_true": float(np.sum(n_true == 0)),
+        "n_empty_both": float(np.sum((n_true == 0) & (n_pred == 0))),
         **weighted,
     }
 

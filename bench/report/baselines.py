@@ -20,21 +20,37 @@ COLUMNS = (
     "pq_corrected",
     "source",
     "protocol",
-    "comparable",
+    "folds",
+    "folds_note",
+    "selected_on_test",
+    "selected_on_test_note",
+    "trained_on_folds",
+    "scoring",
     "note",
     "dataset",
     "dataset_title",
 )
+FACTS = {
+    "folds": ("official", "other", "unknown"),
+    "selected_on_test": ("yes", "no", "unknown"),
+    "scoring": ("same", "other", "unknown"),
+}
+"""Columns of what is known about how a row came about, with their values."""
+COMPARABLE = {"folds": "official", "selected_on_test": "no", "scoring": "same"}
+"""What must be known of a row before it is ranked with measured ones."""
 
 
 def baseline_frame(path: Path | None = None) -> pd.DataFrame:
     """Return published scores in percent, as their sources give them; ``dataset`` is the registered name.
 
+    ``comparable`` is derived: whether everything in `COMPARABLE` is known to agree with the protocol of the runs.
+
     Args:
         path: a CSV file with `COLUMNS`; None takes all files of ``results/baselines``.
 
     Raises:
-        BenchError: no such file, a column is missing, or a row has no source.
+        BenchError: no such file, a column is missing or has an unknown value, ``comparable`` is given, or a row has no
+            source.
     """
     paths = sorted(_shipped_folder().glob("*.csv")) if path is None else [path]
     if not paths:
@@ -55,7 +71,15 @@ def _read(path: Path) -> pd.DataFrame:
     unsourced = table.loc[table["source"].isna(), "model"].tolist()
     if unsourced:
         raise BenchError(f"the baselines {path} give no source for {', '.join(unsourced)}; add one or remove the row.")
-    return table
+    if "comparable" in table:
+        rule = ", ".join(f"{name} = {value}" for name, value in COMPARABLE.items())
+        raise BenchError(f"the baselines {path} give 'comparable', which follows from {rule}; remove that column.")
+    for name, allowed in FACTS.items():
+        others = sorted(set(table[name].astype(str)) - set(allowed))
+        if others:
+            raise BenchError(f"the baselines {path}: {name} is {', '.join(others)}; known: {', '.join(allowed)}.")
+    agrees = [table[name] == value for name, value in COMPARABLE.items()]
+    return table.assign(comparable=pd.concat(agrees, axis=1).all(axis=1))
 
 
 def _shipped_folder() -> Path:

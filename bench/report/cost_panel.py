@@ -38,7 +38,7 @@ def draw_panel(
     points: pd.DataFrame,
     score: str,
     axis: CostAxis,
-    lines: pd.DataFrame,
+    published: pd.DataFrame,
     classical: pd.DataFrame,
     labels: Mapping[int, str],
 ) -> None:
@@ -49,14 +49,14 @@ def draw_panel(
         points: rows with the cost ``x``, ``complete``, ``busy`` (a cost of a busy machine) and ``may_have_seen``.
         score: pq, aji or dice.
         axis: of the costs.
-        lines: see `published_lines`.
+        published: see `published_points`.
         classical: complete rows of the classical pipeline.
         labels: what tells a row from others that look alike, by index of `points`.
     """
     shown = points[points[f"{score}_mean"].notna()]
     places = axis.place(shown["x"]).to_numpy(float)
     mean, low, high = bounds(shown, score)
-    heights = lines[score].dropna() if len(lines) else pd.Series(dtype=float)
+    heights = published[score].dropna() if len(published) else pd.Series(dtype=float)
     reference = 100 * classical[f"{score}_mean"].dropna().to_numpy(float)
     limit_heights(panel, np.concatenate([mean, low, high, heights.to_numpy(float), reference]))
     _draw_points(panel, shown, places, mean, low, high)
@@ -65,7 +65,7 @@ def draw_panel(
     steps = _draw_front(panel, axis, best, score)
     for value in reference:
         panel.axhline(value, color=DARK, linewidth=0.9, linestyle="dashed", zorder=2, label=CLASSICAL)
-    _draw_published(panel, heights, lines)
+    _draw_published(panel, heights, published)
     middles = np.column_stack([places, mean])
     spots = {int(str(row)): (float(spot[0]), float(spot[1])) for row, spot in zip(shown.index, middles, strict=True)}
     names = [Label(*spots[row], text=text, needed=True) for row, text in labels.items() if row in spots]
@@ -90,8 +90,8 @@ def front(points: pd.DataFrame, score: str) -> pd.DataFrame:
     return ordered[ordered[f"{score}_mean"] > best]
 
 
-def published_lines(published: pd.DataFrame | None) -> pd.DataFrame:
-    """Return published rows, best first, by the letter that stands at their lines; ``text`` is name and PQ."""
+def published_points(published: pd.DataFrame | None) -> pd.DataFrame:
+    """Return published rows, best first, by the letter that stands at their points; ``text`` is name and PQ."""
     if published is None or published.empty:
         return pd.DataFrame({"text": []})
     rows = published.sort_values("pq", ascending=False, kind="stable", na_position="last")
@@ -208,14 +208,18 @@ def _draw_front(panel: Axes, axis: CostAxis, best: pd.DataFrame, score: str) -> 
     return np.array(flat + upright)
 
 
-def _draw_published(panel: Axes, heights: pd.Series, lines: pd.DataFrame) -> None:
-    """Draw a line for each published score, with its letter at the right, moved where two would overlap."""
+def _draw_published(panel: Axes, heights: pd.Series, published: pd.DataFrame) -> None:
+    """Draw published scores beside the panel, apart from the runs: a point each and its letter, moved from others.
+
+    Lines through the panel were refused: they would compare rows whose folds and choices are not those of the runs.
+    """
     low, high = panel.get_ylim()
     across = panel.get_yaxis_transform()
     ordered = heights.sort_values(kind="stable")
     spots = spread(ordered.tolist(), gap=(high - low) / 24, top=high)
-    models: list[object] = lines["model"].reindex(ordered.index).tolist() if len(lines) else []
+    models: list[object] = published["model"].reindex(ordered.index).tolist() if len(published) else []
+    point: dict[str, Any] = {"marker": "D", "markersize": 2.6, "markeredgewidth": 0.6, "markerfacecolor": "white"}
     for key, value, spot, model in zip(ordered.index, ordered, spots, models, strict=True):
-        panel.axhline(value, color=PALE, linewidth=0.6, zorder=1.5, label=str(model))
-        panel.plot([1, 1.03], [value, spot], color=PALE, linewidth=0.5, transform=across, clip_on=False)
-        panel.text(1.04, spot, str(key), transform=across, fontsize=SMALLEST, va="center", color="0.35")
+        panel.plot([1.015, 1.035], [value, spot], color=PALE, linewidth=0.5, transform=across, clip_on=False)
+        panel.plot([1.015], [value], **point, markeredgecolor="0.35", transform=across, clip_on=False, label=str(model))
+        panel.text(1.042, spot, str(key), transform=across, fontsize=SMALLEST, va="center", color="0.35")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,32 +12,18 @@ import pandas as pd
 from bench.columns import Column
 from bench.grid import CLASSICAL
 from bench.report import may_have_seen, tuning_budgets
+from bench.report.cells import NONE, count, number, percent, with_narrow
 from bench.report.choice import alike, chosen, sources
 from bench.report.frame import busy
 from bench.report.notes import section_notes
+from bench.report.published import PROTOCOL_FACTS, published_block
 from bench.report.section import Section, numeric, row_name, setting
-from bench.report.strata import listed
 from bench.report.table import Block
 from bench.results.measurement import RULE
-from bench.units import SCORE_TITLES, significant
+from bench.units import SCORE_TITLES
 
-NONE = "–"
-PROTOCOL_FACTS = ("folds", "folds_note", "selected_on_test", "selected_on_test_note", "trained_on_folds", "scoring")
-"""Columns of a published row that say how far its protocol is known; in CSV after ``published_``."""
-UNVERIFIED = "?: not checked against the source."
 MERELY_COUNTS = 5
 """The `drop` of the numbers of seeds and folds where the names of a row stand in one column."""
-SHORT_TITLES = {
-    "PQ 95 % CI": "PQ 95 %\nCI",
-    "AJI 95 % CI": "AJI 95 %\nCI",
-    "Dice 95 % CI": "Dice 95 %\nCI",
-    "trainable": "train-\nable",
-    "trainable encoder": "train-\nable\nenc.",
-    "trainable total": "train-\nable\ntotal",
-    "parameters": "para-\nmeters",
-    "chosen on test": "chosen\non test",
-    "folds trained on": "folds\ntrained",
-}
 
 
 def blocks(sections: Sequence[Section], names: Sequence[str] = ()) -> list[Block]:
@@ -57,9 +44,9 @@ def blocks(sections: Sequence[Section], names: Sequence[str] = ()) -> list[Block
             compact = _compact(section, columns)
         parts.append(Block(section.title, columns, notes, _caption(section), compact))
         if section.published_here:
-            parts.append(_published_block(section))
+            parts.append(published_block(section))
     if sections and not any(section.published_here for section in sections):
-        parts.append(_published_block(sections[-1]))
+        parts.append(published_block(sections[-1]))
     return parts
 
 
@@ -106,7 +93,7 @@ def _run_columns(section: Section, *, every: bool = False) -> list[Column]:
         return Column(title, [text(row) for row in rows], right=False, key=title)
 
     def numbers(title: str, text: Callable[[pd.Series], str], drop: int) -> Column:
-        return _with_narrow(Column(title, [text(row) for row in rows], drop))
+        return with_narrow(Column(title, [text(row) for row in rows], drop))
 
     columns = [
         Column("#", [_rank(row) for row in rows], key="rank"),
@@ -123,7 +110,7 @@ def _run_columns(section: Section, *, every: bool = False) -> list[Column]:
         columns.append(Column("seeds", [_unless_classical(row, str(row["n_seeds"])) for row in rows], key="seeds"))
     for drop, (name, title) in enumerate(SCORE_TITLES.items()):
         best = _best(section, name)
-        columns.append(_with_narrow(Column(title, [_mean_sd(row, name) for row in rows], drop, bold=best)))
+        columns.append(with_narrow(Column(title, [_mean_sd(row, name) for row in rows], drop, bold=best)))
         columns.append(numbers(f"{title} 95 % CI", partial(_interval, name=name), 5 if name == "pq" else 11))
     if every or not section.rows["complete"].all():
         of_seeds = "folds: of all seeds together." if (section.rows["n_seeds"] > 1).any() else ""
@@ -131,16 +118,16 @@ def _run_columns(section: Section, *, every: bool = False) -> list[Column]:
     apart = every or section.encoder_apart
     total = 5 if apart else 3
     others = [
-        *([numbers("trainable encoder", lambda row: _count(row["parameters_trainable_encoder"]), 3)] * apart),
-        numbers("trainable total", lambda row: _count(row["parameters_trainable"]), total),
-        numbers("parameters", lambda row: _count(row["parameters_total"]), 6),
+        *([numbers("trainable encoder", lambda row: count(row["parameters_trainable_encoder"]), 3)] * apart),
+        numbers("trainable total", lambda row: count(row["parameters_trainable"]), total),
+        numbers("parameters", lambda row: count(row["parameters_total"]), 6),
         _latency(section, rows),
         numbers("latency IQR", _latency_range, 6),
-        numbers("peak GiB", lambda row: _number(row["peak_bytes"] / 2**30, "{:.2f}"), 5),
-        numbers("GFLOP", lambda row: _number(row["flops"] / 1e9, "{:.1f}"), 8),
-        numbers("GPU h", lambda row: _number(row["gpu_seconds"] / 3600, "{:.2f}"), 7),
-        numbers("pooled PQ", lambda row: _percent(row["pooled_pq_mean"]), 9),
-        numbers("PQ by nuclei", lambda row: _percent(row["weighted_pq_mean"]), 10),
+        numbers("peak GiB", lambda row: number(row["peak_bytes"] / 2**30, "{:.2f}"), 5),
+        numbers("GFLOP", lambda row: number(row["flops"] / 1e9, "{:.1f}"), 8),
+        numbers("GPU h", lambda row: number(row["gpu_seconds"] / 3600, "{:.2f}"), 7),
+        numbers("pooled PQ", lambda row: percent(row["pooled_pq_mean"]), 9),
+        numbers("PQ by nuclei", lambda row: percent(row["weighted_pq_mean"]), 10),
     ]
     columns += others
     return [column for column in columns if every or column.drop < 3 or any(cell != NONE for cell in column.cells)]
@@ -162,21 +149,14 @@ def _compact(section: Section, columns: Sequence[Column]) -> list[Column]:
 def _latency(section: Section, rows: Sequence[pd.Series]) -> Column:
     """Return the column of latencies, marked where a measurement is not to be relied on."""
     marks = [" ‡" if marked else "" for marked in busy(section.rows)]
-    cells = [_number(row["latency_ms"], "{:.1f}") + mark for row, mark in zip(rows, marks, strict=True)]
+    cells = [number(row["latency_ms"], "{:.1f}") + mark for row, mark in zip(rows, marks, strict=True)]
     note = f"‡: a latency that is not to be relied on: {RULE}. `bench measure` takes it again." if any(marks) else ""
-    return _with_narrow(Column("latency ms", cells, 4, note=note))
+    return with_narrow(Column("latency ms", cells, 4, note=note))
 
 
 def _latency_range(row: pd.Series) -> str:
-    low, high = _number(row["latency_q1"], "{:.1f}"), _number(row["latency_q3"], "{:.1f}")
+    low, high = number(row["latency_q1"], "{:.1f}"), number(row["latency_q3"], "{:.1f}")
     return NONE if low == NONE else f"{low}–{high}"
-
-
-def _with_narrow(column: Column) -> Column:
-    """Add the narrow form of a column of numbers: its title in two lines, ± and ‡ without spaces."""
-    title = SHORT_TITLES.get(column.title, column.title.replace(" ", "\n"))
-    cells = [cell.replace(" ± ", "±").replace(" ‡", "‡") for cell in column.cells]
-    return replace(column, narrow=replace(column, title=title, cells=cells))
 
 
 def _caption(section: Section) -> str:
@@ -196,55 +176,25 @@ def _caption(section: Section) -> str:
     if models["seeds"].nunique() == 1:
         seeds = models["seeds"].iloc[0].split(" ")
         constants.append(f"seed{'s'[: len(seeds) > 1]} {', '.join(seeds)}")
-    return f"The same in all rows: {', '.join(constants)}." if constants else ""
+    same = f"The same in all rows: {', '.join(constants)}." if constants else ""
+    return " ".join(filter(None, (same, _empty_images(section))))
+
+
+def _empty_images(section: Section) -> str:
+    """Return the convention for images that are empty in truth and prediction, where a row has some; or nothing."""
+    both, true = (section.rows[f"n_empty_{of}"].fillna(0).max() for of in ("both", "true"))
+    if not both:
+        return ""
+    without = f"{math.ceil(true)} without a true nucleus" if true else "an unknown number without a true nucleus"
+    return (
+        f"Empty in truth and prediction: up to {math.ceil(both)} test images of a row ({without}); each counts 100 in "
+        "every score, where the training scripts behind published rows count 0."
+    )
 
 
 def _weights(section: Section) -> pd.Series:
     """Return the weights of the rows that have any."""
     return section.rows.loc[section.rows["backbone"] != CLASSICAL, "weights"]
-
-
-def _published_block(section: Section) -> Block:
-    rows = section.published
-    keys = list(zip(rows["source"], rows["protocol"], strict=True))
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys), 1)}
-    ranks = [Column("#", [_number(rank, "{:.0f}") for rank in rows["rank"]])] if rows["rank"].notna().any() else []
-    columns = [*ranks, Column("model", [str(name) for name in rows["model"]], right=False)]
-    for name, title in SCORE_TITLES.items():
-        columns.append(Column(title, [_percent(v / 100) for v in rows[name]]))
-    sure = rows["parameters_verified"] | rows["trainable_millions"].isna()
-    trainable = [_count(v * 1e6) for v in rows["trainable_millions"]]
-    marked = [text if ok else f"{text}?" for text, ok in zip(trainable, sure, strict=True)]
-    columns += [
-        _with_narrow(Column("PQ corrected", [_percent(v / 100) for v in rows["pq_corrected"]], drop=5)),
-        _with_narrow(Column("trainable", marked, drop=2, note="" if sure.all() else UNVERIFIED)),
-        Column("folds", rows["folds"].tolist(), drop=1, right=False),
-        _with_narrow(Column("chosen on test", rows["selected_on_test"].tolist(), drop=1, right=False)),
-        _with_narrow(Column("folds trained on", [_number(n, "{:.0f}") for n in rows["trained_on_folds"]], drop=4)),
-        Column("source", [f"[{numbers[key]}]" for key in keys], right=False),
-    ]
-    dataset = section.published_on
-    if section.shares_ranks:
-        title = f"Published on {dataset}: rows that are known to agree in protocol share the ranks above"
-    elif section.published_here:
-        title = (
-            f"Published on {dataset}, the same images; no row is known to agree in protocol: not ranked with the above"
-        )
-    else:
-        title = f"Published on {dataset}, on other images than above: for orientation only, not ranked"
-    notes = [f"[{n}] {source}. Protocol: {protocol}." for (source, protocol), n in numbers.items()]
-    facts = pd.Series([_known_facts(row) for _, row in rows.iterrows()], rows.index, dtype=object)
-    for sentences in (facts, rows["note"]):
-        for sentence, models in rows.groupby(sentences, sort=False)["model"]:
-            notes.append(f"{listed(models)}: {sentence}.")
-    return Block(title, columns, notes)
-
-
-def _known_facts(row: pd.Series) -> str:
-    """Return what is known of the folds of a published row and of the choice of its checkpoint, with the reasons."""
-    facts = ("folds", "folds"), ("selected_on_test", "chosen on the test fold")
-    reasons = ["" if pd.isna(row[f"{name}_note"]) else f" ({row[f'{name}_note']})" for name, _ in facts]
-    return "; ".join(f"{title}: {row[name]}{reason}" for (name, title), reason in zip(facts, reasons, strict=True))
 
 
 def _best(section: Section, name: str) -> frozenset[int]:
@@ -260,7 +210,7 @@ def _unless_classical(row: pd.Series, text: str) -> str:
 def _rank(row: pd.Series) -> str:
     if row["backbone"] == CLASSICAL and row["complete"]:
         return "ref"
-    low, high = _number(row["rank_low"], "{:.0f}"), _number(row["rank_high"], "{:.0f}")
+    low, high = number(row["rank_low"], "{:.0f}"), number(row["rank_high"], "{:.0f}")
     rank = low if low == high else f"{low}–{high}"
     marks = may_have_seen.MARK * row["may_have_seen"] + tuning_budgets.MARK * row["unequal_tuning"]
     return f"{rank} {marks}" if marks else rank
@@ -272,21 +222,9 @@ def _folds(row: pd.Series) -> str:
 
 def _mean_sd(row: pd.Series, name: str) -> str:
     mean, sd = row[f"{name}_mean"], row[f"{name}_sd"]
-    return _percent(mean) + (f" ± {_percent(sd)}" if pd.notna(sd) else "")
+    return percent(mean) + (f" ± {percent(sd)}" if pd.notna(sd) else "")
 
 
 def _interval(row: pd.Series, name: str) -> str:
-    low, high = _percent(row[f"{name}_low"]), _percent(row[f"{name}_high"])
+    low, high = percent(row[f"{name}_low"]), percent(row[f"{name}_high"])
     return NONE if low == NONE else f"{low}–{high}"
-
-
-def _percent(fraction: float) -> str:
-    return _number(fraction * 100, "{:.1f}")
-
-
-def _number(value: float, pattern: str) -> str:
-    return NONE if pd.isna(value) else pattern.format(value)
-
-
-def _count(value: float) -> str:
-    return NONE if pd.isna(value) else significant(value)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from bench.grid import CLASSICAL
 from bench.report import may_have_seen, tuning_budgets
 from bench.report.section import Section, row_name
@@ -40,8 +38,6 @@ def section_notes(section: Section) -> list[str]:
             f"Below the classical row on PQ: {', '.join(below)}. A trained row there is a fault to explain: "
             "`bench status RUN` shows the epochs of a run, its record.json the audit and the validation scores."
         )
-    if empty := math.ceil(rows["n_both_empty"].fillna(0).max() if len(rows) else 0):
-        notes.append(f"Up to {empty} images a row are empty in truth and prediction; each counts as 100.")
     return [*notes, *_costs(section)]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.report import pack_tables
-from bench.report.baselines import baseline_frame
+from bench.report.baselines import COLUMNS, baseline_frame
 from bench.report.output import STDOUT, explained
 from bench.report.pack_redaction import Redaction
 from bench.results.record import FILENAME, HISTORY_FILENAME, SCORES_FILENAME, folder, folders
@@ -113,7 +113,7 @@ def _copy(results: Path, stage: Path) -> list[str]:
             _write_json(stage / "results" / "plans" / path.name, _plan(json.loads(path.read_bytes()), redaction))
         except (OSError, ValueError, RecursionError) as error:
             left_out.append(f"plans/{path.name}: can't be read ({error}).")
-    _write(stage / BASELINES, baseline_frame().to_csv(index=False).encode())
+    _write(stage / BASELINES, baseline_frame()[list(COLUMNS)].to_csv(index=False).encode())
     return [redaction.text(sentence) for sentence in left_out]
 
 

@@ -154,7 +154,7 @@ def test_pooling_the_golden_pairs(golden):
     assert pooled["pooled_pq"] == pytest.approx(values["dataset"]["pooled"]["pq"], abs=1e-9)
     for name, value in values["dataset"]["weighted_by_n_gt"].items():
         assert pooled[f"weighted_{name}"] == pytest.approx(value, abs=1e-9)
-    assert (pooled["n_both_empty"], pooled["n_images"]) == (1, 25)
+    assert (pooled["n_empty_both"], pooled["n_images"]) == (1, 25)
 
 
 def test_pooling_by_hand():
@@ -167,8 +167,10 @@ def test_pooling_by_hand():
 
 def test_pooling_images_without_nuclei():
     pooled = metrics.pool([metrics.score(a_map("00"), a_map("00"))] * 2)
-    assert pooled["pooled_pq"] == 1.0 and pooled["weighted_pq"] is None and pooled["n_both_empty"] == 2
+    assert pooled["pooled_pq"] == 1.0 and pooled["weighted_pq"] is None and pooled["n_empty_both"] == 2
     assert metrics.pool([metrics.score(a_map("11"), a_map("00"))])["pooled_pq"] == 0.0
+    spurious = metrics.pool([metrics.score(a_map("00"), a_map(pred)) for pred in ("00", "11", "12")])
+    assert (spurious["n_empty_both"], spurious["n_empty_true"]) == (1, 3)
     with pytest.raises(ValueError, match="no scores to pool"):
         metrics.pool([])
 

@@ -10,6 +10,8 @@ import pytest
 from bench.errors import BenchError
 from bench.report import baselines as baselines_module
 from bench.report.baselines import baseline_frame
+from registry.modules.kfold import shuffled_folds
+from registry.modules.nuinsseg_folds import official_folds
 
 SHIPPED = Path(__file__).parents[3] / "results" / "baselines" / "nuinsseg.csv"
 PUBLISHED = {
@@ -39,9 +41,46 @@ def test_every_published_row_is_there_with_its_numbers(baselines: pd.DataFrame) 
     assert set(zip(baselines["dataset"], baselines["dataset_title"], strict=True)) == {("nuinsseg", "NuInsSeg")}
 
 
-def test_only_rows_of_the_official_folds_are_comparable(baselines: pd.DataFrame) -> None:
-    assert baselines.index[baselines["comparable"]].tolist() == list(PUBLISHED)[:9]
-    assert set(baselines.loc[~baselines["comparable"], "protocol"]) == {"KFold(random_state=42)", "not stated"}
+def test_what_is_known_of_the_protocols_makes_no_row_comparable(baselines: pd.DataFrame) -> None:
+    assert not baselines["comparable"].any()
+    known = baselines[["folds", "selected_on_test", "trained_on_folds"]]
+    assert known.loc["HoVer-Net"].tolist() == known.loc["HoVer-NeXt"].tolist() == ["other", "yes", 4]
+    assert known.loc["CellViT-256"].tolist() == ["unknown", "unknown", 4]
+    paper = known[baselines["source"].str.startswith("Mahbod")]
+    assert len(paper) == 6 and set(paper["folds"]) | set(paper["selected_on_test"]) == {"unknown"}
+    assert baselines[["folds_note", "selected_on_test_note", "note"]].notna().all(axis=None)
+
+
+@pytest.mark.parametrize(("model", "seed"), [("HoVer-Net", 19), ("HoVer-NeXt", 42)])
+def test_images_in_other_folds_are_counted_as_the_scripts_split_them(
+    baselines: pd.DataFrame, model: str, seed: int
+) -> None:
+    official = official_folds()
+    names = sorted(official)  # plainly, in one folder
+    split = dict(zip(names, shuffled_folds(len(names), 5, seed), strict=True))
+    n_elsewhere = sum(split[name] != fold for name, fold in official.items())
+    assert baselines.loc[model, "folds_note"].startswith(f"{n_elsewhere} of 665 images are tested in another fold")
+
+
+def test_a_row_is_comparable_where_everything_is_known_to_agree(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    agreeing = {"folds": "official", "selected_on_test": "no", "scoring": "same"}
+    rows = baseline_frame(SHIPPED)[list(baselines_module.COLUMNS)].head(4).assign(**agreeing)
+    for place, (name, value) in enumerate((("folds", "other"), ("selected_on_test", "unknown"), ("scoring", "other"))):
+        rows.loc[place, name] = value
+    rows.to_csv(path, index=False)
+    assert baseline_frame(path)["comparable"].tolist() == [False, False, False, True]
+
+
+def test_values_without_a_meaning_and_a_typed_verdict_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    rows = baseline_frame(SHIPPED)
+    rows.to_csv(path, index=False)
+    with pytest.raises(BenchError, match=r"give 'comparable', which follows from folds = official, .*; remove that"):
+        baseline_frame(path)
+    rows.drop(columns="comparable").assign(folds="mine").to_csv(path, index=False)
+    with pytest.raises(BenchError, match="folds is mine; known: official, other, unknown"):
+        baseline_frame(path)
 
 
 def test_corrected_pq_stands_apart(baselines: pd.DataFrame) -> None:
@@ -77,7 +116,7 @@ def test_every_file_of_the_folder_is_read(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(baselines_module, "_shipped_folder", lambda: tmp_path)
     with pytest.raises(BenchError, match=r"there are no baselines \(\*\.csv\) in "):
         baseline_frame()
-    rows = baseline_frame(SHIPPED)
+    rows = baseline_frame(SHIPPED)[list(baselines_module.COLUMNS)]
     rows.assign(dataset="other").head(1).to_csv(tmp_path / "a.csv", index=False)
     rows.head(2).to_csv(tmp_path / "b.csv", index=False)
     assert baseline_frame()["dataset"].tolist() == ["other", "nuinsseg", "nuinsseg"]

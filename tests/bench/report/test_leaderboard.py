@@ -76,10 +76,18 @@ def test_published_rows_carry_source_and_protocol() -> None:
     assert len(shown["model"].cells) == 13
     place = shown["model"].cells.index("Dual decoder U-Net")
     row = [shown[title].cells[place] for title in ("PQ", "AJI", "Dice", "trainable", "folds", "source")]
-    assert row == ["51.3", "55.9", "79.4", "3.5 M?", "official", "[2]"]
+    assert row == ["51.3", "55.9", "79.4", "3.5 M?", "unknown", "[2]"]
+    place = shown["model"].cells.index("HoVer-Net")
+    facts = [shown[title].cells[place] for title in ("folds", "chosen on test", "folds trained on")]
+    assert facts == ["other", "yes", "4"]
+    assert any(
+        note.startswith("HoVer-Net: folds: other (155 of 665 images are tested in another fold")
+        and note.endswith("chosen on the test fold: yes (the checkpoint has the lowest loss on the test fold).")
+        for note in published.notes
+    )
     assert shown["trainable"].note == "?: not checked against the source."
     assert published.notes[1] == (
-        "[2] Mahbod et al., Scientific Data 11:295 (2024), Table 3. Protocol: official five folds, mean over folds."
+        "[2] Mahbod et al., Scientific Data 11:295 (2024), Table 3. Protocol: five folds, mean over folds."
     )
     assert "#" not in shown  # no row has a rank
 
@@ -291,7 +299,12 @@ def test_costs_of_different_devices_are_not_to_be_compared() -> None:
 def test_published_rows_stand_once() -> None:
     records = small() + [record(run(fold=f), pq=0.5) for f in range(1, 6)]
     blocks = leaderboard.blocks(sections_of(records))
-    assert [block.title.split(":")[0] for block in blocks] == ["nuinsseg", "Published on NuInsSeg", "images"]
+    assert [block.title.split(":")[0].split(",")[0] for block in blocks] == [
+        "nuinsseg",
+        "Published on NuInsSeg",
+        "images",
+    ]
+    assert blocks[1].title.endswith("no row is known to agree in protocol: not ranked with the above")
 
 
 def test_markdown_of_a_row() -> None:
@@ -305,6 +318,24 @@ def test_markdown_of_a_row() -> None:
         "56.0 ± 1.4",
         "81.0 ± 1.4",
     ]
+
+
+def test_the_caption_names_the_convention_for_empty_images_where_there_are_some() -> None:
+    assert "Empty" not in leaderboard.blocks(sections_of(small()))[0].caption
+    some = {1: (2, 3), 2: (1, 1)}  # images of a fold that are empty in both, in truth
+    records = [
+        replace(one, scores={**one.scores, "n_empty_both": some[fold][0], "n_empty_true": some[fold][1]})
+        for one in small()[:2]
+        if one.scores and (fold := one.run["fold"])
+    ]
+    assert leaderboard.blocks(sections_of(records))[0].caption.endswith(
+        " Empty in truth and prediction: up to 3 test images of a row (4 without a true nucleus); each counts 100 in "
+        "every score, where the training scripts behind published rows count 0."
+    )
+    old = [replace(one, scores={**one.scores, "n_both_empty": 1.0}) for one in small()[:2] if one.scores]
+    for one in old:
+        del one.scores["n_empty_both"]  # type: ignore[union-attr]  # records of version 0.1 have the other name
+    assert "up to 2 test images of a row (an unknown number" in leaderboard.blocks(sections_of(old))[0].caption
 
 
 def test_csv_round_trip() -> None:
@@ -322,6 +353,11 @@ def test_csv_round_trip() -> None:
     assert dual["pq_mean"] == pytest.approx(0.513)
     assert dual["parameters_total"] == 3_500_000
     assert dual["source"].startswith("Mahbod et al.")
+    assert (dual["published_folds"], dual["published_selected_on_test"], dual["comparable"]) == (
+        "unknown",
+        "unknown",
+        False,
+    )
     assert ",2.0," not in leaderboard.csv([section]).splitlines()[1]  # counts stay whole numbers
 
 

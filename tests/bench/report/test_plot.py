@@ -195,23 +195,23 @@ def published(figure: Figure) -> set[str]:
     return {str(line.get_label()) for line in figure.axes[0].lines} & {"Dual decoder U-Net", "CellViT-256"}
 
 
-def test_published_lines_are_drawn_where_the_images_and_folds_are_the_releases(tmp_path: Path) -> None:
+def test_published_points_stand_beside_the_panel_where_the_images_are_the_releases(tmp_path: Path) -> None:
     ((_, figure),) = plot.figures(stored(tmp_path, release()))
     assert published(figure) == {"Dual decoder U-Net", "CellViT-256"}
-    lines = {line.get_label(): line.get_ydata() for line in figure.axes[0].lines}
-    assert set(lines["Dual decoder U-Net"]) == {51.3}
-    assert not any("LoRA" in str(name) for name in lines)  # another protocol
+    (point,) = (line for line in figure.axes[0].lines if line.get_label() == "Dual decoder U-Net")
+    assert list(point.get_ydata()) == [51.3] and min(point.get_xdata()) > 1  # a share of the panel's width
     assert {"a  CellViT-256 56.4", "d  Dual decoder U-Net 51.3"} <= set(legend(figure))
     assert {"a", "d"} <= {text.get_text() for text in figure.axes[2].texts}
-    assert "Grey lines: published on NuInsSeg, same folds and images." in notes(figure)
+    said = "Grey diamonds: published on NuInsSeg, the same images; folds, choice of checkpoint and scoring are other"
+    assert said in notes(figure) and "not ranked with the runs." in notes(figure)
 
 
 @pytest.mark.parametrize("dataset", ["nuinsseg", "synthetic"])
-def test_beside_other_images_published_lines_are_drawn_when_they_are_asked_for(tmp_path: Path, dataset: str) -> None:
+def test_beside_other_images_published_points_are_drawn_when_they_are_asked_for(tmp_path: Path, dataset: str) -> None:
     results = stored(tmp_path, records(dataset=dataset))
     ((_, figure),) = plot.figures(results)
     assert published(figure) == set()
-    assert "Grey lines" not in notes(figure)
+    assert "Grey diamonds" not in notes(figure)
     ((_, figure),) = plot.figures(results, published=True)
     assert published(figure) == {"Dual decoder U-Net", "CellViT-256"}
     assert "on other images: for orientation only" in notes(figure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 from fabricated import record, run
 
@@ -29,9 +30,10 @@ def classical(pq: float, **settings: Any) -> list[RunRecord]:
     return row(pq, backbone=CLASSICAL, strategy=CLASSICAL, **settings)
 
 
-def sections_of(*rows: list[RunRecord]) -> list[Section]:
+def sections_of(*rows: list[RunRecord], baselines: pd.DataFrame | None = None) -> list[Section]:
     records = [record for records in rows for record in records]
-    return sections(leaderboard_frame(record_frame(records)), baseline_frame())
+    published = baseline_frame() if baselines is None else baselines
+    return sections(leaderboard_frame(record_frame(records)), published)
 
 
 def test_rows_of_other_images_or_folds_make_another_section() -> None:
@@ -42,8 +44,22 @@ def test_rows_of_other_images_or_folds_make_another_section() -> None:
     assert [section.official for section in split] == [True, False, False, False]
 
 
-def test_runs_share_ranks_with_published_rows_on_the_official_folds_only() -> None:
+def test_no_shipped_row_is_ranked_with_runs_because_none_is_known_to_agree() -> None:
     (official,) = sections_of(row(0.55), row(0.40, strategy="adapter"))
+    assert official.rows["rank"].tolist() == [1, 2]
+    assert official.published["rank"].isna().all() and len(official.published) == 13
+    assert official.published_here and not official.shares_ranks
+
+
+def agreeing() -> pd.DataFrame:
+    """The rows of the paper and of NucEval as if their protocol were known to be this one."""
+    rows = baseline_frame()
+    known = rows["source"].str.startswith(("Mahbod", "NucEval"))
+    return rows.assign(comparable=known)
+
+
+def test_runs_share_ranks_with_published_rows_that_are_known_to_agree_on_the_official_folds_only() -> None:
+    (official,) = sections_of(row(0.55), row(0.40, strategy="adapter"), baselines=agreeing())
     # CellViT .5644 | ours .55 | HoVer-NeXt .5417, HoVer-Net .534, dual decoder .513, two-stage .472,
     # shallow .427, deep .404 | ours .40 | residual .369, attention .364
     assert official.rows["rank"].tolist() == [2, 9]
@@ -58,7 +74,9 @@ def test_runs_share_ranks_with_published_rows_on_the_official_folds_only() -> No
         "Residual attention U-Net": 10,
         "Attention U-Net": 11,
     }
-    (other,) = sections_of(row(0.55, official=False), row(0.40, strategy="adapter", official=False))
+    (other,) = sections_of(
+        row(0.55, official=False), row(0.40, strategy="adapter", official=False), baselines=agreeing()
+    )
     assert other.rows["rank"].tolist() == [1, 2]
     assert other.published["rank"].isna().all()
 
@@ -127,7 +145,8 @@ def other_release(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("other_release")
 def test_published_scores_share_ranks_with_runs_on_their_own_dataset_only() -> None:
-    own, other = sections_of(row(0.55, dataset="a-release"), row(0.55))  # own first, though "a" is before "n"
+    rows = (row(0.55, dataset="a-release"), row(0.55))
+    own, other = sections_of(*rows, baselines=agreeing())  # own first, though "a" is before "n"
     assert (other.dataset, other.official, other.shares_ranks, other.real_tissue) == ("a-release", True, False, False)
     assert other.rows["rank"].tolist() == [1] and other.published["rank"].isna().all()
     assert (own.dataset, own.official, own.shares_ranks, own.real_tissue) == ("nuinsseg", True, True, True)
