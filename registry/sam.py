@@ -247,7 +247,7 @@ def _predict(
     states, source_tokens = decoder.transformer(source, positions, tokens)
     upscaled = decoder.output_upscaling(source_tokens.transpose(1, 2).unflatten(2, source.shape[-2:]))
     if branch is not None:
-        upscaled = upscaled + branch(upscaled, features)
+        upscaled = upscaled + branch(upscaled, features.image, [features[stride] for stride in branch.strides])
     weights = torch.stack([mlp(states[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1)
     logits = (weights @ upscaled.flatten(2)).unflatten(2, upscaled.shape[-2:])
     return logits, decoder.iou_prediction_head(states[:, 0])

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from registry.sam import Sam
 
+FILL_HOLES = "fill_holes"
+"""Parameter of a head's `instances`, where it has one: 1 fills the holes of each instance, 0 leaves them."""
+
 _store: Store[Head] = Store("head", __name__, "bench.heads")
 
 

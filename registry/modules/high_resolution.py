@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-
-from registry.features import Features
 
 if TYPE_CHECKING:
     from registry.sam import Sam
@@ -61,13 +59,24 @@ class HighResolution(nn.Module):
             last,
         )
 
-    def forward(self, upscaled: Float[Tensor, "b c h w"], features: Features) -> Float[Tensor, "b c h w"]:
+    def forward(
+        self,
+        upscaled: Float[Tensor, "b c h w"],
+        image: Float[Tensor, "b 3 h0 w0"],
+        early: Sequence[Float[Tensor, "b d h1 w1"]],
+    ) -> Float[Tensor, "b c h w"]:
+        """Return what is to be added to the upscaled map.
+
+        Args:
+            upscaled: of the decoder.
+            image: scaled and normalised, as the encoder takes it.
+            early: the encoder's maps of `strides`.
+        """
         size = upscaled.shape[-2:]
         # The stem keeps what it can of the image: a smaller image would lose what its strided convolutions see.
-        image = F.avg_pool2d(features.image, self.pooling) if self.pooling > 1 else features.image
-        fine = _resized(self.stem(image), size)
-        for stride, layer in zip(self.strides, self.lateral, strict=True):
-            fine = fine + _resized(layer(features[stride]), size)
+        fine = _resized(self.stem(F.avg_pool2d(image, self.pooling) if self.pooling > 1 else image), size)
+        for layer, features in zip(self.lateral, early, strict=True):
+            fine = fine + _resized(layer(features), size)
         added: Tensor = self.fusion(torch.cat([upscaled, fine.to(upscaled.dtype)], dim=1))
         return added
 

@@ -77,9 +77,9 @@ def test_logits_of_every_backbone_start_as_those_of_distance(name: str) -> None:
 def test_branch_has_the_size_of_the_upscaled_map(cell, early, strides, sides, parameters) -> None:
     image_side, side = sides
     branch = HighResolution(channels=32, cell=cell, early=early)
-    maps = {s: torch.rand(1, width, image_side // s, image_side // s) for s, width in early.items() if s in strides}
-    features = Features(torch.rand(1, 3, image_side, image_side), maps)
-    assert branch.strides == strides and branch(torch.rand(1, 32, side, side), features).shape == (1, 32, side, side)
+    maps = [torch.rand(1, early[s], image_side // s, image_side // s) for s in strides]
+    added = branch(torch.rand(1, 32, side, side), torch.rand(1, 3, image_side, image_side), maps)
+    assert branch.strides == strides and added.shape == (1, 32, side, side) and not added.any()
     assert sum(p.numel() for p in branch.parameters()) == parameters
 
 
