@@ -45,9 +45,21 @@ def protocol(record: RunRecord) -> str:
         f"{_name(record)}, which the training never saw. Each image is scored at its own resolution, and the scores "
         "are means over the images. The checkpoint and the parameters of the post-processing were chosen on the "
         "validation images, a part of the training folds: their scores are those of the chosen parameters, while "
-        f"`bench status {_hex(record.id)}` shows those of each epoch, before the choice.{verified} "
+        f"`bench status {_hex(record.id)}` shows those of each epoch, before the choice."
+        f"{_trained_again(record)}{verified} "
         "This is one run, on one fold and with one seed; "
         "the mean over folds stands in the leaderboard of nuclei-bench (`bench table`)."
+    )
+
+
+def _trained_again(record: RunRecord) -> str:
+    """Return a sentence on the second training of a run (``train.refit``); empty where there is none."""
+    epochs = (record.cost or {}).get("refit_epochs")
+    if not isinstance(epochs, int):
+        return ""
+    return (
+        f" Then the model was trained again on training and validation images together, up to the chosen epoch "
+        f"({epochs}): the validation scores are those of its first training, the test scores those of the second."
     )
 
 
@@ -59,7 +71,8 @@ def training_data(record: RunRecord) -> str:
     others = [str(number) for number in with_images if number != fold]
     seen = f"fold{'s' * (len(others) > 1)} {', '.join(others)}"
     share = run.get("validation_fraction")
-    validation = f", about {float(share):.0%} of the images as validation part" if share is not None else ""
+    again = ", on which it was trained in the end" if _trained_again(record) else ""
+    validation = f", about {float(share):.0%} of the images as validation part{again}" if share is not None else ""
     n_images = data.get("n_images")
     total = f"{int(n_images):,} images" if isinstance(n_images, int) else "the images"
     rows = {

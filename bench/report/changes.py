@@ -149,7 +149,7 @@ def _condition(text: str, known: Sequence[str]) -> tuple[str, str]:
 
 def _base(rows: Sequence[_Row], wanted: Mapping[str, str], name: str) -> _Row | None:
     """Return the base row; None where no row meets the conditions, or no two rows differ in one setting alone."""
-    fitting = [row for row in rows if all(row.settings[key] == value for key, value in wanted.items())]
+    fitting = [row for row in rows if all(_is_same(row.settings[key], value) for key, value in wanted.items())]
     n_changes = [sum(len(row.differing(other)) == 1 for other in rows) for row in fitting]
     if not any(n_changes):
         return None
@@ -162,6 +162,14 @@ def _base(rows: Sequence[_Row], wanted: Mapping[str, str], name: str) -> _Row | 
             f"{len(best)} rows of {name} could be the base ({texts}); choose with --base {differing[0]}=VALUE."
         )
     return best[0]
+
+
+def _is_same(shown: str, typed: str) -> bool:
+    """Return True if both texts are the same value: 0.0 and 0, True and true."""
+    try:
+        return float(shown) == float(typed)
+    except ValueError:
+        return shown.lower() == typed.lower()
 
 
 def _ablation(base: _Row, rows: Sequence[_Row], files: ScoreFiles) -> Ablation:

@@ -81,6 +81,13 @@ def test_the_data_that_it_has_seen_is_named() -> None:
     assert f"`{'ab' * 32}`" in text
 
 
+def test_a_second_training_on_the_validation_images_is_said() -> None:
+    text = card_text(cost={"refit_epochs": 7})
+    assert "trained again on training and validation images together, up to the chosen epoch (7)" in text
+    assert "about 20% of the images as validation part, on which it was trained in the end" in text
+    assert "trained again" not in card_text() and "in the end" not in card_text()
+
+
 def test_the_release_of_a_dataset_is_called_so() -> None:
     data = {"root": "/x/other", "n_images": 665, "official": True, "verified": "all 665 names are the release's."}
     text = card_text(replace(RUN, dataset="nuinsseg", weights="official"), provenance=provenance(dataset=data))

@@ -10,7 +10,7 @@ import pytest
 from every_state import planned
 
 from bench.errors import BenchError, RecordError
-from bench.report.histories import history_frame
+from bench.report.histories import history_frame, history_numbers
 from bench.results import history, record
 
 
@@ -38,6 +38,17 @@ def test_every_epoch_has_the_settings_of_its_run(tmp_path):
     assert frame["pq"].isna().tolist() == [True, False, True] and frame.loc[1, "loss_bce"] == 0.5
     assert set(frame["cell"]) == set(frame["cell"].dropna()) and frame["setting"].nunique() == 2
     pd.testing.assert_frame_equal(frame, history_frame(tmp_path))
+
+
+def test_second_training_follows_the_first_and_curves_are_of_the_first_alone(tmp_path):
+    again = [{"training": 2, "epoch": n, "loss": 0.1 * n} for n in (1, 2)]
+    first = [{"training": 1, "epoch": n, "loss": 1.0 * n, "pq": 0.5} for n in (1, 2)]
+    write(tmp_path, rows=[*again, *first], fold=1)
+    write(tmp_path, rows=[{"epoch": 1, "loss": 3.0}], fold=2)
+    frame = history_frame(tmp_path)
+    assert frame["loss"].tolist() == [1.0, 2.0, 0.1, 0.2, 3.0]
+    assert frame["training"].fillna(0).tolist() == [1, 1, 2, 2, 0]
+    assert history_numbers(tmp_path, ["loss"])["loss"].tolist() == [1.0, 3.0, 2.0]
 
 
 def test_history_in_an_older_record_is_read(tmp_path):

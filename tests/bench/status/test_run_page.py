@@ -77,6 +77,18 @@ def test_done_run_shows_its_course_and_best_epoch(place):
     ]
 
 
+def test_second_training_has_a_line_of_its_own_below_the_loss_of_the_first(place):
+    name = list(place.runs)[1]
+    rows = [{"training": 1, "epoch": n, "step": n, "loss": 1 / n, "pq": 0.1, "aji": 0.1, "dice": 0.1} for n in (1, 2)]
+    again = [{"training": 2, "epoch": n, "step": n, "loss": 0.8 / n} for n in (1, 2)]
+    history.write(record.folder(place.results, place.id(name)), [*rows, *again])
+    lines = printed(place, name)
+    (first,) = (number for number, line in enumerate(lines) if line.startswith("loss "))
+    assert lines[first] == "loss    █▁  1.000 → 0.500 (lowest 0.500, highest 1.000)"
+    assert lines[first + 1] == "again   epoch 2, loss █▁  0.800 → 0.400 (lowest 0.400, highest 0.800)"
+    assert any(line.startswith("epoch   2") for line in lines) and any("best    epoch 2" in line for line in lines)
+
+
 def test_running_run_shows_its_phase_and_what_its_training_has_reached(place):
     lines = printed(place, list(place.runs)[24])
     assert lines[1].startswith("state   ▸ running · gpu-05 · job 40_0")
