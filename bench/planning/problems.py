@@ -57,8 +57,8 @@ def _augmentation(settings: Settings) -> list[str]:
         return [f"{name} augments nothing with train.augment=false; set train.augment=true."]
     if settings.embeddings == "cached" and train.stain_variants < 2:
         return [
-            f"{name} is in the stain variants of cached embeddings, and train.stain_variants={train.stain_variants} is the "
-            "image itself only; set train.stain_variants=2 or more, or embeddings=computed."
+            f"{name} is in the stain variants of cached embeddings, and with train.stain_variants=1 there is "
+            "the image itself only; set train.stain_variants=2 or more, or embeddings=computed."
         ]
     return []
 

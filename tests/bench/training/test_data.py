@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
-from bench.training import data
+from bench.training import data, validation, variants
 
 
 def image(height: int = 48, width: int = 64, stem: str = "a") -> data.Image:
@@ -49,6 +51,27 @@ def test_training_has_the_magnification_of_evaluation(scale, expected):
     _, label_map = sample(scale=scale, image_size=64)
     width_of_nucleus = np.flatnonzero((label_map == 300).any(0)).size * 2  # 20 px in the image
     assert width_of_nucleus == pytest.approx(20 * expected, abs=4)
+
+
+@pytest.mark.parametrize(("ratio", "left", "width"), [(1, 11, 8), (2, 11, 8), (4, 10, 8), (4, 11, 10)])
+def test_labels_lie_where_the_input_shows_the_nucleus(ratio, left, width):
+    """A square from `left` to `left` + `width`: by hand, its centre in the input and that of its label."""
+    label_map = np.zeros((64, 64), np.int32)
+    label_map[left : left + width, left : left + width] = 4
+    pixels = np.repeat(np.where(label_map > 0, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+    square = data.Image("a", "o", "a", pixels, label_map)
+    options = {"scale": 1.0, "augment": False, "stain_strength": 0.0, "scale_strength": 0.0}
+    inputs, labels = data.training_sample(
+        square, rng=np.random.default_rng(0), image_size=64, target_side=64 // ratio, **options
+    )
+    in_input = np.nonzero(inputs[0].numpy() < 0.5)[1].mean() + 0.5
+    tiled = variants.tile_labels(label_map, 0, image_size=64, scale=1.0, side=64 // ratio)
+    model = SimpleNamespace(image_size=64, card=SimpleNamespace(logits_per_pixel=1 / ratio))
+    validated = validation._on_output_grid(square, model, 1.0).label_map
+    for made in (labels, tiled, validated):
+        assert ratio * (np.nonzero(made)[1].mean() + 0.5) == in_input == left + width / 2
+    # At half the side, the right one of two pixels would be taken: a shift of half a pixel, on average.
+    assert np.array_equal(labels, tiled) and np.array_equal(labels, validated)
 
 
 def test_scale_augmentation_enlarges_and_shrinks():

@@ -70,7 +70,8 @@ def test_entry_depends_on_the_encoder_the_input_and_the_variant_and_on_nothing_e
     names = {path(one) for one in [opened(), opened(scale=1.0), *others]}
     names |= {path(opened(), variant) for variant in (Variant(turn=1), Variant(stain=1), Variant(tile=1))}
     names |= {path(opened(train={**RUN.train, "stain_jitter": 0.2}), Variant(stain=1))}
-    assert len(names) == 10
+    names |= {path(opened(train={**RUN.train, "augmentation": "cellvit"}), Variant(stain=1))}
+    assert len(names) == 11
     assert path(opened(train={**RUN.train, "stain_jitter": 0.2})) == path(opened())  # the unchanged colours
 
 
@@ -98,6 +99,24 @@ def test_cached_predictions_differ_by_rounding_and_are_the_same_from_an_empty_an
     )
     assert torch.equal(empty, full)
     assert 0 < float((full - computed).abs().max()) < 5e-3 * float(computed.abs().max())
+
+
+def test_orientations_are_predicted_from_cached_embeddings_of_the_turned_image():
+    sam, head = model().eval(), heads.get("distance")
+
+    def predict(of: Embeddings | None) -> torch.Tensor:
+        options = {"scale": 1.0, "autocast": lambda: autocast(torch.device("cpu")), "tta": True}
+        return predictions.raw_prediction(sam, head, PIXELS, embeddings=of.of_pixels if of else None, **options)
+
+    tiles = variants.tile_count(*PIXELS.shape[:2], image_size=64, scale=1.0)
+    first, second = opened(sam, scale=1.0), opened(sam, scale=1.0)
+    turned = Variant(turn=5)
+    drawn = first.compute(DIGEST, turned, first.tile(PIXELS, DIGEST, turned))  # as a training has drawn it
+    computed, cached, again = predict(None), predict(first), predict(second)
+    assert first.counts() == {"embeddings_read": 1, "embeddings_computed": 8 * tiles - 1}
+    assert second.counts() == {"embeddings_read": 8 * tiles, "embeddings_computed": 0}
+    assert torch.equal(cached, again) and torch.equal(drawn, second.read(DIGEST, turned))
+    assert 0 < float((cached - computed).abs().max()) < 5e-3 * float(computed.abs().max())
 
 
 def test_head_that_prompts_the_model_reads_cached_embeddings():
