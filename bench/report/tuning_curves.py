@@ -30,6 +30,7 @@ COLUMNS = [*METHOD, "tuning_id", "fold", "epochs", *CANDIDATE, "chosen"]
 LONGEST_NAME = 60
 LINE_HEIGHT = 0.13
 """Height of a line of the legend in inches."""
+MOST_TICKS = 9
 NOTE = (
     "Each point is a short training on one fold with that peak rate of the encoder; a ring: the rate that was chosen. "
     "Rates that diverged have no point."
@@ -137,14 +138,15 @@ def draw(frame: pd.DataFrame, *, title: str = "", notes: Sequence[str] | None = 
     with report_style():
         height = 2.2 + 0.09 * n_lines(notes, columns=columns) + LINE_HEIGHT * lines_of_legend
         figure = Figure(figsize=(figure_width(columns), height), layout="constrained", dpi=200)
-        axes = figure.subplots()
+        block = figure.subfigures(1, 1)  # its legend stays below the figure's title
+        axes = block.subplots()
         for own, name in zip(tunings, shown_names(names, LONGEST_NAME), strict=True):
             _draw_tuning(axes, own, name)
-        axes.set_xscale("log")
+        _set_rates(axes, sorted(frame["encoder_lr"].unique()))
         axes.set_xlabel("peak rate of the encoder")
         axes.set_ylabel("validation PQ, %")
         seaborn.despine(ax=axes)
-        legend = figure.legend(loc="outside upper left", ncols=columns, frameon=False, fontsize=NOTE_SIZE)
+        legend = block.legend(loc="outside upper left", ncols=columns, frameon=False, fontsize=NOTE_SIZE)
         for text in legend.get_texts():
             plain(text)
         set_title(figure, title, columns=columns)
@@ -160,3 +162,13 @@ def _draw_tuning(axes: Axes, own: pd.DataFrame, name: str) -> None:
     chosen = scored["chosen"].to_numpy(bool)
     ring = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "markeredgewidth": 0.9, "linestyle": "none"}
     axes.plot(rates[chosen], scores[chosen], markeredgecolor=style["color"], label="_ring", zorder=4, **ring)
+
+
+def _set_rates(axes: Axes, rates: Sequence[float]) -> None:
+    """Make the axis logarithmic, with a tick at each tried rate, or at every second, third, … where they are many."""
+    from matplotlib.ticker import NullLocator
+
+    shown = rates[:: math.ceil(len(rates) / MOST_TICKS)]
+    axes.set_xscale("log")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(shown, [f"{rate:g}" for rate in shown])
