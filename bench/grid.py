@@ -75,7 +75,7 @@ class Run:
         train: the training settings as plain values; empty for a strategy that trains nothing.
         neutral_options: neutral values of the options that have one, as the strategy declared them when the run was
             planned. Kept here, so that the id can be computed where the strategy's plug-in is not loaded.
-        tta: as in `PredictSettings`.
+        tta, fill_holes, search: as in `PredictSettings`.
         The others are as in `Settings`.
     """
 
@@ -97,6 +97,8 @@ class Run:
     neutral_options: Mapping[str, Any] = field(default_factory=dict)
     embeddings: str = neutral("computed")
     tta: bool = neutral(False)
+    fill_holes: bool = neutral(False)
+    search: str = neutral("one_pass")
 
     def __post_init__(self) -> None:
         """Complete training settings of a plan that was written before some of them existed."""
@@ -154,7 +156,8 @@ def named_settings(run: Mapping[str, Any]) -> dict[str, Any]:
     named = {f"{part}.{name}": value for part, values in known.items() for name, value in values.items()}
     operational = {f"train.{name}" for name in operational_values(TrainSettings)}
     if run.get("backbone") != CLASSICAL:
-        named["predict.tta"] = run.get("tta", False)
+        known_neutral = neutral_values(Run)
+        named |= {f"predict.{name}": run.get(name, known_neutral[name]) for name in ("tta", "fill_holes", "search")}
     return {name: value for name, value in named.items() if name not in operational}
 
 

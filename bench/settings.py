@@ -152,9 +152,16 @@ class PredictSettings:
     Attributes:
         tta: test-time augmentation: the mean logits of an image in its eight orientations. It takes eight times as
             long, in `bench predict` too. Heads that prompt the model have no logits, and predict as always.
+        fill_holes: background that one instance encloses becomes part of it; of heads that have this parameter.
+        search: search for post-processing parameters. ``starts`` follows several starts until no single parameter
+            improves them, on half of the validation groups, and reports the scores on the other half; ``one_pass``
+            tries the parameters once, one after the other from the defaults, on all validation images, as version 0.1
+            did.
     """
 
     tta: bool = False
+    fill_holes: bool = False
+    search: Literal["starts", "one_pass"] = "starts"
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,8 @@ class Settings:
     Attributes:
         dataset: a registered dataset.
         head: a registered head, for every strategy that does not bring its own.
-        weights: ``official`` checkpoints or ``random`` ones.
+        weights: ``official`` checkpoints or ``random`` ones; ``available`` plans official ones for the backbones whose
+            file is here, and random ones for the others. A run holds what it starts from.
         image_size: side of the model's square input in pixels, a multiple of what the backbone's card says.
         scale: input pixels per image pixel; larger images are cut into overlapping tiles, smaller ones padded.
             None fits each whole image into one input.
@@ -179,7 +187,7 @@ class Settings:
 
     dataset: str = "nuinsseg"
     head: str = "distance"
-    weights: Literal["official", "random"] = "official"
+    weights: Literal["official", "random", "available"] = "official"
     image_size: int = 1024
     scale: float | None = None
     seed: int = 0

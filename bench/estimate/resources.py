@@ -13,7 +13,7 @@ from typing import Literal
 
 from bench.estimate.shared_embeddings import Sharing, encoded
 from bench.grid import CLASSICAL, Run
-from bench.training import tiling, variants
+from bench.training import search, tiling, variants
 from registry import heads
 
 CONTEXT_BYTES = 512 * 2**20
@@ -193,11 +193,11 @@ def workload(
     validations = math.ceil(epochs / int(run.train.get("validate_every", 1)))
     again = outer if run.train.get("refit") else 0
     head = heads.get(run.head)
-    candidates = 1 + sum(v != head.defaults[k] for k, values in head.search.items() for v in values)
+    points = len(heads.starts(head)) if run.train.get("choose_by") == "searched_pq" else 1
     return Workload(
         trained=(outer - validation + again) * crops * epochs,
         predicted=(validation * validations + (validation + test) * variants.turn_count(run.tta)) * tiles,
-        post_processed=validation * (validations + candidates) + test,
+        post_processed=validation * validations * points + search.most_scored(head, validation, run.search) + test,
         tested=test,
         encoded=encoded(run, n_images, again or outer - validation, crops * epochs, tiles, shared),
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from bench.errors import PlanError, PluginError
 from bench.grid import CLASSICAL, Grid, Run, Settings, TrainSettings, neutral_values
@@ -99,12 +99,13 @@ def _grid_module(name: str) -> ModuleType:
     raise PlanError([unknown("grid", name, grid_names()) + " Or give the path of a .py file."])
 
 
-def make(grid: Grid, dataset_digest: str) -> Plan:
+def make(grid: Grid, dataset_digest: str, *, available: Collection[str] = ()) -> Plan:
     """Return the runs of a grid.
 
     Args:
         grid: with all overrides applied.
         dataset_digest: fingerprint of the dataset that the runs are about.
+        available: backbones whose official checkpoint is here, for ``weights=available``.
 
     Raises:
         PlanError: unknown names or settings out of range, all at once.
@@ -117,7 +118,7 @@ def make(grid: Grid, dataset_digest: str) -> Plan:
     if grid.classical:
         runs = {run.id: run for single in combinations for run in _classical_runs(single, dataset_digest)}
     for backbone, strategy, single in itertools.product(grid.backbones, grid.strategies, combinations):
-        for run in _runs_of_pair(single, backbone, strategy, dataset_digest):
+        for run in _runs_of_pair(_with_weights(single, backbone, available), backbone, strategy, dataset_digest):
             # A swept setting that a strategy does not have leaves its ids: such a run is planned once.
             if reason := impossible(run):
                 skipped.setdefault(run.id, (run, reason))
@@ -166,6 +167,14 @@ def with_neutral_options(run: Run) -> Run:
     return replace(run, options={**run.options, **missing}, neutral_options={**run.neutral_options, **missing})
 
 
+def _with_weights(grid: Grid, backbone: str, available: Collection[str]) -> Grid:
+    """Return a grid with the weights that the runs of a backbone start from."""
+    if grid.settings.weights != "available":
+        return grid
+    weights: Literal["official", "random"] = "official" if backbone in available else "random"
+    return replace(grid, settings=replace(grid.settings, weights=weights))
+
+
 def _classical_runs(grid: Grid, dataset_digest: str) -> Iterator[Run]:
     for fold in grid.fold_numbers:
         yield Run(
@@ -210,6 +219,8 @@ def _runs_of_pair(grid: Grid, backbone: str, name: str, dataset_digest: str) -> 
             neutral_options=dict(strategy.neutral),
             embeddings=embeddings,
             tta=settings.predict.tta and heads.get(head).dense,
+            fill_holes=settings.predict.fill_holes and heads.FILL_HOLES in heads.get(head).defaults,
+            search=settings.predict.search,
             **_data_settings(grid, dataset_digest),
         )
 

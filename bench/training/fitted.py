@@ -108,6 +108,8 @@ def _with_post_processing(
             images,
             heads.get(run.head),
             seed=run.seed,
+            method=run.search,
+            fixed={heads.FILL_HOLES: 1.0} if run.fill_holes else {},
             side_processes=context.side_processes,
             processes=context.processes,
         )

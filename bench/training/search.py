@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -28,6 +29,7 @@ PASSES = 4
 """Most passes over all parameters."""
 MOST_CANDIDATES = 160
 """Most choices of parameters that a search scores."""
+ONE_PASS = "one_pass"
 
 
 class GroupedImage(evaluate.LabelledImage, Protocol):
@@ -44,11 +46,13 @@ class Found:
     Attributes:
         parameters: the best ones.
         scores: their mean scores on the images of the search.
+        start_scores: likewise of the first start.
         candidates: number of choices of parameters that were scored.
     """
 
     parameters: Parameters
     scores: Scores
+    start_scores: Scores
     candidates: int
 
 
@@ -105,7 +109,7 @@ def coordinate_search(
             points = best_first(max([here, *row], key=rank) for here, row in zip(points, reached, strict=True))
         if points == before:
             break
-    return Found(points[0], known[key(points[0])], len(known))
+    return Found(points[0], known[key(points[0])], known[key(begun[0])], len(known))
 
 
 def on_images(
@@ -113,8 +117,8 @@ def on_images(
     images: Sequence[evaluate.LabelledImage],
     head: Head,
     *,
-    starts: Sequence[Mapping[str, float]] | None = None,
-    passes: int = PASSES,
+    method: str = "starts",
+    fixed: Mapping[str, float] = MappingProxyType({}),
     side_processes: int = 0,
     processes: int = 0,
 ) -> Found:
@@ -124,8 +128,8 @@ def on_images(
         raw: raw predictions of the images; they may be made one after the other, and are kept.
         images: the images with their true label maps.
         head: gives the parameters, their starts and their candidates.
-        starts: where to begin; None is what `registry.heads.starts` returns.
-        passes: most passes.
+        method: ``starts`` or ``one_pass``, see `bench.settings.PredictSettings`.
+        fixed: parameters that are not searched.
         side_processes: processes for the first scores, while predictions are made; see
             `bench.training.side_processes.each`.
         processes: those for all other scores.
@@ -139,13 +143,28 @@ def on_images(
         used = side_processes if is_first else processes
         return evaluate.candidate_scores(source, images, head, candidates, processes=used)
 
-    return coordinate_search(score, heads.starts(head) if starts is None else starts, head.search, passes=passes)
+    values = {name: candidates for name, candidates in head.search.items() if name not in fixed}
+    starts = [{**start, **fixed} for start in heads.starts(head)]
+    if method == ONE_PASS:
+        return coordinate_search(score, starts[:1], values, passes=1)
+    return coordinate_search(score, starts, values)
 
 
 def _keeping(items: Iterator[Any], kept: list[Any]) -> Iterator[Any]:
     for item in items:
         kept.append(item)
         yield item
+
+
+def most_scored(head: Head, n_images: int, method: str) -> int:
+    """Return the largest number of label maps that `choose` makes and scores on so many validation images."""
+    moves = sum(value != head.defaults[name] for name, values in head.search.items() for value in values)
+    if method == ONE_PASS:
+        return n_images * (1 + moves)
+    starts = len(heads.starts(head))
+    candidates = min(MOST_CANDIDATES, starts + PASSES * min(FOLLOWED, starts) * moves)
+    reported = n_images // 2
+    return (n_images - reported) * candidates + reported * 2
 
 
 def halves(images: Sequence[Any], *, seed: int) -> tuple[list[Any], list[Any]]:
@@ -170,35 +189,43 @@ def choose(
     head: Head,
     *,
     seed: int,
+    method: str = "starts",
+    fixed: Mapping[str, float] = MappingProxyType({}),
     side_processes: int = 0,
     processes: int = 0,
 ) -> dict[str, Any]:
     """Choose post-processing parameters on half of the validation groups, and score them on the other half.
+
+    One pass uses all groups for both, as version 0.1 did.
 
     Args:
         predict: pixels to a raw prediction.
         images: the validation images.
         head: see `on_images`.
         seed: see `halves`.
-        side_processes, processes: see `on_images`.
+        method, fixed, side_processes, processes: see `on_images`.
 
     Returns:
         The parameters (``post_processing``), their mean scores on the images that had no part in the choice
         (``validation``), and what was chosen where (``choice``): both lists of stems, the scores of the parameters on
-        the images of the choice and of the head's defaults on the others, and the number of candidates. Of a single
-        group all images are in both lists, and ``is_held_out`` is False.
+        the images of the choice and of the head's defaults on the others, and the number of candidates. Where all
+        images are in both lists, ``is_held_out`` is False.
     """
-    chosen_on, reported_on = halves(images, seed=seed)
+    chosen_on, reported_on = (list(images), list(images)) if method == ONE_PASS else halves(images, seed=seed)
     made = (predict(image.pixels) for image in chosen_on)
-    found = on_images(made, chosen_on, head, side_processes=side_processes, processes=processes)
-    others = (predict(image.pixels) for image in reported_on)
-    compared = [found.parameters, dict(head.defaults)]
-    reached, default = evaluate.candidate_scores(others, reported_on, head, compared, processes=side_processes)
+    how: dict[str, Any] = {"method": method, "fixed": fixed, "processes": processes}
+    found = on_images(made, chosen_on, head, side_processes=side_processes, **how)
     stems = [[image.stem for image in part] for part in (chosen_on, reported_on)]
+    is_held_out = not set(stems[0]) & set(stems[1])
+    reached, default = found.scores, found.start_scores
+    if is_held_out:
+        others = (predict(image.pixels) for image in reported_on)
+        compared = [found.parameters, {**head.defaults, **fixed}]
+        reached, default = evaluate.candidate_scores(others, reported_on, head, compared, processes=side_processes)
     choice = {
         "chosen_on": stems[0],
         "reported_on": stems[1],
-        "is_held_out": not set(stems[0]) & set(stems[1]),
+        "is_held_out": is_held_out,
         "scores": found.scores,
         "default_scores": default,
         "candidates": found.candidates,

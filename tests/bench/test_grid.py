@@ -60,7 +60,8 @@ RATES_OF_0_1 = {"decoder_only": 5e-4, "adapter": 5e-4, "lora_qv": 1e-3, "lora_al
 
 
 def as_in_0_1(run: Run, rate: float | None) -> Run:
-    """Return a run with the training settings of version 0.1: one rate for all, AdamW's decay, early stopping."""
+    """Return a run with the settings of version 0.1: one rate for all, AdamW's decay, early stopping, one pass."""
+    run = replace(run, search="one_pass")
     if not run.train:
         return run
     lr = rate or RATES_OF_0_1[run.strategy]
@@ -221,13 +222,15 @@ def test_no_key_is_added_to_the_records_of_strategies_without_neutral_options() 
     assert set(run.as_dict()) == {
         *("backbone", "strategy", "head", "dataset", "dataset_digest", "fold", "n_splits", "fold_seed"),
         *("validation_fraction", "seed", "weights", "image_size", "scale", "options", "train", "embeddings", "tta"),
+        *("fill_holes", "search"),
     }
     left_out = {
         **grid.neutral_values(Run),
         **grid.neutral_values(TrainSettings),
         **grid.operational_values(TrainSettings),
     }
-    assert not left_out.keys() & (identity(run.as_dict()).keys() | identity(run.as_dict())["train"].keys())
+    named = identity(run.as_dict())
+    assert left_out.keys() & (named.keys() | named["train"].keys()) == {"search"}  # the one that has a new default
     assert run.train == asdict(TrainSettings()) | {"batchnorm": "frozen"}
 
 

@@ -13,10 +13,15 @@ from bench.estimate.shared_embeddings import sharing
 
 def test_workload_of_100_images():
     # 100 images: 20 are tested, 16 of the other 80 validate; 5 validations, 1 more to choose.
-    candidates = 6 + 4 + 5 + 3 + 4 - 5  # the five defaults among them are evaluated once, together
+    # In one pass from the defaults, which are among the candidates of each of the seven parameters:
+    candidates = 1 + (6 + 4 + 5 + 3 + 4 + 4 + 4 - 7)
     assert workload(RUN, 100) == Workload(
-        trained=64 * 10, predicted=16 * 6 + 20, post_processed=16 * (5 + 1 + candidates) + 20, tested=20
+        trained=64 * 10, predicted=16 * 6 + 20, post_processed=16 * (5 + candidates) + 20, tested=20
     )
+    # From several starts: at most 160 candidates on 8 images, and the chosen ones and the defaults on the other 8.
+    assert workload(replace(RUN, search="starts"), 100).post_processed == 16 * 5 + 8 * 160 + 8 * 2 + 20
+    searched = replace(RUN, train={**RUN.train, "choose_by": "searched_pq"})  # five starts in each validation
+    assert workload(searched, 100).post_processed == 16 * (5 * 5 + candidates) + 20
     untrained = replace(RUN, strategy="zero_shot", head="everything", options={}, train={})
     assert workload(untrained, 100).trained == 0
     assert workload(untrained, 100).predicted == 16 + 20

@@ -118,6 +118,42 @@ def test_a_single_group_is_used_whole_and_says_so():
     assert scores["choice"]["is_held_out"] is False
 
 
+def test_one_pass_uses_all_images_and_fixed_parameters_are_not_searched():
+    images = half_filled("a", "b")
+    predicted: list[str] = []
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        predicted.append("")
+        return np.where(pixels, 0.7, 0.0)[None]
+
+    scores = search.choose(predict, images, Threshold(), seed=0, method="one_pass", fixed={"unused": 2.0})
+    choice = scores["choice"]
+    assert scores["post_processing"] == {"above": 0.5, "unused": 2.0} and choice["candidates"] == 2
+    assert choice["chosen_on"] == choice["reported_on"] == ["a0", "b1"] and choice["is_held_out"] is False
+    assert scores["validation"] == choice["scores"] and choice["default_scores"]["pq"] == 0.0
+    assert len(predicted) == 2
+    assert (
+        search.choose(predict, images, Threshold(), seed=0, fixed={"unused": 2.0})["post_processing"]["unused"] == 2.0
+    )
+
+
+@pytest.mark.parametrize("name", ["distance", "everything", "watershed"])
+@pytest.mark.parametrize("method", ["starts", "one_pass"])
+def test_scored_label_maps_stay_below_the_number_that_is_planned_for(name, method):
+    head, calls = heads.get(name), []
+
+    def score(points):
+        calls.extend(points)
+        return [{"pq": sum(point.values()), "aji": 0.0, "dice": 0.0} for point in points]
+
+    starts = heads.starts(head)
+    one = {"passes": 1} if method == "one_pass" else {}
+    found = search.coordinate_search(score, starts[:1] if one else starts, head.search, **one)
+    chosen, reported = (3, 2) if method == "starts" else (5, 0)
+    assert len(calls) == found.candidates
+    assert chosen * found.candidates + 2 * reported <= search.most_scored(head, 5, method)
+
+
 def test_head_without_starts_gets_points_spread_over_its_candidates():
     head = Threshold(
         defaults={"a": 1.0, "b": 5.0, "c": 7.0}, search={"a": (1.0, 2.0, 3.0), "b": (4.0, 5.0, 6.0), "c": (7.0, 8.0)}
@@ -191,7 +227,7 @@ def test_one_pass_from_boundary_1_sticks_where_several_starts_reach_the_best_of_
     head = replace(whole, search=values)
     label_map, logits = touching(0)
     images = [Picture("image", "", label_map)]
-    stuck = search.on_images([logits], images, head, starts=[head.defaults], passes=1)
+    stuck = search.on_images([logits], images, head, method="one_pass")
     assert stuck.parameters["boundary"] == head.defaults["boundary"] == 1.0
     assert stuck.scores["pq"] < 0.75
     found = search.on_images([logits], images, head)
@@ -224,7 +260,7 @@ def test_one_pass_with_shared_stages_and_in_processes_equals_the_plain_one_bit_f
     head = replace(heads.get("watershed"), search=values)
     expected = plain_search(raw, images, head)
     assert expected[0] != dict(head.defaults)
-    one_pass = {"starts": [head.defaults], "passes": 1}
+    one_pass = {"method": "one_pass"}
     here = search.on_images(iter(raw), images, head, **one_pass)
     assert (here.parameters, here.scores) == expected and not eager_processes
     assert search.on_images(iter(raw), images, head, side_processes=1, processes=2, **one_pass) == here
