@@ -29,9 +29,12 @@ GRID = Grid(
     changes=(
         {"head": "distance_hr"},
         {"predict.tta": True},
+        {"predict.fill_holes": True},
+        {"predict.search": "one_pass"},
         {"train.ema": 0.99},
         {"train.refit": True},
         {"train.augment": False},
+        {"train.augmentation": "cellvit"},
         {"train.stain_variants": 4},
         {"train.choose_by": "searched_pq"},
         {"train.choose_by": "loss"},

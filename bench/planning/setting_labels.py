@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from bench.grid import Run
@@ -11,7 +12,9 @@ from bench.grid import Run
 def setting_labels(runs: Iterable[Run], *, ignored: Collection[str] = ()) -> dict[str, str]:
     """Settings that distinguish the rows of one backbone and strategy, by run id.
 
-    ``rank=8, seed=1``; an empty text for the runs of a pair that was planned with one set of settings only.
+    ``rank=8, seed=1``; an empty text for the runs of a pair that was planned with one set of settings only. A value
+    that more than half of at least three rows have is left out: of settings changed one at a time, a label is the
+    change.
 
     Args:
         runs: of any number of pairs.
@@ -26,10 +29,18 @@ def setting_labels(runs: Iterable[Run], *, ignored: Collection[str] = ()) -> dic
         settings_of_rows = [_settings(members[0], ignored) for members in rows.values()]
         names = list(dict.fromkeys(name for settings in settings_of_rows for name in settings))
         differing = [name for name in names if len({str(settings.get(name)) for settings in settings_of_rows}) > 1]
+        usual = {name: _usual([str(settings.get(name)) for settings in settings_of_rows]) for name in differing}
         for settings, members in zip(settings_of_rows, rows.values(), strict=True):
-            label = ", ".join(f"{name}={settings[name]}" for name in differing if name in settings)
+            own = [name for name in differing if name in settings and str(settings[name]) != usual[name]]
+            label = ", ".join(f"{name}={settings[name]}" for name in own)
             labels |= {run.id: label for run in members}
     return labels
+
+
+def _usual(values: Sequence[str]) -> str | None:
+    """Return the value that more than half of at least three rows have, or None."""
+    value, count = Counter(values).most_common(1)[0]
+    return value if len(values) > 2 and 2 * count > len(values) else None
 
 
 def _settings_key(run: Run, ignored: Collection[str]) -> str:

@@ -202,9 +202,9 @@ def _change(setting: str, base: _Row, row: _Row, label: str, files: ScoreFiles) 
 def mean_steps(runs: pd.DataFrame) -> float | None:
     """Return the mean number of optimiser steps of the runs that are done, of both trainings; None if unknown."""
     ok = runs[runs["status"] == "ok"]
-    known = [pd.to_numeric(ok[name]).fillna(0) for name in STEPS if name in ok]
-    total = sum(known) if known else pd.Series(dtype=float)
-    return float(total.mean()) if len(total) and float(total.mean()) else None
+    known = ok[[name for name in STEPS if name in ok]].apply(pd.to_numeric)
+    mean = known.sum(axis=1).mean()
+    return float(mean) if mean > 0 else None
 
 
 def mean_seconds(runs: pd.DataFrame) -> float | None:

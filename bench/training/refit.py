@@ -12,7 +12,7 @@ an interrupted run continues in the training that it was in, and repeats nothing
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ class Choice:
 
     @classmethod
     def of(
-        cls, scores: Mapping[str, Any], cost: Mapping[str, Any], history: list[Mapping[str, Any]], *, epoch: int
+        cls, scores: Mapping[str, Any], cost: Mapping[str, Any], history: Sequence[Mapping[str, Any]], *, epoch: int
     ) -> Choice:
         """Return a choice without the number types of NumPy, which a saved state can't hold."""
         known = [{name: value for name, value in row.items() if value is not None} for row in history]
