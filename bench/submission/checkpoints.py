@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.grid import CLASSICAL, Run
+from bench.grid import CLASSICAL, Grid, Run
 from registry import backbones, weights
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,31 @@ class CheckpointProblems:
 
     absent: tuple[str, ...] = ()
     wrong: tuple[str, ...] = ()
+
+
+def available(grid: Grid, folder: Path | None) -> frozenset[str]:
+    """Return the backbones of a grid whose official checkpoint is here, for ``weights=available``; warn of the others.
+
+    A file that is there counts, even a wrong one: `problems` then refuses it, where random weights would hide it.
+
+    Args:
+        grid: its sweep and its names may have problems.
+        folder: of the checkpoints; None is the cache.
+    """
+    if "available" not in (grid.settings.weights, *grid.sweep.get("weights", ())):
+        return frozenset()
+    cards = [backbones.card(name) for name in grid.backbones if name in backbones.names()]
+    files = {card.name: weights.path(card, folder) for card in cards if card.checkpoint}
+    absent = [name for name, path in files.items() if not path.exists()]
+    if absent:
+        logger.warning(
+            "No official checkpoint of %s in %s: with weights=available, its runs start from RANDOM weights. "
+            "`bench weights fetch %s` gets it.",
+            " and ".join(absent),
+            files[absent[0]].parent,
+            " ".join(absent),
+        )
+    return frozenset(files) - frozenset(absent)
 
 
 def problems(runs: Sequence[Run], folder: Path | None) -> CheckpointProblems:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,7 +113,7 @@ def prepare(
     """
     grid, problems = _grid(grid_name, assignments, only, plugins)
     dataset = images.find(grid.settings.dataset, data, ahead=ahead)
-    planned = _plan(grid, dataset, problems)
+    planned = _plan(grid, dataset, problems, available=checkpoints.available(grid, weights_folder))
     unusable = checkpoints.problems(planned.runs, weights_folder)
     executor, executor_problems = _executor(cluster, profile, device, log)
     problems += [*unusable.wrong, *executor_problems, *(() if ahead else unusable.absent)]
@@ -249,11 +249,11 @@ def _unservable(
     )
 
 
-def _plan(grid: Grid, dataset: DatasetImages, problems: list[str]) -> Plan:
+def _plan(grid: Grid, dataset: DatasetImages, problems: list[str], *, available: Collection[str]) -> Plan:
     """Expand the grid, and add to `problems` what is wrong with its images, folds and plug-ins."""
     problems += dataset.problems
     try:
-        planned = plan.make(grid, dataset.digest)
+        planned = plan.make(grid, dataset.digest, available=available)
     except PlanError as error:
         raise PlanError([*problems, *error.problems]) from None
     problems += fresh_process.problems(plan.names_used(grid), planned.plugins)
