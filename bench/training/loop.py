@@ -238,7 +238,7 @@ def _numbers(step: int, settings: LoopSettings, step_loss: float, first_step: in
         "step": step,
         "steps": settings.steps,
         "epoch": (step - 1) // settings.steps_per_epoch + 1,
-        "epochs": settings.epochs,
+        "epochs": settings.steps // settings.steps_per_epoch,
         "loss": step_loss,
         "images_per_s": speed,
         "eta_s": (settings.steps - step) * settings.batch_size / speed,

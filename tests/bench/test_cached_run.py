@@ -65,6 +65,15 @@ def test_record_says_what_was_read_and_computed_and_how_far_a_cached_embedding_d
     assert record.run["embeddings"] == "cached" and record.run["train"]["stain_variants"] == 2
 
 
+def test_second_training_reads_the_embeddings_of_all_images_and_both_trainings_are_counted(images, whole, tmp_path):
+    run = replace(RUN, train={**TRAIN, "refit": True, "ema": 0.9})
+    again = execute(run, images, RunContext(tmp_path))
+    assert again.cost is not None
+    # 1 more in the audit, and 3 images in each epoch up to the chosen one; the test images are read once.
+    assert sum(counts(again)) == sum(counts(whole[1])) + 1 + 3 * again.cost["refit_epochs"]
+    assert again.audit is not None and 0 < again.audit["embedding_max_abs_difference"] < 0.01
+
+
 def test_zero_shot_reads_the_embeddings_that_another_strategy_has_cached(images, whole, tmp_path):
     run = replace(RUN, strategy="zero_shot", head="everything", train={})
     record = execute(run, images, RunContext(tmp_path))

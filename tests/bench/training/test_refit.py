@@ -35,7 +35,7 @@ def images(tiny_data: Path) -> dict[str, data.Image]:
 
 @pytest.fixture(scope="module")
 def best_of_second(monkeypatch_module: pytest.MonkeyPatch) -> None:
-    """Validations of which the second is the best: scores of so short trainings are all 0."""
+    """Validations of which the second is the best, and no latencies, which would take most of the time."""
     scores = {"pq": 0.0, "aji": 0.0, "dice": 0.0}
     real = fit._validate
 
@@ -45,6 +45,7 @@ def best_of_second(monkeypatch_module: pytest.MonkeyPatch) -> None:
         return {**scores, "pq": 0.5 if len(CALLS) % 3 == 2 else 0.1}
 
     monkeypatch_module.setattr(fit, "_validate", validate)
+    monkeypatch_module.setattr("bench.run.costs.of_model", lambda *_, **__: {})
 
 
 CALLS: list[int] = []
@@ -57,19 +58,26 @@ def monkeypatch_module():
 
 
 @pytest.fixture(scope="module")
-def whole(images, best_of_second, tmp_path_factory) -> tuple[Path, RunRecord, list[str]]:
-    """Results folder, record and phases of the run, which nothing interrupted."""
+def whole(images, best_of_second, tmp_path_factory) -> tuple[Path, RunRecord, list[tuple[str, dict[str, Any]]]]:
+    """Results folder, record and progress of the run, which nothing interrupted."""
     CALLS.clear()
-    results, phases = tmp_path_factory.mktemp("whole"), []
-    record = execute(RUN, images, RunContext(results), progress=lambda phase, values=None: phases.append(phase))
-    return results, record, phases
+    results, seen = tmp_path_factory.mktemp("whole"), []
+
+    def progress(phase: str, values: dict[str, Any] | None = None) -> None:
+        seen.append((phase, dict(values or {})))
+
+    return results, execute(RUN, images, RunContext(results), progress=progress), seen
 
 
 def test_phases_come_in_order_and_the_test_fold_is_read_by_the_second_model_alone(whole):
-    _, _, phases = whole
-    assert list(dict.fromkeys(phases)) == [
+    _, _, seen = whole
+    assert list(dict.fromkeys(phase for phase, _ in seen)) == [
         *("preparing", "training", "choosing post-processing", "training again", "evaluating", "measuring"),
         "recording",
+    ]
+    again = [values for phase, values in seen if phase == "training again"]
+    assert [(v["step"], v["steps"], v["epoch"], v["epochs"]) for v in again] == [
+        *((1, 4, 1, 2), (2, 4, 1, 2), (3, 4, 2, 2), (4, 4, 2, 2))
     ]
 
 
@@ -79,7 +87,7 @@ def test_record_says_which_epoch_was_taken_and_what_the_second_training_cost(who
     assert cost is not None
     assert (cost["best_epoch"], cost["refit_epochs"]) == (2, 2)
     assert (cost["train_steps"], cost["refit_steps"]) == (3 * 1, 2 * 2)  # 2 images in an epoch, then 3: batches of 2
-    assert 0 < cost["refit_seconds"] and 0 < cost["train_seconds"] and "prediction_seconds" in cost
+    assert cost["refit_seconds"] > 0 and cost["train_seconds"] > 0 and "prediction_seconds" in cost
     assert record.scores is not None and len(record.scores["choice"]["chosen_on"]) >= 1
 
 
@@ -106,15 +114,7 @@ def test_second_model_is_that_of_a_training_on_all_images_from_the_start(whole, 
     parts, context = split(RUN, images), RunContext(tmp_path)
     choice = refit.Choice(2, {}, {}, [])
     sam = fit.build(RUN, context)
-    fit.fit(
-        RUN,
-        sam,
-        refit.joined(parts),
-        context,
-        choice=choice,
-        progress=lambda *_: None,
-        should_stop=lambda: False,
-    )
+    fit.fit(RUN, sam, refit.joined(parts), context, choice=choice, progress=lambda *_: None, should_stop=lambda: False)
     saved = fit.build(RUN, context)
     trained.load(saved, folder(results, RUN.id) / "trained")
     pairs = list(zip(sam.parameters(), saved.parameters(), strict=True))
