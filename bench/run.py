@@ -14,6 +14,7 @@ from bench.training.context import RunContext
 from bench.training.fitted import fit_model
 from bench.training.split import Split, split
 from bench.training.stopwatch import Stopwatch
+from bench.training.zero_scores import Evidence
 from registry import heads, trained
 
 FoldResult = tuple[list[dict[str, Any]], Mapping[str, Any], dict[str, Any]]
@@ -69,8 +70,10 @@ def _model_fold(
     watch = Stopwatch.after(cost)
     test = partial(evaluate.score_images, parts.test, fold=run.fold, progress=partial(progress, "evaluating"))
     with watch.evaluation("test"):
-        predict, instances = watch.timed(model.predict), partial(head.instances, **chosen)
+        evidence, instances = Evidence(head, chosen), partial(head.instances, **chosen)
+        predict = watch.timed(evidence.following(model.predict))
         rows, label_maps = test(predict, instances, processes=context.side_processes)
+    model.scores.update(evidence.block(rows, parts, refit=bool(run.train.get("refit"))))
     cost |= watch.costs()
 
     progress("measuring")

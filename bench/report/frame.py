@@ -16,6 +16,7 @@ import pandas as pd
 from bench.grid import CLASSICAL, Run, digest, identity, named_settings, neutral_values, row_id
 from bench.report import tuned_runs
 from bench.report.fold_stats import FoldStats
+from bench.results.hints import hint
 from bench.results.measurement import HELD_SECONDS, LATENCIES, MEASUREMENT, UNMERGED, quartiles
 from bench.results.record import RunRecord
 
@@ -115,6 +116,7 @@ def _row(record: RunRecord) -> dict[str, Any]:
         "setting": digest({key: value for key, value in identity(run).items() if key not in ("fold", "seed")}),
         "status": record.status,
         "reason": record.reason,
+        "hint": hint(record),
         **{name: run.get(name) for name in RUN_KEYS},
         **named_settings(run),
         "trains": bool(run.get("train")),
@@ -182,11 +184,12 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
 
     Columns: the settings, without the fold; for each score ``<score>_mean`` and ``<score>_sd`` (over the
     folds that are ok, ddof 1; NaN where one of them lacks the score); n_ok, n_failed, n_skipped, n_expected (folds
-    that hold images, of each seed), complete; ``expected_folds``, their numbers as a text, and ``folds_rule``; seeds, n_seeds, the seed where there is one; counts of images and nuclei in all folds, the mean over seeds
-    of each fold; costs (parameters as recorded, mean latencies, largest
-    peaks, summed seconds); ``latency_busy``: the latency of a fold is marked, missing where no fold's is and one's is
-    unknown; devices;
-    ``reasons``: one sentence for every fold that is not ok, those without a record included; ``tuning_seconds`` and
+    that hold images, of each seed), complete; ``expected_folds``, their numbers as a text, and ``folds_rule``; seeds,
+    n_seeds, the seed where there is one; counts of images and nuclei in all folds, the mean over seeds of each fold;
+    costs (parameters as recorded, mean latencies, largest peaks, summed seconds); ``latency_busy``: the latency of a
+    fold is marked, missing where no fold's is and one's is unknown; devices;
+    ``reasons``: one sentence for every fold that is not ok, those without a record included; ``hint``: sentences on a
+    PQ of zero (`bench.results.hints`), of the first fold that has one; ``tuning_seconds`` and
     ``tuning_gpu_seconds`` of all trials, which ``gpu_seconds`` contains, and ``tuned_rates``, a text.
     """
     if frame.empty:
@@ -217,6 +220,7 @@ def leaderboard_frame(frame: pd.DataFrame) -> pd.DataFrame:
         "folds_rule": firsts["folds_rule"].tolist(),
         "complete": count(ok) == n_expected,
         "reasons": _reasons(frame, dict(zip(ids, seeds, strict=True))),
+        "hint": _hints(frame, ids),
     }
     folds = FoldStats.of(places, ok, len(ids))
     for name in SCORES:
@@ -263,6 +267,13 @@ def _busy(frame: pd.DataFrame, folds: FoldStats) -> pd.api.extensions.ExtensionA
     some, all_known = folds.max(marks), folds.mean(marks)
     known = [True if a == 1 else False if b == 0 else None for a, b in zip(some, all_known, strict=True)]
     return pd.array(known, "boolean")
+
+
+def _hints(frame: pd.DataFrame, ids: pd.Index) -> list[str]:
+    """Return the hint of the first record of each row that has one, with its fold; empty for most."""
+    own = frame[frame["hint"] != ""].drop_duplicates("cell")
+    known = dict(zip(own["cell"], "fold " + own["fold"].astype(str) + ": " + own["hint"], strict=True))
+    return [known.get(row, "") for row in ids]
 
 
 def _reasons(frame: pd.DataFrame, seeds: Mapping[str, list[Any]]) -> list[tuple[str, ...]]:

@@ -6,6 +6,9 @@ from bench.grid import CLASSICAL
 from bench.report import may_have_seen, tuning_budgets
 from bench.report.section import Section, row_name
 
+MOST_HINTS = 5
+"""Rows whose PQ of zero is explained below a table; `bench status RUN` explains that of every run."""
+
 
 def section_notes(section: Section) -> list[str]:
     """Return the notes of a section, a sentence or two each; see `bench.report.leaderboard` for those of columns."""
@@ -28,6 +31,8 @@ def section_notes(section: Section) -> list[str]:
         notes.append(f"† {name}: {folds}, not ranked. {'; '.join(row['reasons'])}.")
     notes += may_have_seen.notes(rows)
     notes += tuning_budgets.notes(rows, [row_name(row, section.settings) for _, row in rows.iterrows()])
+    for _, row in rows[rows["hint"] != ""].head(MOST_HINTS).iterrows():
+        notes.append(f"{row_name(row, section.settings)}, {row['hint']}")
     if (rows["weights"] == "random").any():
         notes.append("random: no pre-trained weights. Such rows show that the harness works, nothing more.")
     below = [row_name(row, section.settings) for _, row in section.below_classical.iterrows()]

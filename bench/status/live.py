@@ -97,6 +97,10 @@ class View:
         """Ids of runs that are done."""
         return {run_id for run_id, entry in self._finished.items() if entry.status == "ok"}
 
+    def finished(self) -> list[Entry]:
+        """Runs that are done or failed for good, as they ended."""
+        return list(self._finished.values())
+
     def failures(self) -> list[Entry]:
         """Runs that failed for good."""
         return [entry for entry in self._finished.values() if entry.status == "failed"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bench.console import PLAIN, command
 from bench.errors import BenchError, RecordError
 from bench.results import history, record, tuning
+from bench.results.hints import hint
 from bench.status import run_names, summary, tuning_lines
 from bench.status.page import as_values
 from bench.status.run_state import RunState
@@ -38,6 +39,7 @@ class RunPage:
         rows: of the history, see `bench.results.history`.
         problem: a sentence if record or history can't be read; otherwise empty.
         tuning: of the encoder's rate, see `bench.training.tuning`; None before the choice, and without one.
+        hint: sentences on a PQ of zero, see `bench.results.hints`; mostly empty.
     """
 
     results: Path
@@ -47,6 +49,7 @@ class RunPage:
     rows: tuple[Mapping[str, Any], ...]
     problem: str = ""
     tuning: Mapping[str, Any] | None = None
+    hint: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -85,7 +88,8 @@ def read(results: Path, text: str) -> RunPage:
     settings: Mapping[str, Any] = stored.run if stored else state.run.as_dict() if state.run else {}
     epochs = (settings.get("train") or {}).get("epochs")
     tuned = (stored.tuning if stored else None) or tuning.read(record.folder(results, run_id))
-    return RunPage(results, state, settings.get("seed"), epochs, tuple(rows), problem, tuned)
+    text = hint(stored) if stored else ""
+    return RunPage(results, state, settings.get("seed"), epochs, tuple(rows), problem, tuned, text)
 
 
 def show(page: RunPage, console: Console) -> None:
@@ -103,6 +107,8 @@ def show(page: RunPage, console: Console) -> None:
         console.print(page.problem, style="red", **PLAIN)
     if state.state == "done" and state.pq is not None:
         console.print(f"{'test':<{LABEL}}PQ {100 * state.pq:.1f} %", **PLAIN)
+    if page.hint:
+        console.print(f"{'hint':<{LABEL}}{page.hint}", **PLAIN)
     if state.state in ("running", "failed", "lost"):
         console.print(f"next: {command(f'logs {state.id}', page.results)}", **PLAIN)
 
@@ -120,6 +126,7 @@ def as_json(page: RunPage) -> str:
         "best_epoch": page.best["epoch"] if page.best else None,
         "tuning": page.tuning,
         "problem": page.problem or None,
+        "hint": page.hint or None,
     }
     return json.dumps(values, indent=1)
 

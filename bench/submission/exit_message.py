@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.console import command
-from bench.results import retry, submissions
+from bench.console import PLAIN, command
+from bench.results import record, retry, submissions
+from bench.results.hints import hint, is_zero
 from bench.status import live
 from bench.units import plural
+
+MOST_HINTS = 3
+"""Runs with a PQ of zero that are explained."""
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,4 +71,17 @@ def print_end(view: live.View, results: Path, outcome: Outcome, console: Console
         else f"Next: {command('retry' if cancelled or left or is_retried else 'table', results)}"
     )
     console.print(f"{text}. {following}", highlight=False, soft_wrap=True)
+    _print_hints(view, results, console)
     return 1 if outcome.errors or counts["done"] < counts["all"] else 0
+
+
+def _print_hints(view: live.View, results: Path, console: Console) -> None:
+    """Print what the records of finished runs know about a PQ of zero, of the first runs that have one."""
+    zero = [entry for entry in view.finished() if entry.status == "ok" and is_zero(entry.pq)]
+    for entry in zero[:MOST_HINTS]:
+        stored = record.read_or_none(results, entry.id)
+        if text := hint(stored) if stored else "":
+            console.print(f"{entry.backbone} {entry.strategy} fold {entry.fold}: {text}", **PLAIN)
+    if len(zero) > MOST_HINTS:
+        more = command("status RUN", results)
+        console.print(f"PQ is 0.000 in {len(zero) - MOST_HINTS} more runs; `{more}` explains each.", **PLAIN)

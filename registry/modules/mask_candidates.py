@@ -33,6 +33,8 @@ class Candidates:
         area: share of the image that the mask covers.
         stride: (y, x) pixels of the image per pixel of the grid.
         size: (h, w) of the image in pixels.
+        n_prompted: number of masks that were prompted, before any was dropped.
+        largest_iou: the largest IoU predicted for one of them; None where there was none.
     """
 
     patches: tuple[UInt8[np.ndarray, "_ _"], ...]
@@ -43,6 +45,8 @@ class Candidates:
     area: Float[np.ndarray, " n"]
     stride: tuple[float, float]
     size: tuple[int, int]
+    n_prompted: int = 0
+    largest_iou: float | None = None
 
 
 def prompt_grid(
@@ -99,7 +103,9 @@ def collect(
     """
     rows, columns = (int(np.ceil(side - 1e-6)) for side in grid)
     kept: list[tuple[float, float, float, np.ndarray, np.ndarray]] = []
+    n_prompted, largest = 0, []
     for logits, iou in batches:
+        n_prompted, largest = n_prompted + len(iou), [*largest, float(iou.max())]
         promising = iou >= min_iou
         logits, iou = logits[promising, :rows, :columns], iou[promising]
         area = (logits > 0).sum(dim=(1, 2)) / (rows * columns)
@@ -124,6 +130,8 @@ def collect(
         area=np.array([candidate[2] for candidate in kept]),
         stride=(size[0] / grid[0], size[1] / grid[1]),
         size=size,
+        n_prompted=n_prompted,
+        largest_iou=max(largest, default=None),
     )
 
 
