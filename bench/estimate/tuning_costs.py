@@ -86,9 +86,13 @@ def describe(runs: Sequence[Run], resources: Mapping[str, Resources]) -> str:
     total = sum(resources[run.id].tuning_share for run in tuned) / 60
     return (
         f"≈ {hours(total)} of these try encoder rates: {_numbers(budgets)} for each of {plural(len(names), 'pair')} of "
-        f"backbone and strategy, {_numbers(epochs)} epochs each, {once}"
+        f"backbone and strategy, {_epochs(epochs)} each, {once}"
     )
 
 
 def _numbers(values: Iterable[int]) -> str:
     return " or ".join(map(str, sorted(values)))
+
+
+def _epochs(values: set[int]) -> str:
+    return plural(next(iter(values)), "epoch") if len(values) == 1 else f"{_numbers(values)} epochs"

@@ -25,12 +25,13 @@ def columns(runs: pd.DataFrame, cells: Sequence[str] | pd.Index) -> dict[str, An
         runs: records with status ``ok``, with the columns of `facts`.
         cells: ids of the rows.
     """
+    rows = pd.Index(cells)
     tuned = runs[runs["tuning_id"].notna()].drop_duplicates(["cell", "tuning_id"])
     sums: dict[str, Any] = {}
     for name in COSTS:
         # A part that is missing makes the sum missing: it would pass for a cheap row.
         by_cell = tuned[name].groupby(tuned["cell"]).agg(lambda own: own.sum(skipna=False)).astype(float)
-        sums[name] = np.where(pd.Index(cells).isin(tuned["cell"]), by_cell.reindex(cells), 0.0)
+        sums[name] = np.where(rows.isin(tuned["cell"]), by_cell.reindex(rows), 0.0)
     texts: dict[str, list[str]] = {}
     for cell, fold, rate in zip(tuned["cell"], tuned["tuning_fold"], tuned["tuned_rate"], strict=True):
         texts.setdefault(cell, []).append(f"{rate:g} (fold {fold:g})")

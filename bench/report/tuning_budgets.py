@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from bench.report.strata import listed
+from bench.units import plural
 from registry import strategies
 
 MARK = "¶"
@@ -35,7 +36,7 @@ class Budget:
         """The budget as the end of a sentence that begins with a row's name."""
         if self.count:
             where = " on each fold" if self.own_fold else ""
-            return f"tried {self.count} encoder rates ({self.epochs} epochs each{where})"
+            return f"tried {self.count} encoder rates ({plural(self.epochs, 'epoch')} each{where})"
         return "had an encoder rate set by hand" if self.by_hand else "took the strategy's own encoder rate, untuned"
 
 

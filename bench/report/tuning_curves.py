@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -138,7 +138,7 @@ def draw(frame: pd.DataFrame, *, title: str = "", notes: Sequence[str] | None = 
     with report_style():
         height = 2.2 + 0.09 * n_lines(notes, columns=columns) + LINE_HEIGHT * lines_of_legend
         figure = Figure(figsize=(figure_width(columns), height), layout="constrained", dpi=200)
-        block = figure.subfigures(1, 1)  # its legend stays below the figure's title
+        (block,) = figure.subfigures(1, 1, squeeze=False)[:, 0]  # its legend stays below the figure's title
         axes = block.subplots()
         for own, name in zip(tunings, shown_names(names, LONGEST_NAME), strict=True):
             _draw_tuning(axes, own, name)
@@ -160,7 +160,13 @@ def _draw_tuning(axes: Axes, own: pd.DataFrame, name: str) -> None:
     rates, scores = scored["encoder_lr"].to_numpy(float), 100 * scored["pq"].to_numpy(float)
     axes.plot(rates, scores, **{**style, "linestyle": "-", "linewidth": 1}, label=name, zorder=3)
     chosen = scored["chosen"].to_numpy(bool)
-    ring = {"marker": "o", "markersize": 8, "markerfacecolor": "none", "markeredgewidth": 0.9, "linestyle": "none"}
+    ring: dict[str, Any] = {
+        "marker": "o",
+        "markersize": 8,
+        "markerfacecolor": "none",
+        "markeredgewidth": 0.9,
+        "linestyle": "none",
+    }
     axes.plot(rates[chosen], scores[chosen], markeredgecolor=style["color"], label="_ring", zorder=4, **ring)
 
 

@@ -24,7 +24,8 @@ def lines(block: Mapping[str, Any] | None) -> list[tuple[str, str]]:
         return [("tuning", f"none: {block['reason']}")] if block.get("reason") else []
     seconds = block.get("seconds")
     took = f", {duration(seconds)} together" if seconds is not None else ""
-    first = f"{plural(len(candidates), 'encoder rate')} on fold {block['fold']}, {block['epochs']} epochs each{took}"
+    each = f"{plural(block['epochs'], 'epoch')} each{took}"
+    first = f"{plural(len(candidates), 'encoder rate')} on fold {block['fold']}, {each}"
     known = [candidate["pq"] for candidate in candidates if candidate.get("pq") is not None]
     bars = iter(sparkline(known, len(known)))
     rows = [("rate", "", *(f"{title}, %" for title in SCORE_TITLES.values()), "")]

@@ -175,19 +175,18 @@ def _train(
         return TrialResult(rate, "diverged", seconds=seconds, gpu_seconds=on_gpu, reason=str(error), device=device)
     is_shared = context.is_shared or measure.has_shared(model.cost)
     seconds, on_gpu = None if is_shared else held_seconds(model.cost), measure.gpu_seconds(model.cost)
-    return TrialResult(rate, "ok", **_scores(model.scores), seconds=seconds, gpu_seconds=on_gpu, device=device)
+    pq, aji, dice = _scores(model.scores)
+    return TrialResult(rate, "ok", pq, aji, dice, seconds=seconds, gpu_seconds=on_gpu, device=device)
 
 
-def _scores(of_model: Mapping[str, Any]) -> dict[str, float]:
-    """Return the mean scores over all validation images, under the post-processing that was chosen on half of them.
+def _scores(of_model: Mapping[str, Any]) -> list[float]:
+    """Return the means of `bench.results.tuning.SCORES` over all validation images.
 
-    The half of the choice is in it: a rate is chosen, and no score of it is reported as a result.
+    Post-processing was chosen on half of them. That half is in it: a rate is chosen, and no score of it is a result.
     """
     choice, others = of_model["choice"], of_model["validation"]
     counts = [len(choice[name]) for name in ("chosen_on", "reported_on")]
-    return {
-        name: (choice["scores"][name] * counts[0] + others[name] * counts[1]) / sum(counts) for name in tuning.SCORES
-    }
+    return [(choice["scores"][name] * counts[0] + others[name] * counts[1]) / sum(counts) for name in tuning.SCORES]
 
 
 def _block(run: Run, planned: Sequence[Run], results: Sequence[TrialResult]) -> dict[str, Any]:
