@@ -97,6 +97,7 @@ def test_every_option_of_the_readme_exists():
         "cache clear",
         "table",
         "plot",
+        "ablation",
         "show",
         "predict",
         "export",
