@@ -12,6 +12,7 @@ import numpy as np
 from bench import folds
 from bench.training import evaluate
 from registry import heads
+from registry.names import shown
 
 if TYPE_CHECKING:
     from registry.contract import Head
@@ -223,8 +224,8 @@ def choose(
         compared = [found.parameters, {**head.defaults, **fixed}]
         reached, default = evaluate.candidate_scores(others, reported_on, head, compared, processes=side_processes)
     choice = {
-        "chosen_on": stems[0],
-        "reported_on": stems[1],
+        "chosen_on": list(map(shown, stems[0])),
+        "reported_on": list(map(shown, stems[1])),
         "is_held_out": is_held_out,
         "scores": found.scores,
         "default_scores": default,

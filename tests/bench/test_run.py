@@ -195,6 +195,21 @@ def test_weights_with_nan_are_named_before_the_audit(images, tmp_path, monkeypat
         execute(run, images, RunContext(tmp_path))
 
 
+def test_record_tells_on_which_images_post_processing_was_chosen_and_on_which_it_was_scored(images, tmp_path):
+    train = {**TRAIN, "epochs": 1, "choose_by": "searched_pq"}
+    run = replace(RUN, train=train, validation_fraction=0.6, search="starts", fill_holes=True)
+    record = execute(run, images, RunContext(tmp_path))
+    assert record.scores is not None
+    choice, parameters = record.scores["choice"], record.scores["post_processing"]
+    assert choice["is_held_out"] and choice["candidates"] > 50 and parameters["fill_holes"] == 1.0
+    validated = {image.stem for image in split(run, images).validation}
+    assert {*choice["chosen_on"], *choice["reported_on"]} == validated
+    assert len(choice["chosen_on"]) == len(choice["reported_on"]) == 1
+    assert {"pq", "aji", "dice"} <= record.scores["validation"].keys() == choice["default_scores"].keys()
+    (epoch,) = history.read(folder(tmp_path, run.id))
+    assert epoch["searched_pq"] >= epoch["pq"]
+
+
 def test_images_with_long_and_undecodable_names_leave_all_outputs(images, tmp_path):
     renamed = {}
     for number, image in enumerate(images.values()):

@@ -249,3 +249,18 @@ def test_problems_of_a_grid_file_are_reported(tmp_path):
     path.write_text("GRID = Gird()")
     with pytest.raises(PlanError, match=r"the grid file .*faulty\.py can't be run: NameError: name 'Gird'"):
         plan.load_grid(str(path))
+
+
+def test_holes_are_filled_by_runs_whose_head_can_and_the_search_is_planned_for_all():
+    small = Grid("g", ("sam_nano",), ("decoder_only", "zero_shot"), Settings(weights="random"), folds=(1,))
+    changed = replace(small, settings=overrides.apply(small.settings, ["predict.fill_holes=true"]))
+    runs = {run.strategy: run for run in plan.make(changed, DIGEST).runs}
+    assert [runs[name].fill_holes for name in ("decoder_only", "zero_shot", "classical")] == [True, False, False]
+    assert {name: run.search for name, run in runs.items()} == {
+        "decoder_only": "starts",
+        "zero_shot": "starts",
+        "classical": "one_pass",  # nothing is searched
+    }
+    before = {run.strategy: run for run in plan.make(small, DIGEST).runs}
+    assert runs["zero_shot"].id == before["zero_shot"].id
+    assert runs["decoder_only"].id != before["decoder_only"].id
