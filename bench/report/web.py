@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from html import escape
 
@@ -11,8 +12,9 @@ from bench.report.table import Block, block_notes
 STYLE = (
     "body{font:14px/1.4 system-ui,sans-serif;margin:2em;color-scheme:light dark}"
     "div{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}"
-    "th,td{padding:.25em .8em;text-align:left;white-space:nowrap}"
-    "th{border-bottom:2px solid}td{border-bottom:1px solid #8884}.n{text-align:right}ul,p{font-size:.9em}"
+    "th,td{padding:.25em .8em;text-align:left}td{white-space:nowrap}"
+    "th{border-bottom:2px solid;vertical-align:bottom}td{border-bottom:1px solid #8884}"
+    ".n{text-align:right}ul,p{font-size:.9em}"
 )
 
 
@@ -38,13 +40,18 @@ def _part(block: Block) -> str:
         for row in range(len(block.columns[0].cells))
     ]
     caption = f"<p>{escape(block.caption)}</p>\n" if block.caption else ""
-    notes = "".join(f"<li>{escape(note)}</li>\n" for note in block_notes(block))
+    notes = "".join(f"<li>{_with_code(note)}</li>\n" for note in block_notes(block))
     return (
         f"<h2>{escape(block.title)}</h2>\n{caption}<div><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"
         + "".join(rows)
         + "</tbody>\n</table></div>\n"
         + (f"<ul>\n{notes}</ul>\n" if notes else "")
     )
+
+
+def _with_code(note: str) -> str:
+    """Return a note with the commands that it quotes between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(note))
 
 
 def _cell(column: Column, row: int) -> str:

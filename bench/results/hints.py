@@ -43,7 +43,7 @@ def _prompted(known: Mapping[str, Any], chosen: Mapping[str, float], run: Mappin
         f"{chosen['stability']:g}; the largest predicted IoU is {known['largest_iou']:.2f}."
     ]
     if run.get("weights") == "random":
-        return [*sentences, "The weights are random, so predicted IoUs mean nothing: set weights=official."]
+        return [*sentences, "The weights are random, so predicted IoUs mean nothing. May help: weights=official."]
     return [*sentences, "May help: a head of your own with lower `iou` in its `search`, or a strategy that trains."]
 
 

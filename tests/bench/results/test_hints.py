@@ -43,7 +43,7 @@ def test_zero_shot_names_masks_and_thresholds() -> None:
         "that trains."
     )
     random = replace(ZERO_SHOT, run={**ZERO_SHOT.run, "weights": "random"})
-    assert hint(random).endswith("The weights are random, so predicted IoUs mean nothing: set weights=official.")
+    assert hint(random).endswith("predicted IoUs mean nothing. May help: weights=official.")
 
 
 def test_a_short_training_names_steps_images_and_the_probability() -> None:
