@@ -156,13 +156,16 @@ def test_other_strategies_load_by_the_card_s_code(strategy: str, own_run: MAKE, 
     assert torch.equal(outputs_of(registry.load(tmp_path / "model")), made.outputs)
 
 
+@pytest.mark.parametrize("tta", [False, True])
 def test_the_card_s_code_cuts_large_images_at_a_scale_as_the_evaluation_does(
-    own_run: MAKE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tta: bool, own_run: MAKE, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from bench.training import predictions
-    from registry import heads
+    from contextlib import nullcontext
 
-    made = own_run(replace(RUN, scale=1.5))
+    from bench.training import predictions
+    from registry import heads, loading
+
+    made = own_run(replace(RUN, scale=1.5, tta=tta))
     export(made.run.id, tmp_path / "model", results=made.results)
     code = code_of(tmp_path / "model")[0]
     assert "scale = 1.5\n" in code
@@ -170,7 +173,8 @@ def test_the_card_s_code_cuts_large_images_at_a_scale_as_the_evaluation_does(
     assert segment(np.zeros((30, 42, 3), np.uint8)).shape == (30, 42)
     image = np.random.default_rng(0).integers(0, 256, (90, 71, 3), np.uint8)  # 135 × 106 px of inputs of 64
     sam, head = registry.load(tmp_path / "model"), heads.get("distance")
-    raw = predictions.dense_logits(sam, image, channels=head.channels, scale=1.5, device=torch.device("cpu"))
+    assert loading.read(tmp_path / "model").tta is loading.read(made.folder).tta is tta
+    raw = predictions.raw_prediction(sam, head, image, scale=1.5, autocast=nullcontext, tta=tta)
     values = record.read(made.results, made.run.id)
     assert values is not None and values.scores is not None
     image.setflags(write=False)  # as `PIL` gives it
