@@ -2,8 +2,8 @@
 
 Command:   bench run --grid ablations --data FOLDER --results R
            bench ablation --results R -o docs/ablations.md
-Jobs:      the base and each change of it, 2 strategies, folds 1 and 2. A change that a strategy does not have is not run.
-           More seeds make intervals tell of trainings, not of models: --set seed=0,1,2.
+Jobs:      the base and each change of it, 2 strategies, folds 1 and 2. A change that a strategy does not have is not
+           run. More seeds make intervals tell of trainings, not of models: --set seed=0,1,2.
 Base:      the plain recipe: head distance, no average of weights, no test-time augmentation, no second training.
            Embeddings of the frozen encoder are computed once and shared by all rows that read the same crops.
 Rule:      `bench ablation` compares every row with the base on the same images; what is better by its intervals is a

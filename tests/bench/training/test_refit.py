@@ -37,10 +37,9 @@ def images(tiny_data: Path) -> dict[str, data.Image]:
 def best_of_second(monkeypatch_module: pytest.MonkeyPatch) -> None:
     """Validations of which the second is the best, and no latencies, which would take most of the time."""
     scores = {"pq": 0.0, "aji": 0.0, "dice": 0.0}
-    real = fit._validate
 
     def validate(run: Run, sam: Any, *rest: Any) -> dict[str, float]:
-        real(run, sam, *rest)
+        sam.eval()
         CALLS.append(1)
         return {**scores, "pq": 0.5 if len(CALLS) % 3 == 2 else 0.1}
 
@@ -132,18 +131,17 @@ def repeatable(results: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in TIMINGS_AND_MEMORY} for row in rows]
 
 
-@pytest.mark.parametrize("step", [2, 4])
-def test_interrupted_run_continues_in_the_training_that_it_was_in(whole, images, best_of_second, tmp_path, step):
-    """Three steps are those of the first training: the second attempt begins in the one or in the other."""
+def test_run_interrupted_in_both_trainings_continues_in_the_one_that_it_was_in(whole, images, best_of_second, tmp_path):
     results, record, _ = whole
     CALLS.clear()
-    steps, phases = iter(range(1, 100)), []
-    with pytest.raises(InterruptedRunError):
-        execute(RUN, images, RunContext(tmp_path), should_stop=lambda: next(steps) >= step)
-    in_second = checkpoint.read_choice(folder(tmp_path, RUN.id) / "state.pt") is not None
-    assert in_second == (step == 4)
+    path, phases = folder(tmp_path, RUN.id) / "state.pt", []
+    for is_second in (False, True):  # two steps of the first training's three, then the third and one of the second's
+        steps = iter(range(1, 100))
+        with pytest.raises(InterruptedRunError):
+            execute(RUN, images, RunContext(tmp_path), should_stop=lambda steps=steps: next(steps) >= 2)
+        assert (checkpoint.read_choice(path) is not None) == is_second
     again = execute(RUN, images, RunContext(tmp_path), progress=lambda phase, values=None: phases.append(phase))
-    assert ("choosing post-processing" in phases) == (not in_second)
+    assert "choosing post-processing" not in phases and "training" not in phases
     expected, reached = as_trained(results), as_trained(tmp_path)
     assert all(torch.equal(expected[name], reached[name]) for name in expected)
     assert repeatable(tmp_path) == repeatable(results)
@@ -164,9 +162,8 @@ def test_first_training_does_not_take_the_state_of_the_second_one(whole, images,
     assert checkpoint.restore(path, parameters, optimizer, is_second=True) is not None
 
 
-def test_run_without_a_second_training_has_no_trace_of_it(images, tmp_path):
-    run = replace(RUN, train={**TRAIN, "refit": False, "epochs": 1})
-    assert refit.begun(run, tmp_path) is None
-    record = execute(run, images, RunContext(tmp_path))
-    assert record.cost is not None and not {"refit_seconds", "refit_steps", "refit_epochs"} & record.cost.keys()
-    assert "training" not in history.read(folder(tmp_path, run.id))[0]
+def test_run_without_the_setting_never_takes_the_state_of_a_second_training(whole):
+    results, _, _ = whole
+    path = folder(results, RUN.id) / "state.pt"
+    assert refit.begun(RUN, results) is not None and path.exists()
+    assert refit.begun(replace(RUN, train={**TRAIN, "refit": False}), results) is None
