@@ -84,7 +84,7 @@ def labelled(n_images: int, side: int) -> list[Labelled]:
 
 
 def plain_search(raw: list[Any], images: list[Labelled], head: Any, instances: Callable[..., np.ndarray]) -> Any:
-    """The same search, each candidate from the logits on."""
+    """The same search in one pass, each candidate from the logits on."""
 
     def score(candidates: Sequence[dict[str, float]]) -> list[dict[str, float]]:
         pairs = list(zip(images, raw, strict=True))
@@ -93,7 +93,7 @@ def plain_search(raw: list[Any], images: list[Labelled], head: Any, instances: C
             for choice in candidates
         ]
 
-    return search.coordinate_search(score, heads.starts(head), head.search)
+    return search.coordinate_search(score, [head.defaults], head.search, passes=1)
 
 
 @pytest.mark.parametrize("name", ["watershed", "distance"])
@@ -102,7 +102,7 @@ def test_search(name: str) -> None:
     raw = [logits_of(name, one.label_map, seed) for seed, one in enumerate(images)]
     instances = plain_watershed if name == "watershed" else head.instances
     forms: list[Callable[[], Any]] = [
-        partial(search.on_images, raw, images, head),
+        partial(search.on_images, raw, images, head, method=search.ONE_PASS),
         partial(plain_search, raw, images, head, instances),
     ]
     assert forms[0]() == forms[1]()
