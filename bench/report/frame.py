@@ -90,7 +90,8 @@ def _with_expected_folds(table: pd.DataFrame) -> pd.DataFrame:
     numbers = table["n_splits"].astype(int)
     facts = [known.get(key, (tuple(range(1, n + 1)), None)) for key, n in zip(sections, numbers, strict=True)]
     expected = [folds for folds, _ in facts]
-    table = table.assign(expected_folds=expected, folds_rule=[rule for _, rule in facts])
+    table["expected_folds"] = pd.Series(expected, table.index, dtype=object)
+    table["folds_rule"] = pd.Series([rule for _, rule in facts], table.index, dtype=object)
     names = zip(table["fold"], expected, table["status"], strict=True)
     kept = [fold in folds or status != "skipped" for fold, folds, status in names]
     return table[kept].reset_index(drop=True)

@@ -103,9 +103,10 @@ def collect(
     """
     rows, columns = (int(np.ceil(side - 1e-6)) for side in grid)
     kept: list[tuple[float, float, float, np.ndarray, np.ndarray]] = []
-    n_prompted, largest = 0, []
+    n_prompted, largest = 0, list[float]()
     for logits, iou in batches:
-        n_prompted, largest = n_prompted + len(iou), [*largest, float(iou.max())]
+        n_prompted += len(iou)
+        largest.append(float(iou.max()))
         promising = iou >= min_iou
         logits, iou = logits[promising, :rows, :columns], iou[promising]
         area = (logits > 0).sum(dim=(1, 2)) / (rows * columns)
