@@ -13,9 +13,14 @@ COSTS = ("tuning_seconds", "tuning_gpu_seconds")
 
 
 def facts(block: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the columns of one record: ``tuning_id`` (equal for runs with the same trials), fold and chosen rate."""
+    """Return the columns of one record: ``tuning_id`` (equal for runs with the same trials), fold, rate, ties."""
     known = block or {}
-    return {"tuning_id": known.get("id"), "tuning_fold": known.get("fold"), "tuned_rate": known.get("chosen")}
+    return {
+        "tuning_id": known.get("id"),
+        "tuning_fold": known.get("fold"),
+        "tuned_rate": known.get("chosen"),
+        "tuning_tied": known.get("tied"),
+    }
 
 
 def columns(runs: pd.DataFrame, cells: Sequence[str] | pd.Index) -> dict[str, Any]:
@@ -33,6 +38,8 @@ def columns(runs: pd.DataFrame, cells: Sequence[str] | pd.Index) -> dict[str, An
         by_cell = tuned[name].groupby(tuned["cell"]).agg(lambda own: own.sum(skipna=False)).astype(float)
         sums[name] = np.where(rows.isin(tuned["cell"]), by_cell.reindex(rows), 0.0)
     texts: dict[str, list[str]] = {}
-    for cell, fold, rate in zip(tuned["cell"], tuned["tuning_fold"], tuned["tuned_rate"], strict=True):
-        texts.setdefault(cell, []).append(f"{rate:g} (fold {fold:g})")
+    names = ("cell", "tuning_fold", "tuned_rate", "tuning_tied")
+    for cell, fold, rate, tied in zip(*(tuned[name] for name in names), strict=True):
+        others = ", where other rates scored the same" if tied and not pd.isna(tied) else ""
+        texts.setdefault(cell, []).append(f"{rate:g} (fold {fold:g}{others})")
     return {**sums, "tuned_rates": [", ".join(texts.get(cell, ())) for cell in cells]}

@@ -45,6 +45,8 @@ def _scores(candidate: Mapping[str, Any]) -> list[str]:
 
 
 def _remark(candidate: Mapping[str, Any], block: Mapping[str, Any]) -> str:
+    if candidate["encoder_lr"] == block.get("chosen") and block.get("tied"):
+        return f"{CHOSEN} (others are equal, so the one nearest to the strategy's own: raise train.tune_epochs)"
     if candidate["encoder_lr"] == block.get("chosen"):
         edge = " (at the edge of those tried: a larger --tune tries beyond it)"
         return CHOSEN + edge * bool(block.get("at_edge"))

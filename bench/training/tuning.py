@@ -75,7 +75,7 @@ def tune(
     Returns:
         The choice. Its block has ``id`` (equal for runs with the same trials), ``fold``, ``seed``, ``epochs``,
         ``budget`` (number of rates), ``centre``, ``candidates`` (see `TrialResult`, by rate), ``chosen``, ``at_edge``,
-        ``seconds`` and ``gpu_seconds``.
+        ``tied`` (number of other rates with the same scores), ``seconds`` and ``gpu_seconds``.
 
     Raises:
         DivergedError: every trial diverged.
@@ -214,9 +214,14 @@ def _block(run: Run, planned: Sequence[Run], results: Sequence[TrialResult]) -> 
         "candidates": [asdict(result) for result in by_rate],
         "chosen": chosen.encoder_lr,
         "at_edge": chosen in (by_rate[0], by_rate[-1]),
+        "tied": sum(_of(result) == _of(chosen) for result in results) - 1,
         "seconds": _sum([result.seconds for result in results]),
         "gpu_seconds": _sum([result.gpu_seconds for result in results]),
     }
+
+
+def _of(result: TrialResult) -> list[float | None]:
+    return [getattr(result, name) for name in tuning.SCORES]
 
 
 def _sum(seconds: Sequence[float | None]) -> float | None:

@@ -99,6 +99,11 @@ def test_seconds_of_trials_are_counted_once_for_all_folds_and_seeds_or_for_each_
     assert (untuned["tuning_seconds"], untuned["gpu_seconds"], untuned["tuned_rates"]) == (0.0, 5 * 3060.0, "")
 
 
+def test_a_choice_among_equal_scores_is_told_as_such():
+    tied = [replace(one, tuning={**(one.tuning or {}), "tied": 2}) for one in LORA]
+    assert "lora_qv 0.000158 (fold 1, where other rates scored the same)." in tuning_notes(section(tied))[0]
+
+
 def test_unknown_seconds_of_trials_make_the_gpu_time_unknown():
     shared = [replace(one, cost={**(one.cost or {}), "tuning_gpu_seconds": None}) for one in LORA]
     (row,) = section(shared).rows.to_dict("records")

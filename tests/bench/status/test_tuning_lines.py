@@ -34,6 +34,13 @@ def test_a_chosen_rate_at_the_edge_says_that_more_could_be_tried():
     assert text[2][1].endswith("← chosen (at the edge of those tried: a larger --tune tries beyond it)")
 
 
+def test_equal_scores_are_no_choice_and_say_what_to_raise():
+    text = lines({**BLOCK, "tied": 1})
+    assert text[3][1].endswith(
+        "← chosen (others are equal, so the one nearest to the strategy's own: raise train.tune_epochs)"
+    )
+
+
 def test_runs_without_tuning_have_the_reason_or_no_line():
     assert lines({"budget": 0, "reason": "nothing is trained there"}) == [("tuning", "none: nothing is trained there")]
     assert lines(None) == lines({}) == []

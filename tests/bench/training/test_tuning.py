@@ -105,7 +105,13 @@ def test_scores_are_means_over_both_halves_of_the_validation_images(images, tmp_
     assert block is not None and [one["pq"] for one in block["candidates"]] == [
         pytest.approx(0.6 - rate) for rate in (1.58e-4, 5e-4, 1.58e-3)
     ]
-    assert (block["chosen"], block["at_edge"], block["seconds"]) == (1.58e-4, True, 12.0)
+    assert (block["chosen"], block["at_edge"], block["tied"], block["seconds"]) == (1.58e-4, True, 0, 12.0)
+
+
+def test_trials_of_equal_scores_take_the_strategys_own_rate_and_count_the_ties(images, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "fit_model", lambda *_, **__: fitted(0.5))
+    block = tuning.tune(RUN, images, RunContext(tmp_path)).block
+    assert block is not None and (block["chosen"], block["tied"], block["at_edge"]) == (5e-4, 2, False)
 
 
 def test_interrupted_between_two_rates_it_goes_on_with_those_that_are_left(images, tmp_path, trained):
@@ -192,9 +198,7 @@ def test_two_processes_at_once_train_every_rate_once_between_them(images, tmp_pa
 
     monkeypatch.setattr(tuning, "fit_model", fit_model)
     monkeypatch.setattr(tuning, "POLL_S", 0.01)
-    workers = [
-        context.Process(target=tuning.tune, args=(run, images, RunContext(tmp_path))) for run in (RUN, SECOND)
-    ]
+    workers = [context.Process(target=tuning.tune, args=(run, images, RunContext(tmp_path))) for run in (RUN, SECOND)]
     for worker in workers:
         worker.start()
     for worker in workers:
