@@ -75,7 +75,9 @@ def test_logits_that_are_not_finite_are_refused():
             logits, iou = super().decode(images)
             return logits * torch.inf, iou
 
-    with pytest.raises(DivergedError, match=r"logits that are not finite; try a smaller train\.lr or train\.encoder_lr\.$"):
+    with pytest.raises(
+        DivergedError, match=r"logits that are not finite; try a smaller train\.lr or train\.encoder_lr\.$"
+    ):
         predictions.raw_prediction(Overflowing(64), Threshold(), picture(64, 64), scale=None, autocast=nullcontext)
 
 
