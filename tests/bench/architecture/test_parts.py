@@ -121,6 +121,15 @@ def test_decoder_tells_hypernetworks_that_are_trained_from_those_that_are_not():
     assert {("prompt encoder", "transformer"), ("embedding", "+1"), ("+1", "transformer")} <= described(decoder)
 
 
+def test_branch_of_a_head_is_drawn_with_the_image_and_the_early_features_that_it_reads():
+    found = parts.read("lite_medsam", "decoder_only", head="distance_hr", image_size=32)
+    assert "features, stride 1" in found.encoder.nodes
+    branch = "mask_decoder.high_resolution"
+    assert found.decoder.nodes[branch].counts.added == found.counts["model"].added == 49_184
+    sources = {source for source, target in found.decoder.edges if target == branch}
+    assert {"image", "features, stride 1", "mask_decoder.output_upscaling"} == sources
+
+
 def test_strategy_of_a_third_party_is_drawn_from_what_it_does(monkeypatch):
     class Gate(nn.Module):
         def __init__(self, layer: nn.Linear) -> None:

@@ -62,6 +62,14 @@ def test_options_and_image_size_are_those_of_the_shown_model():
     assert counts[1] == 2 * counts[0]
 
 
+def test_tree_has_the_modules_that_the_head_adds_to_the_decoder():
+    settings = catalog.model_settings("lite_medsam", None, ["head=distance_hr"])
+    assert settings == catalog.ModelSettings(head="distance_hr")
+    sam = catalog._built("lite_medsam", "decoder_only", settings)
+    assert [p.requires_grad for p in sam.branch.parameters()] == [True] * 12
+    assert catalog._built("lite_medsam", "decoder_only", catalog.ModelSettings()).branch is None
+
+
 def test_the_figure_has_options_and_image_size(tmp_path, monkeypatch):
     texts = []
 
@@ -80,7 +88,7 @@ def test_the_figure_has_options_and_image_size(tmp_path, monkeypatch):
     ("strategy", "text", "message"),
     [
         ("lora_qv", "strategy.rnk=8", r"unknown setting 'strategy\.rnk'\. Did you mean 'strategy\.rank'\?"),
-        ("full", "strategy.rank=8", r"Known: image_size\. All others change no module\."),
+        ("full", "strategy.rank=8", r"Known: head, image_size\. All others change no module\."),
         (None, "strategy.rank=8", r"Name a strategy to set its options\."),
         ("lora_qv", "train.lr=0.1", r"--set train\.lr: unknown setting"),
         ("lora_qv", "image_size=100", r"--set image_size: image_size 100 is not a positive multiple of 64; try 128\."),
