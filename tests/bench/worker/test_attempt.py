@@ -145,12 +145,12 @@ def test_a_name_that_a_plug_in_did_not_register_on_the_node_is_an_error_of_the_e
 
 
 def test_training_settings_of_newer_code_fail_as_environment(tmp_path, one_run, tiny_data):
-    run = replace(one_run, train={"ema": 0.99, "swa": True})
+    run = replace(one_run, train={"lookahead": 0.99, "swa": True})
     worker.work([run], WorkerSettings(tmp_path, tiny_data, device="cpu"))
     failed = record.read(tmp_path, run.id)
     assert failed is not None and failed.failures == ("environment",)
     assert failed.reason.startswith(
-        "environment: this run was planned by newer code: train.ema, train.swa are unknown here."
+        "environment: this run was planned by newer code: train.lookahead, train.swa are unknown here."
     )
 
 
