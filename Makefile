@@ -6,6 +6,7 @@ PARALLEL := -n auto --maxprocesses 4 --dist loadfile
 .PHONY: quickstart test test-all lint bench counts clean
 
 quickstart: .venv/.installed
+	$(BIN)/bench weights fetch lite_medsam || echo "No pretrained weights could be fetched: the quick start uses RANDOM weights."
 	$(BIN)/bench run --grid quick --cluster local
 	$(BIN)/bench table
 

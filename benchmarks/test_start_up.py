@@ -31,11 +31,11 @@ sys.argv = ["bench", "run", "--grid", grid, "--cluster", "inline", "--only", "fo
 main()
 """
 """A run in this process, up to its first training step: what a worker does, and the planning before it."""
-GRID = """'''One model of the quick grid.'''
+GRID = """'''One model of the grid check.'''
 from dataclasses import replace
-from bench.grids.quick import GRID as QUICK
+from bench.grids.check import GRID as CHECK
 
-GRID = replace(QUICK, name="start", backbones=("sam_nano",), strategies=("{strategy}",), classical=False)
+GRID = replace(CHECK, name="start", backbones=("sam_nano",), strategies=("{strategy}",), classical=False)
 """
 
 

@@ -22,8 +22,8 @@ from registry.store import Store
 DIGEST = "0123456789abcdef"
 # Ids of version 0.1.0 under that dataset digest: number of runs, three of them, SHA-256 of all, separated by blanks.
 FROZEN = {
-    ("quick", ()): (26, "33361f98e13c", "b936770dc5a8", "1490811f996e", "56f6bca4b06f4e33"),
-    ("quick", ("train.lr=0.002", "image_size=512")): (
+    ("check", ()): (26, "33361f98e13c", "b936770dc5a8", "1490811f996e", "56f6bca4b06f4e33"),
+    ("check", ("train.lr=0.002", "image_size=512")): (
         26,
         "33361f98e13c",
         "b936770dc5a8",

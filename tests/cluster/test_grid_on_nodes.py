@@ -1,4 +1,4 @@
-"""The quick grid, as the README starts it, on two nodes."""
+"""The grid `check`, every strategy on two backbones, on two nodes."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from study import leftovers
 
 
 @pytest.mark.release
-def test_the_quick_grid_spreads_over_both_nodes(cluster, study):
+def test_the_grid_check_spreads_over_both_nodes(cluster, study):
     one = study(cluster)
     command = one.start(
         "run",
         "--grid",
-        "quick",
+        "check",
         "--results",
         str(one.results),
         "--cluster",

@@ -81,7 +81,7 @@ def test_the_grids_of_the_program_are_counted_already():
 
 
 def test_counts_of_the_program_are_equal_to_new_ones():
-    runs = plan.make(plan.load_grid("quick"), "d").runs
+    runs = plan.make(plan.load_grid("check"), "d").runs
     run = next(run for run in runs if (run.backbone, run.strategy) == ("sam_nano", "lora_qv"))
     stored = flops.cached_step_cost(run)
     assert stored == flops.count_step(run)

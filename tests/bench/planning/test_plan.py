@@ -39,10 +39,47 @@ def test_the_default_grid_is_the_published_comparison():
     assert {run.head for run in runs if run.strategy != "zero_shot"} == {"distance"}
 
 
-def test_the_quick_grid_has_24_runs_and_the_classical_row():
-    quick = plan.make(plan.load_grid("quick"), DIGEST)
-    assert len(quick.runs) == 2 * 6 * 2 + 2
-    assert {run.weights for run in quick.runs} == {"random", "none"}
+def test_the_grid_check_has_24_runs_of_random_weights_and_the_classical_row():
+    check = plan.make(plan.load_grid("check"), DIGEST)
+    assert len(check.runs) == 2 * 6 * 2 + 2
+    assert {run.weights for run in check.runs} == {"random", "none"}
+
+
+@pytest.mark.parametrize(("available", "weights"), [(("lite_medsam",), "official"), ((), "random")])
+def test_available_weights_are_official_where_the_checkpoint_is_here_and_runs_hold_what_was_used(available, weights):
+    quick = plan.make(plan.load_grid("quick"), DIGEST, available=available)
+    assert len(quick.runs) == 2 * 2 * 2 + 2 and not quick.skipped
+    of = {run.backbone: run.weights for run in quick.runs}
+    assert of == {"lite_medsam": weights, "sam_nano": "random", "classical": "none"}
+    said = replace(plan.load_grid("quick"), backbones=("lite_medsam",))
+    said = replace(said, settings=replace(said.settings, weights=weights))
+    ids = {run.id for run in quick.runs if run.backbone != "sam_nano"}
+    assert {run.id for run in plan.make(said, DIGEST).runs} == ids
+
+
+def test_weights_that_are_available_may_be_one_value_of_a_sweep():
+    swept = replace(plan.load_grid("quick"), sweep={"weights": ("available", "random")}, classical=False)
+    runs = plan.make(swept, DIGEST, available=("lite_medsam",)).runs
+    assert {(run.backbone, run.weights) for run in runs} == {
+        ("lite_medsam", "official"),
+        ("lite_medsam", "random"),
+        ("sam_nano", "random"),
+    }
+
+
+def test_the_grid_spleen_compares_weights_heads_and_seeds_and_dsb_he_trains_560_steps():
+    spleen = plan.make(plan.load_grid("spleen"), DIGEST)
+    runs = [run for run in spleen.runs if run.backbone != "classical"]
+    assert (len(runs), len(spleen.runs), spleen.skipped) == (5 * 2 * 2 * 3 * 2, 122, ())
+    assert {(run.weights, run.head, run.seed) for run in runs} == {
+        (weights, head, seed)
+        for weights in ("official", "random")
+        for head in ("distance", "distance_hr")
+        for seed in (0, 1, 2)
+    }
+    assert {run.embeddings for run in runs if run.strategy == "decoder_only"} == {"cached"}
+    (train,) = {tuple(run.train.items()) for run in plan.make(plan.load_grid("dsb_he"), DIGEST).runs if run.train}
+    assert dict(train)["epochs"] * 14 == 560 and dict(train)["batch_size"] == 4
 
 
 def test_ids_are_unique_and_stable():
@@ -229,7 +266,7 @@ def test_a_grid_is_read_from_a_file(tmp_path):
     path.write_text("X = 1")
     with pytest.raises(PlanError, match="defines no GRID; write GRID = Grid"):
         plan.load_grid(str(path))
-    with pytest.raises(PlanError, match=r"there is no grid file '.*gone\.py'; give a path, or one of: default, quick"):
+    with pytest.raises(PlanError, match=r"there is no grid file '.*gone\.py'; give a path, or one of: ablations, check, default, dsb_he, quick"):
         plan.load_grid(str(tmp_path / "gone.py"))
     with pytest.raises(PlanError, match=r"unknown grid 'defualt'\. Did you mean 'default'"):
         plan.load_grid("defualt")
