@@ -35,7 +35,7 @@ class RunRecord:
         scores: means over the fold's images, and the post-processing that was chosen.
         cost: parameters, bytes, FLOPs, latencies in ms, peak memory in bytes, seconds.
         audit: counts and names of the trainable parameters (see `bench.training.audit`).
-        tuning: choice of the encoder's rate, with its trials (see `bench.training.tuning`); None where it was not tuned.
+        tuning: choice of the encoder's rate, with its trials (see `bench.training.tuning`); None without one.
         provenance: commit, versions, device, host, dataset, checkpoint digest, times.
         traceback: of a failed run.
         attempts: earlier attempts at this run: status, reason, failure, start and end of each.

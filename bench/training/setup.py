@@ -66,5 +66,5 @@ def optimizer(run: Run, sam: Sam, context: RunContext) -> torch.optim.Optimizer:
 
 
 def _with_tuned_rate(run: Run, context: RunContext) -> Mapping[str, Any]:
-    """Return the settings of training, with the encoder rate that the run's tuning chose in place of the planned one."""
+    """Return the settings of training, with the encoder rate that the tuning chose in place of the planned one."""
     return run.train if context.encoder_lr is None else {**run.train, "encoder_lr": context.encoder_lr}
