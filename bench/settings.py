@@ -104,8 +104,8 @@ class TrainSettings:
         batchnorm: running statistics of BatchNorm. ``frozen`` leaves them as the backbone brings them; ``settled``
             computes them once, from training images, before the first step; ``trained`` normalises by those of each
             batch, which is then never divided into micro-batches, and averages them. In all but ``trained``, what a
-            step computes does not depend on the micro-batch. None takes ``frozen``, but BNDEFAULT for a strategy
-            that trains the whole encoder from random weights.
+            step computes does not depend on the micro-batch. None takes ``trained`` for a strategy that trains the
+            whole encoder from random weights, ``frozen`` otherwise.
         ema: decay per step of an exponential moving average of the trained parameters, with which the model is
             validated, tested and saved while training goes on with the parameters themselves; 0 has no average. In step
             n, from 0, the decay is at most (1 + n) / (10 + n), so that the initial parameters are soon forgotten.

@@ -262,8 +262,8 @@ OWN = ("embeddings", "train.lr", *tuning_budgets.NAMES, "train.batchnorm")
 def differing_settings(rows: pd.DataFrame) -> tuple[str, ...]:
     """Return the settings that differ between trained rows, or between two rows of one backbone and strategy.
 
-    A strategy's own options, learning rates, statistics of BatchNorm and form of embeddings, and the head of one that brings its own, differ by
-    design: they count only within one strategy.
+    A strategy's own options, learning rates, statistics of BatchNorm and form of embeddings, and the head of one that
+    brings its own, differ by design: they count only within one strategy.
     """
     return tuple(name for name in _setting_names(rows) if _differs(rows, name))
 

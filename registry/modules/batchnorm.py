@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics: from noise or from images, and those that a model does not share with its backbone."""
+"""BatchNorm's running statistics: from noise or images, and those that a model does not share with its backbone."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def average_statistics(module: nn.Module, forward: Callable[[Tensor], Any], batc
     Each batch is normalised by its own statistics, layer after layer.
 
     Args:
-        module: changed in place; its BatchNorms are in eval mode afterwards, all other modules in the mode they were in.
+        module: changed in place; its BatchNorms are in eval mode afterwards, other modules in the mode they were in.
         forward: computes the module's outputs from images.
         batches: images, at least one batch.
     """
