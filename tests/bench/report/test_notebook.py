@@ -39,7 +39,8 @@ def test_the_notebook_draws_every_figure(study: Path, notebook: nbformat.Noteboo
         if cell.cell_type == "code"
         for module in re.findall(r"^(\w+)\.draw\(", cell.source, re.MULTILINE)
     }
-    assert drawing.keys() == {*MODULES.values(), "ablation"}
+    # The curves of tuning are left out: most results have none, and the cell would fail.
+    assert drawing.keys() == {*MODULES.values(), "ablation"} - {"tuning_curves"}
     for module, cell in drawing.items():
         assert ["image/png" in output.get("data", {}) for output in cell.outputs] == [True], module
     tables = [o for cell in executed.cells for o in cell.get("outputs", []) if "text/html" in o.get("data", {})]

@@ -19,7 +19,7 @@ from bench.report.plot_kinds import MODULES
 FORMATS = tuple(SUFFIXES.values())
 BY = (None, "seed", "organ", "image")
 FIGURES = {
-    **{kind: {"kind": kind} for kind in MODULES},
+    **{kind: {"kind": kind} for kind in MODULES if kind != "tuning"},  # of tuned runs: test_tuning_curves.py
     "latency": {"x": "latency"},
     "ablation": {"x": "strategy.rank"},
 }

@@ -14,7 +14,7 @@ from compared import add
 from fabricated import TRAIN
 
 from bench.errors import BenchError
-from bench.report import tuning_curves
+from bench.report import draw_plots, tuning_curves
 from bench.report.figure_rows import run_frames
 from bench.report.site import write_report
 from bench.results.record import read_all, write
@@ -69,6 +69,15 @@ def test_figure_has_a_line_for_each_tuning_and_a_ring_around_each_chosen_rate(re
     rings = [line.get_xydata().tolist() for line in axes.lines if line.get_label() == "_ring"]
     assert rings == [[[1.58e-3, 35.0]], [[5e-4, 40.0]]]
     assert axes.get_xscale() == "log"
+
+
+@pytest.mark.parametrize("suffix", [".png", pytest.param(".svg", marks=pytest.mark.release)])
+def test_a_figure_drawn_twice_is_the_same(results, tmp_path, suffix):
+    outputs = [tmp_path / f"{number}{suffix}" for number in (1, 2)]
+    for output in outputs:
+        assert draw_plots(results, output=output, columns=1, kind="tuning") == [output]
+    first, second = (output.read_bytes() for output in outputs)
+    assert first == second
 
 
 def test_report_page_shows_curve_and_table_of_tuning(results):
