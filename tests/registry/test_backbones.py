@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from registry import backbones
+from registry.modules.batchnorm import norms
 from registry.sam import Sam
 
 PUBLIC = ("sam_vit_b", "sam_vit_l", "sam_vit_h", "mobile_sam", "tiny_sam", "efficient_sam_ti", "efficient_sam_s")
@@ -45,6 +46,7 @@ def test_counts_equal_the_card_at_every_size(name: str) -> None:
         assert count(sam.image_encoder) == card.parameters.encoder
         assert count(sam.prompt_encoder) == card.parameters.prompt_encoder
         assert count(sam.mask_decoder) == card.parameters.decoder
+        assert bool(norms(sam)) == card.batchnorm
         shapes.add(tuple((key, tuple(value.shape)) for key, value in sam.state_dict().items()))
     assert len(shapes) == 1
 

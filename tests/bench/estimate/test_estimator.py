@@ -99,8 +99,7 @@ def test_runs_of_other_models_are_no_measurements(change):
 
 
 @pytest.mark.parametrize(
-    ("provenance", "cost"),
-    [({"runs_at_once": 2}, {}), ({}, dict.fromkeys((*HELD_SECONDS, "gpu_seconds")))],
+    ("provenance", "cost"), [({"runs_at_once": 2}, {}), ({}, dict.fromkeys((*HELD_SECONDS, "gpu_seconds")))]
 )
 def test_runs_that_shared_their_gpu_are_no_measurements(provenance, cost):
     assert estimate(records=[finished(provenance=provenance, **cost)]).basis == "counted"
@@ -141,6 +140,10 @@ def test_minutes_and_memory_from_counts_by_hand():
     # 8 images take more than 81 GiB; 40 GiB hold 2: weights, gradients and moments, copies, images, CUDA.
     assert resources.micro_batch == 2
     assert resources.gpu_memory_bytes == 400 * 10**6 + 12 * 10**6 + GIB + 20 * GIB + GIB // 2
+    whole = replace(RUN, train={**RUN.train, "batchnorm": "trained"})  # never divided
+    resources = estimator.resources_from_step_cost(whole, COST, PROFILE, amount, frozenset())
+    assert (resources.micro_batch, resources.smallest_micro_batch) == (8, 8)
+    assert resources.gpu_memory_bytes == 400 * 10**6 + 12 * 10**6 + GIB + 80 * GIB + GIB // 2
     assert (resources.disk_bytes, resources.state_bytes) == (4 * 10**6 + 1_400_000, 32 * 10**6)
     assert (resources.basis, resources.details) == ("counted", "25 % of 100 TFLOP/s")
     assert resources.factor == 3

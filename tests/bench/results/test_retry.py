@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from fabricated import record, run
@@ -31,9 +32,14 @@ class FakeRecord:
 
 
 def due(
-    *kinds: FailureKind, limits: Limits = LIMITS, ignored: int = 0, batch_size: int | None = 8, memory: str = "full"
+    *kinds: FailureKind,
+    limits: Limits = LIMITS,
+    ignored: int = 0,
+    batch_size: int | None = 8,
+    memory: str = "full",
+    batchnorm: str = "frozen",
 ) -> bool:
-    train = {} if batch_size is None else {"batch_size": batch_size, "memory": memory}
+    train = {} if batch_size is None else {"batch_size": batch_size, "memory": memory, "batchnorm": batchnorm}
     return retry.is_due(FakeRecord("failed", kinds), FakeRun(train), limits=limits, ignored_failures=ignored)
 
 
@@ -158,6 +164,14 @@ def test_memory_is_tried_with_half_the_micro_batch_down_to_one_image():
     assert not due("out_of_memory", limits=patient, batch_size=1)
     assert not due("out_of_memory", limits=patient, batch_size=None)  # nothing is trained: no batch to halve
     assert not due(*["out_of_memory"] * 3, limits=LIMITS, batch_size=64)
+
+
+def test_batches_that_stay_whole_are_not_tried_with_a_smaller_micro_batch():
+    """What is left to save memory is to compute activations again."""
+    patient = Limits(out_of_memory=99)
+    whole: dict[str, Any] = {"limits": patient, "batch_size": 8, "batchnorm": "trained"}
+    assert [due(*["out_of_memory"] * n, memory="auto", **whole) for n in (1, 2)] == [True, False]
+    assert not due("out_of_memory", memory="full", **whole)
 
 
 def test_memory_auto_computes_activations_again_before_it_halves_the_micro_batch():
