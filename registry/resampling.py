@@ -21,17 +21,17 @@ class Span(NamedTuple):
     Attributes:
         start: where the first part begins.
         step: length of a part.
-        count: number of parts.
+        size: number of parts.
     """
 
     start: float
     step: float
-    count: int
+    size: int
 
     @property
-    def centres(self) -> Float[np.ndarray, " count"]:
+    def centres(self) -> Float[np.ndarray, " size"]:
         """Centres of the parts."""
-        return self.start + (np.arange(self.count) + 0.5) * self.step
+        return self.start + (np.arange(self.size) + 0.5) * self.step
 
 
 def whole(length: int, count: int) -> Span:

@@ -64,7 +64,7 @@ TILES = """\
         first_column, columns = pixels_of_tile(left, size=size, length=width, scaled=inner[1], cells=cells)
         near = [torch.from_numpy(weights_in_tile(span, cells=cells, size=size)) for span in (rows, columns)]
         window = torch.minimum(near[0][:, None], near[1])  # less weight near the edges of a tile
-        tile = ..., slice(first_row, first_row + rows.count), slice(first_column, first_column + columns.count)
+        tile = ..., slice(first_row, first_row + rows.size), slice(first_column, first_column + columns.size)
         total[tile] += window * resample(logits, rows, columns)
         weight[tile] += window
     return total / weight

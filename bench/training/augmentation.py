@@ -39,7 +39,8 @@ def deformed(
 
     if rng.random() >= P_ELASTIC:
         return pixels, label_map
-    positions = np.stack(np.indices(label_map.shape, np.float32)) + _shifts(*label_map.shape, rng)
+    height, width = label_map.shape
+    positions = np.indices((height, width), np.float32) + _shifts(height, width, rng)
     channels = [
         ndimage.map_coordinates(pixels[..., channel], positions, np.float32, order=1, mode="mirror")
         for channel in range(3)

@@ -48,8 +48,9 @@ def of_model(
     Returns:
         What `measure.inference` returns, ``postprocessing_latency_ms``, ``load`` of the machine before, and the mark of
         a measurement that is not to be relied on (see `bench.results.measurement.judged`). ``latency_form`` is
-        ``inference`` or ``plain``, ``latency_turns`` the number of orientations, ``inference_dtype`` the number format. ``encoder_latency_unmerged_ms`` is that of
-        the same form with the adapters beside their layers; None where the form merges none.
+        ``inference`` or ``plain``, ``latency_turns`` the number of orientations, ``inference_dtype`` the number format.
+        ``encoder_latency_unmerged_ms`` is that of the same form with the adapters beside their layers; None where the
+        form merges none.
     """
     device = next(sam.parameters()).device
     cost: dict[str, Any] = {"load": machine_load(device)}

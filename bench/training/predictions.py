@@ -155,7 +155,7 @@ def dense_logits(
                 torch.from_numpy(weights_in_tile(span, cells=cells, size=size)).to(device) for span in (rows, columns)
             )
             window = torch.minimum(next(weights)[:, None], next(weights))
-            place = ..., slice(first_row, first_row + rows.count), slice(first_column, first_column + columns.count)
+            place = ..., slice(first_row, first_row + rows.size), slice(first_column, first_column + columns.size)
             total[place] += part * window
             weight[place] += window
     return total / weight

@@ -65,7 +65,12 @@ def test_crop_at_a_magnification_shows_the_nuclei_that_its_labels_say() -> None:
 
 @pytest.mark.parametrize(
     ("scale", "embeddings", "tta"),
-    [(2.0, "cached", True), pytest.param(4.0, "computed", False, marks=pytest.mark.release)],
+    [
+        (2.0, "cached", False),
+        (1.0, "computed", True),
+        pytest.param(2.0, "cached", True, marks=pytest.mark.release),
+        pytest.param(4.0, "computed", False, marks=pytest.mark.release),
+    ],
 )
 def test_run_on_magnified_tiles_predicts_again_what_it_predicted(
     images: dict[str, data.Image],
@@ -86,8 +91,11 @@ def test_run_on_magnified_tiles_predicts_again_what_it_predicted(
     tiles = variants.tile_count(64, 64, image_size=64, scale=scale)
     assert cost["train_steps"] == -(-2 * crops // 8) and cost["latency_turns"] == (8 if tta else 1)
     if embeddings == "cached":
-        # The audit's, 2 images in training, 1 validated in the epoch; then 1 validated and 3 tested in all turns.
-        assert cost["embeddings_read"] + cost["embeddings_computed"] == 1 + 2 * crops + tiles + (1 + 3) * 8 * tiles
+        # The audit's, 2 images in training, 1 in validation; then, with TTA in all turns, that one and 3 in the test.
+        assert (
+            cost["embeddings_read"] + cost["embeddings_computed"]
+            == 1 + 2 * crops + tiles + (1 + 3) * tiles * cost["latency_turns"]
+        )
     recipe = loading.read(folder(tmp_path, run.id))
     assert (recipe.scale, recipe.tta) == (scale, tta)
     predicted = Predictor([recipe], geometry(recipe))

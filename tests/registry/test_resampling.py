@@ -20,15 +20,15 @@ def test_whole_axes_are_resampled_as_pytorch_does(length: int, count: int) -> No
 def test_part_of_an_axis_is_that_part_of_the_whole_result() -> None:
     maps = torch.randn(1, 16, 16, generator=torch.Generator().manual_seed(0))
     complete = resample(maps, whole(16, 48), whole(16, 48))
-    part = resample(maps, Span(start=7 / 3, step=1 / 3, count=20), Span(start=1.0, step=1 / 3, count=11))
+    part = resample(maps, Span(start=7 / 3, step=1 / 3, size=20), Span(start=1.0, step=1 / 3, size=11))
     assert torch.allclose(part, complete[:, 7:27, 3:14], atol=1e-5)
 
 
 def test_ramp_is_resampled_to_the_centres_of_the_parts() -> None:
     ramp = torch.arange(10).float().add(0.5).expand(1, 10, 10)  # the value of a pixel is its own centre
-    values = resample(ramp, whole(10, 10), Span(start=2.25, step=0.5, count=4))
+    values = resample(ramp, whole(10, 10), Span(start=2.25, step=0.5, size=4))
     assert values[0, 3].tolist() == pytest.approx([2.5, 3.0, 3.5, 4.0])
-    halved = resample(ramp, whole(10, 10), Span(start=2.0, step=2.0, count=3))
+    halved = resample(ramp, whole(10, 10), Span(start=2.0, step=2.0, size=3))
     assert halved[0, 3].tolist() == pytest.approx([3.0, 5.0, 7.0], abs=1e-5)
 
 
