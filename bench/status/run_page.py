@@ -150,6 +150,8 @@ def _lines(page: RunPage, width: int) -> list[tuple[str, str]]:
     last, again = rows[-1], page.rows[len(rows) :]
     total = f" of {page.epochs}" if page.epochs else ""
     lines.append(("epoch", f"{last['epoch']}{total}{_speed(last)}"))
+    if spent := _spent(page.rows):
+        lines.append(("time", spent))
     losses = [row["loss"] for row in rows if _is_number(row.get("loss"))]
     if losses:
         lines.append(("loss", _course(losses, width)))
@@ -184,6 +186,15 @@ def _speed(row: Mapping[str, Any]) -> str:
     speed, peak = row.get("images_per_s"), row.get("peak_bytes")
     text = f", {speed:.1f} images/s" if _is_number(speed) else ""
     return text + (f", peak memory {gibibytes(int(peak))}" if peak is not None and _is_number(peak) else "")
+
+
+def _spent(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the seconds of all epochs by what was done; empty where validations were not told apart."""
+    parts = {"training": "seconds", "validation": "validation_seconds", "post-processing": "post_processing_seconds"}
+    sums = {part: sum(row[name] for row in rows if _is_number(row.get(name))) for part, name in parts.items()}
+    if not sums["validation"]:
+        return ""
+    return ", ".join(f"{part} {duration(seconds)}" for part, seconds in sums.items())
 
 
 def _course(values: Sequence[float], width: int, digits: int = 3) -> str:

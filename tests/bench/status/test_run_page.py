@@ -39,6 +39,7 @@ def place(tmp_path_factory) -> Place:
         ]
         rows[2] |= {"pq": None, "aji": None, "dice": None}
         rows[-1] |= {"images_per_s": 12.34, "peak_bytes": 3 * 2**30}
+        rows[-1] |= {"seconds": 90.0, "validation_seconds": 30.0, "post_processing_seconds": 6.0}
         history.write(record.folder(place.results, place.id(name)), rows)
     return place
 
@@ -69,6 +70,7 @@ def test_done_run_shows_its_course_and_best_epoch(place):
         f"{run.id}  {run.backbone} {run.strategy} fold 1, seed 0",
         "state   ✓ done · gpu-03",
         "epoch   6, 12.3 images/s, peak memory 3.0 GiB",
+        "time    training 90 s, validation 30 s, post-processing 6 s",
         "loss    █▄▂▁▁▁  3.000 → 0.500 (lowest 0.500, highest 3.000)",
         "        bce 0.167",
         "PQ, %   ▁▃▅██  0.0 → 40.0 (lowest 0.0, highest 40.0)",

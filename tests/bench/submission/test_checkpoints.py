@@ -54,3 +54,29 @@ def test_missing_and_wrong_checkpoints_are_told_apart(grid, tiny_data, tmp_path)
 def test_runs_with_random_weights_need_no_checkpoint(tiny_grid, tiny_data, tmp_path):
     runs = prepare.prepare(str(tiny_grid), data=tiny_data, weights_folder=None, results=tmp_path).plan.runs
     assert checkpoints.problems(runs, tmp_path / "nowhere") == checkpoints.CheckpointProblems()
+
+
+def test_available_weights_are_random_with_a_warning_where_the_file_is_absent_and_refused_where_it_is_wrong(
+    tiny_data, tmp_path, caplog
+):
+    places = {"data": tiny_data, "weights_folder": tmp_path / "weights", "results": tmp_path / "results"}
+    runs = prepare.prepare("quick", **places).plan.runs
+    assert {run.weights for run in runs} == {"random", "none"}
+    said = (
+        f"No official checkpoint of lite_medsam in {tmp_path / 'weights'}: with weights=available, its runs start from"
+    )
+    assert [text for text in caplog.messages if text.startswith(said)] != []
+    assert "RANDOM weights. `bench weights fetch lite_medsam` gets it." in caplog.text
+    caplog.clear()
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "lite_medsam.pth").write_bytes(b"another file")
+    with pytest.raises(PlanError, match=r"checkpoint of lite_medsam, .*wrong digest|not a checkpoint"):
+        prepare.prepare("quick", **places)
+    assert "RANDOM" not in caplog.text
+
+
+def test_weights_named_in_no_setting_look_for_no_file(tiny_grid, tmp_path, caplog):
+    from bench.planning import plan
+
+    assert checkpoints.available(plan.load_grid(str(tiny_grid)), tmp_path) == frozenset()
+    assert caplog.messages == []
