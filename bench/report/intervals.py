@@ -87,7 +87,8 @@ class Resampled:
         if len(known) < 2:
             return None
         of_cell, named = _codes(images["cell"])
-        present = tuple(cell for cell in cells if cell in set(named[np.unique(of_cell)]))
+        in_images = set(named[np.unique(of_cell)])
+        present = tuple(cell for cell in cells if cell in in_images)
         places = pd.Index(present).get_indexer(pd.Index(named))[of_cell] * len(known) + of_image
         weights, sums = {}, {}
         for score in INTERVAL_SCORES:

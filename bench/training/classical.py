@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import skimage  # loads its parts when they are used, which a run of a model never does
 from jaxtyping import Bool, Float, Int, UInt8
 from scipy import ndimage
-from skimage.color import rgb2hed
-from skimage.filters import gaussian, threshold_otsu
-from skimage.segmentation import watershed
 
 from registry.modules.h_maxima import h_maxima
 
@@ -39,20 +37,20 @@ def segment(image: UInt8[np.ndarray, "h w 3"]) -> Int[np.ndarray, "h w"]:
             f"the classical pipeline was given {image.dtype} of shape {image.shape}; it takes uint8 RGB of "
             "shape (h, w, 3): read the image through its dataset."
         )
-    foreground = _foreground(rgb2hed(image)[..., 0])
+    foreground = _foreground(skimage.color.rgb2hed(image)[..., 0])
     if not foreground.any():
         return np.zeros(foreground.shape, np.int32)
-    distance = gaussian(ndimage.distance_transform_edt(foreground), DISTANCE_SIGMA_PX)
+    distance = skimage.filters.gaussian(ndimage.distance_transform_edt(foreground), DISTANCE_SIGMA_PX)
     seeds, _ = ndimage.label(h_maxima(distance, SEED_DEPTH_PX))
-    return watershed(-distance, seeds, mask=foreground).astype(np.int32)
+    return skimage.segmentation.watershed(-distance, seeds, mask=foreground).astype(np.int32)
 
 
 def _foreground(haematoxylin: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    smooth = gaussian(haematoxylin, STAIN_SIGMA_PX)
+    smooth = skimage.filters.gaussian(haematoxylin, STAIN_SIGMA_PX)
     # Rounding leaves traces of contrast on a flat image, which Otsu's method would still threshold.
     if np.ptp(smooth) < 1e-6:
         return np.zeros(smooth.shape, bool)
-    filled = ndimage.binary_fill_holes(smooth > threshold_otsu(smooth))
+    filled = ndimage.binary_fill_holes(smooth > skimage.filters.threshold_otsu(smooth))
     components, _ = ndimage.label(filled)
     keep = np.bincount(components.ravel()) >= MIN_AREA_PX
     keep[0] = False
