@@ -1,8 +1,8 @@
 """First look: LiteMedSAM with its pretrained weights beside a small random model, on synthetic images.
 
 Command:   make quickstart, or: bench weights fetch lite_medsam; bench run --grid quick
-Jobs:      2 backbones × `decoder_only` × 2 folds: 4 runs, and the classical pipeline on both folds. Strategies that train
-           the encoder, and zero-shot, take more than the time below; `check` has them all, from random weights.
+Jobs:      2 backbones × `decoder_only` × 2 folds: 4 runs, and the classical pipeline on both folds. Strategies that
+           train the encoder, and zero-shot, take more than the time below; `check` has them all, from random weights.
 Duration:  under four minutes on two free CPU cores: a run of LiteMedSAM takes about 70 seconds of processor time.
 Weights:   those of LiteMedSAM where they are here (39 MB); otherwise random ones, and `bench run` says so. `sam_nano`
            has none. The table names which row started from which.
