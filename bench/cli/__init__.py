@@ -229,7 +229,9 @@ def show(
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="strategy.OPTION of the strategy, head, or image_size; repeat for others."
+            "--set",
+            metavar="KEY=VALUE",
+            help="strategy.OPTION of the strategy, head, or image_size; repeat for others.",
         ),
     ] = None,
     plugins: options.Plugins = None,

@@ -52,7 +52,8 @@ def encoded(run: Run, n_images: int, n_train: int, draws: int, tiles: int, share
     """Return a run's share of the embeddings that runs compute together; 0 where they are not cached.
 
     An epoch draws a turn, a stain variant and a tile of each training image at random, and a prediction takes all tiles
-    of the plain image; with test-time augmentation, of all its turns, none of which are counted as drawn before. Runs of one fold draw from the same training images, those of other folds from others.
+    of the plain image; with test-time augmentation, of all its turns, none of which are counted as drawn before. Runs
+    of one fold draw from the same training images, those of other folds from others.
 
     Args:
         run: the run.

@@ -132,7 +132,9 @@ def _use(card: Card, recipe: Recipe, contents: Contents) -> str:
         file = card.checkpoint.filename if card.checkpoint and recipe.weights != "random" else None
         blocks += [what + where, _python(code_blocks.plain(recipe, checkpoint=file, has_adapter=contents.has_adapter))]
     else:
-        blocks.append("The strategy or the head adds modules to the backbone, so its code is needed: `registry.load` builds them.")
+        blocks.append(
+            "The strategy or the head adds modules to the backbone, so its code is needed: `registry.load` builds them."
+        )
     if contents.merged:
         blocks.append(card_text.merged(card, contents.merged))
     return "\n\n".join(blocks)

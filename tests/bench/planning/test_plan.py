@@ -266,7 +266,10 @@ def test_a_grid_is_read_from_a_file(tmp_path):
     path.write_text("X = 1")
     with pytest.raises(PlanError, match="defines no GRID; write GRID = Grid"):
         plan.load_grid(str(path))
-    with pytest.raises(PlanError, match=r"there is no grid file '.*gone\.py'; give a path, or one of: ablations, check, default, dsb_he, quick"):
+    with pytest.raises(
+        PlanError,
+        match=r"there is no grid file '.*gone\.py'; give a path, or one of: ablations, check, default, dsb_he, quick",
+    ):
         plan.load_grid(str(tmp_path / "gone.py"))
     with pytest.raises(PlanError, match=r"unknown grid 'defualt'\. Did you mean 'default'"):
         plan.load_grid("defualt")
