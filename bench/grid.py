@@ -98,7 +98,7 @@ class Run:
     embeddings: str = neutral("computed")
     tta: bool = neutral(False)
     fill_holes: bool = neutral(False)
-    search: str = neutral("one_pass")
+    search: str = neutral("version_0.1")  # which searched fewer parameters; no new run of a model has it
 
     def __post_init__(self) -> None:
         """Complete training settings of a plan that was written before some of them existed."""

@@ -156,7 +156,7 @@ class PredictSettings:
         search: search for post-processing parameters. ``starts`` follows several starts until no single parameter
             improves them, on half of the validation groups, and reports the scores on the other half; ``one_pass``
             tries the parameters once, one after the other from the defaults, on all validation images, as version 0.1
-            did.
+            did with fewer parameters.
     """
 
     tta: bool = False

@@ -64,6 +64,7 @@ def image_predictions(subject: Subject, sam: Sam, context: RunContext, *, rounds
             heads.get(run.head),
             image.pixels,
             scale=None,
+            tta=run.tta,
             autocast=autocast,
             embeddings=(lambda *_: lambda tiles: kept) if run.embeddings == "cached" else None,
         )

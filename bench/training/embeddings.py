@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from registry.sam import Sam
 
 VERSION = 1
-"""Of what this module, `variants` and `tiling` make of an image; a change of it outdates all entries."""
+"""Of what this module, `variants`, `augmentation`, `data.recoloured` and `tiling` make of an image; a change of it
+outdates all entries."""
 TOLERANCES = {"float32": 2e-3, "bfloat16": 0.05}
 """Largest difference of a cached embedding and a fresh one, relative to the largest value. float16 rounds by up to
 2^-11 = 5e-4 of it; the rest is for the kernels of another device or number of threads."""

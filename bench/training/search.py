@@ -30,7 +30,7 @@ PASSES = 4
 """Most passes over all parameters."""
 MOST_CANDIDATES = 160
 """Most choices of parameters that a search scores."""
-ONE_PASS = "one_pass"
+STARTS = "starts"
 
 
 class GroupedImage(evaluate.LabelledImage, Protocol):
@@ -129,7 +129,7 @@ def on_images(
         raw: raw predictions of the images; they may be made one after the other, and are kept.
         images: the images with their true label maps.
         head: gives the parameters, their starts and their candidates.
-        method: ``starts`` or ``one_pass``, see `bench.settings.PredictSettings`.
+        method: see `bench.settings.PredictSettings`; every other one than ``starts`` is a single pass.
         fixed: parameters that are not searched.
         side_processes: processes for the first scores, while predictions are made; see
             `bench.training.side_processes.each`.
@@ -146,7 +146,7 @@ def on_images(
 
     values = {name: candidates for name, candidates in head.search.items() if name not in fixed}
     starts = [{**start, **fixed} for start in heads.starts(head)]
-    if method == ONE_PASS:
+    if method != STARTS:
         return coordinate_search(score, starts[:1], values, passes=1)
     return coordinate_search(score, starts, values)
 
@@ -160,7 +160,7 @@ def _keeping(items: Iterator[Any], kept: list[Any]) -> Iterator[Any]:
 def most_scored(head: Head, n_images: int, method: str) -> int:
     """Return the largest number of label maps that `choose` makes and scores on so many validation images."""
     moves = sum(value != head.defaults[name] for name, values in head.search.items() for value in values)
-    if method == ONE_PASS:
+    if method != STARTS:
         return n_images * (1 + moves)
     starts = len(heads.starts(head))
     candidates = min(MOST_CANDIDATES, starts + PASSES * min(FOLLOWED, starts) * moves)
@@ -212,7 +212,7 @@ def choose(
         the images of the choice and of the head's defaults on the others, and the number of candidates. Where all
         images are in both lists, ``is_held_out`` is False.
     """
-    chosen_on, reported_on = (list(images), list(images)) if method == ONE_PASS else halves(images, seed=seed)
+    chosen_on, reported_on = (list(images), list(images)) if method != STARTS else halves(images, seed=seed)
     made = (predict(image.pixels) for image in chosen_on)
     how: dict[str, Any] = {"method": method, "fixed": fixed, "processes": processes}
     found = on_images(made, chosen_on, head, side_processes=side_processes, **how)

@@ -24,7 +24,7 @@ NAME = "distance_hr"
 class DistanceHr:
     """Targets, loss and instances of `distance`, on logits of a decoder that sees more than the embedding.
 
-    An embedding has a cell for 16 × 16 pixels, a nucleus is 10 to 40 pixels wide. The branch
+    An embedding has a cell for 16 × 16 pixels in most models, a nucleus is 10 to 40 pixels wide. The branch
     (`registry.modules.high_resolution`) starts at zero: before training the logits are those of `distance`.
 
     Attributes:

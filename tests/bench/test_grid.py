@@ -61,7 +61,7 @@ RATES_OF_0_1 = {"decoder_only": 5e-4, "adapter": 5e-4, "lora_qv": 1e-3, "lora_al
 
 def as_in_0_1(run: Run, rate: float | None) -> Run:
     """Return a run with the settings of version 0.1: one rate for all, AdamW's decay, early stopping, one pass."""
-    run = replace(run, search="one_pass")
+    run = replace(run, search="version_0.1")
     if not run.train:
         return run
     lr = rate or RATES_OF_0_1[run.strategy]

@@ -299,7 +299,7 @@ def test_holes_are_filled_by_runs_whose_head_can_and_the_search_is_planned_for_a
     assert {name: run.search for name, run in runs.items()} == {
         "decoder_only": "starts",
         "zero_shot": "starts",
-        "classical": "one_pass",  # nothing is searched
+        "classical": "version_0.1",  # nothing is searched
     }
     before = {run.strategy: run for run in plan.make(small, DIGEST).runs}
     assert runs["zero_shot"].id == before["zero_shot"].id
