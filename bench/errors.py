@@ -46,8 +46,8 @@ class SavedPlanError(BenchError):
     """A plan in the results folder that can't be read."""
 
 
-class NewerRunError(BenchError):
-    """A run that newer code planned, with settings that this code does not know."""
+class OtherVersionError(BenchError):
+    """A run that newer or older code planned, whose settings mean something else to this code, or nothing."""
 
 
 class ResultsFolderError(BenchError):

@@ -60,6 +60,9 @@ class Grid:
 
 CLASSICAL = "classical"
 """Backbone and strategy name of the classical pipeline's runs."""
+RULES_VERSION = "0.2"
+"""Version of what the program does with the same settings: folds of a part of a release, sampling of labels and logits,
+parameters that are searched. Raised where a result changes that no setting tells."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Run:
         neutral_options: neutral values of the options that have one, as the strategy declared them when the run was
             planned. Kept here, so that the id can be computed where the strategy's plug-in is not loaded.
         tta, fill_holes, search: as in `PredictSettings`.
+        rules_version: see `RULES_VERSION`.
         The others are as in `Settings`.
     """
 
@@ -98,6 +102,7 @@ class Run:
     embeddings: str = neutral("computed")
     tta: bool = neutral(False)
     fill_holes: bool = neutral(False)
+    rules_version: str = neutral("0.1")
     search: str = neutral("version_0.1")  # which searched fewer parameters; no new run of a model has it
 
     def __post_init__(self) -> None:

@@ -13,8 +13,17 @@ from bench.results.measurement import held_seconds
 from bench.results.record import RunRecord
 from bench.units import plural
 
-SAME_WORK = ("backbone", "strategy", "head", "weights", "image_size", "scale", "options", "embeddings")
-SAME_KIND = (*SAME_WORK, "dataset", "dataset_digest", "n_splits", "validation_fraction", "train")
+SAME_WORK = ("backbone", "strategy", "head", "weights", "image_size", "scale", "options", "embeddings", "tta")
+SAME_KIND = (
+    *SAME_WORK,
+    "dataset",
+    "dataset_digest",
+    "n_splits",
+    "validation_fraction",
+    "train",
+    "fill_holes",
+    "search",
+)
 
 
 def kind_of(run: Mapping[str, Any]) -> str:

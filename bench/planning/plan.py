@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from bench.errors import PlanError, PluginError
-from bench.grid import CLASSICAL, Grid, Run, Settings, TrainSettings, neutral_values
+from bench.grid import CLASSICAL, RULES_VERSION, Grid, Run, Settings, TrainSettings, neutral_values
 from bench.planning import plugins, problems, sweeps, tuning
 from registry import backbones, heads, quantised, strategies
 from registry.contract import Strategy
@@ -245,4 +245,5 @@ def _data_settings(grid: Grid, dataset_digest: str) -> dict[str, Any]:
         "dataset_digest": dataset_digest,
         "n_splits": grid.settings.folds.n_splits,
         "fold_seed": grid.settings.folds.seed,
+        "rules_version": RULES_VERSION,
     }

@@ -16,7 +16,7 @@ from bench.grid import Run, TrainSettings, digest, neutral_values
 
 FACTOR = math.sqrt(10)
 """Quotient of two neighbouring rates."""
-MOST = 15
+MOST = 13
 """Largest number of rates; they then span seven orders of magnitude."""
 SEED = 0
 """Seed of all trials: a rate is chosen for a method, not for a seed of it."""

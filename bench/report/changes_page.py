@@ -81,8 +81,9 @@ def _parts(records: pd.DataFrame, base: Sequence[str], files: ScoreFiles) -> lis
         (titles[keys], ablations(runs, base, files)) for keys, runs in records.groupby(list(SECTION_KEYS), sort=True)
     ]
     if not any(found for _, found in parts):
+        chosen = f" with {' and '.join(base)}" if base else ""
         raise BenchError(
-            "no row differs from another in one setting alone; plan changes of one setting each with "
+            f"no row{chosen} differs from another in one setting alone; plan changes of one setting each with "
             '`Grid(changes=({"train.ema": 0.99},))`, or see `bench run --grid ablations`.'
         )
     return parts

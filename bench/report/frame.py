@@ -22,7 +22,7 @@ from bench.results.record import RunRecord
 
 IMAGE_SCORES = ("dice", "aji", "aji_plus", "pq", "sq", "dq", "f1", "precision", "recall")
 SCORES = (*IMAGE_SCORES, "pooled_pq", "weighted_pq")
-SECTION_KEYS = ("dataset", "dataset_digest", "n_splits", "fold_seed")
+SECTION_KEYS = ("dataset", "dataset_digest", "n_splits", "fold_seed", "rules_version")
 RUN_KEYS = (
     "backbone",
     "strategy",

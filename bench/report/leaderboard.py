@@ -188,7 +188,7 @@ def _empty_images(section: Section) -> str:
     without = f"{math.ceil(true)} without a true nucleus" if true else "an unknown number without a true nucleus"
     return (
         f"Empty in truth and prediction: up to {math.ceil(both)} test images of a row ({without}); each counts 100 in "
-        "every score, where the training scripts behind published rows count 0."
+        "every score. NucEval's scripts count 0 during training and 100 in metrics.py; other published rows do not say."
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.grid import CLASSICAL
+from bench.grid import CLASSICAL, RULES_VERSION
 from bench.report import may_have_seen, tuning_budgets
 from bench.report.fold_rule import folds_text
 from bench.report.frame import SECTION_KEYS
@@ -28,6 +28,7 @@ class Section:
         dataset_digest: fingerprint of images, labels and groups.
         n_splits: number of folds.
         fold_seed: their shuffling seed.
+        rules_version: see `bench.grid.RULES_VERSION`.
         folds: numbers of the folds that hold images.
         folds_rule: how the images were assigned to them, see `bench.folds.rule`; None where no record knows it.
         n_images: images in the dataset, where a record knows it.
@@ -50,6 +51,7 @@ class Section:
     dataset_digest: str
     n_splits: int
     fold_seed: int
+    rules_version: str
     folds: tuple[int, ...]
     folds_rule: str | None
     n_images: int | None
@@ -87,10 +89,17 @@ class Section:
         return str(titles.iloc[0]) if len(titles) else self.dataset
 
     @property
+    def is_current(self) -> bool:
+        """The rows were made under the rules of this version of the program."""
+        return self.rules_version == RULES_VERSION
+
+    @property
     def file_stem(self) -> str:
         """Name, digest and folds as a part of a file name."""
         name = re.sub(r"[^\w.-]+", "_", self.name)
-        return f"{name}_{self.dataset_digest}_{self.n_splits}-folds-{self.fold_seed}"
+        return f"{name}_{self.dataset_digest}_{self.n_splits}-folds-{self.fold_seed}" + (
+            "" if self.is_current else f"_{self.rules_version}"
+        )
 
     @property
     def title(self) -> str:
@@ -108,8 +117,9 @@ class Section:
             title=self.layout,
             n_images=self.n_images,
         )
+        older = "" if self.is_current else f", under the rules of version {self.rules_version}"
         chosen = f"; only rows with {', '.join(self.only)}" if self.only else ""
-        return f"{self.name}: {images}{release}, digest {self.dataset_digest}, {folds}" + chosen
+        return f"{self.name}: {images}{release}, digest {self.dataset_digest}, {folds}{older}" + chosen
 
     @property
     def encoder_apart(self) -> bool:
@@ -210,6 +220,7 @@ def _section(group: pd.DataFrame, baselines: pd.DataFrame, scores: ImageScores |
         dataset_digest=str(first["dataset_digest"]),
         n_splits=n_splits,
         fold_seed=fold_seed,
+        rules_version=str(first["rules_version"]),
         folds=tuple(int(number) for number in str(first["expected_folds"]).split()),
         folds_rule=first["folds_rule"],
         n_images=int(images.iloc[0]) if len(images) else None,

@@ -35,7 +35,8 @@ def available(grid: Grid, folder: Path | None) -> frozenset[str]:
         grid: its sweep and its names may have problems.
         folder: of the checkpoints; None is the cache.
     """
-    if "available" not in (grid.settings.weights, *grid.sweep.get("weights", ())):
+    changed = [change.get("weights") for change in grid.changes]
+    if "available" not in (grid.settings.weights, *grid.sweep.get("weights", ()), *changed):
         return frozenset()
     cards = [backbones.card(name) for name in grid.backbones if name in backbones.names()]
     files = {card.name: weights.path(card, folder) for card in cards if card.checkpoint}

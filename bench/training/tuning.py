@@ -146,6 +146,8 @@ def _result(
             if known := tuning.read_trial(place):  # written before its process released the lock
                 return known
             result = _train(trial, parts, context, report, should_stop)
+            if not lock.is_ours():  # taken over while this process slept; its holder writes the result
+                return None
             tuning.write_trial(place, result)
             (place / STATE).unlink(missing_ok=True)
             return result

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import AuditError, BenchError, DivergedError, InterruptedRunError, NewerRunError, PluginError
+from bench.errors import AuditError, BenchError, DivergedError, InterruptedRunError, OtherVersionError, PluginError
 from bench.grid import Run
 from bench.results import record, retry
 from bench.results.failure import Failure, FailureKind
@@ -198,7 +198,7 @@ def failure_of(error: BaseException) -> Failure:
         return Failure(kind, text)
     if isinstance(error, OSError) and error.errno in LOST_FILE_SYSTEM:
         return Failure("lost", f"the file system failed: {text}")
-    if isinstance(error, WeightsError | DataError | CacheDirError | UnknownNameError | PluginError | NewerRunError):
+    if isinstance(error, WeightsError | DataError | CacheDirError | UnknownNameError | PluginError | OtherVersionError):
         return Failure("environment", text)
     if isinstance(error, OSError | ImportError):
         return Failure("environment", f"{type(error).__name__}: {text}")

@@ -7,8 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import NewerRunError
-from bench.grid import CLASSICAL, Run, TrainSettings
+from bench.errors import OtherVersionError
+from bench.grid import CLASSICAL, RULES_VERSION, Run, TrainSettings
 from registry.errors import DataError
 
 if TYPE_CHECKING:
@@ -17,15 +17,20 @@ if TYPE_CHECKING:
 
 
 def check_settings(run: Run) -> None:
-    """Refuse a run whose training settings this code does not know, and would ignore.
+    """Refuse a run whose training settings this code does not know, or with which it would do something else.
 
     Raises:
-        NewerRunError: newer code planned the run.
+        OtherVersionError: newer or older code planned the run.
     """
+    if run.rules_version != RULES_VERSION:
+        raise OtherVersionError(
+            f"this run was planned under version {run.rules_version} of the rules for folds, labels and predictions; "
+            f"this code follows {RULES_VERSION}. Plan the grid again: `bench run` makes runs of their own."
+        )
     unknown = sorted(run.train.keys() - {member.name for member in fields(TrainSettings)})
     if unknown:
         names = ", ".join(f"train.{name}" for name in unknown)
-        raise NewerRunError(
+        raise OtherVersionError(
             f"this run was planned by newer code: {names} {'is' if len(unknown) == 1 else 'are'} unknown here. Update "
             "the code, or plan the grid with this code into another results folder (--results DIR)."
         )

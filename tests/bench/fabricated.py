@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.grid import CLASSICAL, digest
+from bench.grid import CLASSICAL, RULES_VERSION, digest
 from bench.results.record import FILENAME, RunRecord, folder
 
 TRAIN = {"epochs": 60, "batch_size": 8, "lr": 0.005}
@@ -39,6 +39,7 @@ def run(backbone: str = "mobile_sam", strategy: str = "lora_qv", fold: int = 1, 
         "fold": fold,
         "n_splits": 5,
         "fold_seed": 19,
+        "rules_version": RULES_VERSION,
         "seed": 0,
         "weights": "official",
         "image_size": 1024,

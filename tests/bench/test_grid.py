@@ -61,7 +61,7 @@ RATES_OF_0_1 = {"decoder_only": 5e-4, "adapter": 5e-4, "lora_qv": 1e-3, "lora_al
 
 def as_in_0_1(run: Run, rate: float | None) -> Run:
     """Return a run with the settings of version 0.1: one rate for all, AdamW's decay, early stopping, one pass."""
-    run = replace(run, search="version_0.1")
+    run = replace(run, search="version_0.1", rules_version="0.1")
     if not run.train:
         return run
     lr = rate or RATES_OF_0_1[run.strategy]
@@ -222,7 +222,7 @@ def test_no_key_is_added_to_the_records_of_strategies_without_neutral_options() 
     assert set(run.as_dict()) == {
         *("backbone", "strategy", "head", "dataset", "dataset_digest", "fold", "n_splits", "fold_seed"),
         *("validation_fraction", "seed", "weights", "image_size", "scale", "options", "train", "embeddings", "tta"),
-        *("fill_holes", "search"),
+        *("fill_holes", "rules_version", "search"),
     }
     left_out = {
         **grid.neutral_values(Run),

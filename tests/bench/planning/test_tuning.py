@@ -72,5 +72,5 @@ def test_budget_out_of_range_is_a_problem_of_the_plan():
     with pytest.raises(PlanError) as caught:
         planned(grid=replace(GRID, settings=replace(SETTINGS, train=TrainSettings(epochs=2, tune=1, tune_epochs=3))))
     assert str(caught.value).count("must be") == 2
-    assert "train.tune is 1; it must be 0, or from 2 to 15." in str(caught.value)
+    assert "train.tune is 1; it must be 0, or from 2 to 13." in str(caught.value)
     assert "train.tune_epochs is 3; it must be from 0 to train.epochs." in str(caught.value)

@@ -313,7 +313,7 @@ def test_endings_choose_the_format(two_rows: Path):
     quiet = Console(file=io.StringIO())
     starts = {
         "md": "## A = adapter, B = full\n",
-        "csv": "dataset,dataset_digest,n_splits,fold_seed,a,b,score,organ,",
+        "csv": "dataset,dataset_digest,n_splits,fold_seed,rules_version,a,b,score,organ,",
         "html": "<!DOCTYPE html>",
         "tex": r"\documentclass",
     }

@@ -330,7 +330,7 @@ def test_the_caption_names_the_convention_for_empty_images_where_there_are_some(
     ]
     assert leaderboard.blocks(sections_of(records))[0].caption.endswith(
         " Empty in truth and prediction: up to 3 test images of a row (4 without a true nucleus); each counts 100 in "
-        "every score, where the training scripts behind published rows count 0."
+        "every score. NucEval's scripts count 0 during training and 100 in metrics.py; other published rows do not say."
     )
     old = [replace(one, scores={**one.scores, "n_both_empty": 1.0}) for one in small()[:2] if one.scores]
     for one in old:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.errors import AuditError, DivergedError, NewerRunError
+from bench.errors import AuditError, DivergedError, OtherVersionError
 from bench.results import record, retry
 from bench.results.retry import Limits
 from bench.submission import prepare
@@ -45,7 +45,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (ImportError("no module my_sam"), "environment", "environment: ImportError: no module my_sam"),
         (UnknownNameError("backbone", "x", ()), "environment", "environment: unknown backbone 'x'. Known: none."),
         (CacheDirError("no home folder"), "environment", "environment: no home folder"),
-        (NewerRunError("newer code"), "environment", "environment: newer code"),
+        (OtherVersionError("newer code"), "environment", "environment: newer code"),
         (RuntimeError("No CUDA GPUs are available"), "environment", "environment: No CUDA GPUs are available"),
         (RuntimeError(DRIVER_TOO_OLD), "environment", f"environment: {DRIVER_TOO_OLD}"),
         (
@@ -152,6 +152,14 @@ def test_training_settings_of_newer_code_fail_as_environment(tmp_path, one_run, 
     assert failed.reason.startswith(
         "environment: this run was planned by newer code: train.lookahead, train.swa are unknown here."
     )
+
+
+def test_runs_planned_under_other_rules_fail_as_environment(tmp_path, one_run, tiny_data):
+    run = replace(one_run, rules_version="0.1")
+    worker.work([run], WorkerSettings(tmp_path, tiny_data, device="cpu"))
+    failed = record.read(tmp_path, run.id)
+    assert failed is not None and failed.failures == ("environment",)
+    assert failed.reason.startswith("environment: this run was planned under version 0.1 of the rules for folds,")
 
 
 def test_a_plug_in_that_can_not_be_read_any_more_fails_the_run_and_ends_nothing(
