@@ -230,7 +230,8 @@ def test_no_key_is_added_to_the_records_of_strategies_without_neutral_options() 
         **grid.operational_values(TrainSettings),
     }
     named = identity(run.as_dict())
-    assert left_out.keys() & (named.keys() | named["train"].keys()) == {"search"}  # the one that has a new default
+    # Those that have a new default.
+    assert left_out.keys() & (named.keys() | named["train"].keys()) == {"search", "rules_version"}
     assert run.train == asdict(TrainSettings()) | {"batchnorm": "frozen"}
 
 
