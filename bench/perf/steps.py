@@ -63,29 +63,22 @@ def training_steps(subject: Subject, sam: Sam, context: RunContext, *, rounds: i
     state = State(micro_batch=len(first.images), checkpointed=memory == "checkpoint" and used.checkpointed is not None)
     measure.reset_peak(device)
     recompute, divisible = None if memory == "full" else used.checkpointed, not statistics.is_trained
+    take_step = partial(
+        step,
+        used.optimizer,
+        parameters,
+        first,
+        used.loss,
+        state,
+        clip_norm=1.0,
+        checkpointed=recompute,
+        is_divisible=divisible,
+    )
     for _ in range(2):  # the first one finds the micro-batch that fits, and makes the optimiser's moments
-        step(
-            used.optimizer,
-            parameters,
-            first,
-            used.loss,
-            state,
-            clip_norm=1.0,
-            checkpointed=recompute,
-            is_divisible=divisible,
-        )
+        take_step()
     peak = measure.peak_bytes(device)
     with traffic.counted() as moved:
-        step(
-            used.optimizer,
-            parameters,
-            first,
-            used.loss,
-            state,
-            clip_norm=1.0,
-            checkpointed=recompute,
-            is_divisible=divisible,
-        )
+        take_step()
     forms = {"": used} | {
         name: _form(subject, sam, first, paths) for name, paths in without_each(context.fast_paths, COMPARED).items()
     }

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import fast_paths
 from bench.console import PLAIN
-from bench.errors import ClusterError, FoldError, PlanError
+from bench.errors import ClusterError, PlanError
 from bench.grid import Grid, Run
 from bench.planning import fresh_process, plan, selection, sweeps
 from bench.planning.plan import Plan
@@ -19,7 +19,7 @@ from bench.results.kept_files import DEFAULT_KEPT
 from bench.results.plans import SavedPlan
 from bench.results.record import RunRecord
 from bench.slurm.profile import load_profile
-from bench.submission import checkpoints, container_paths, images, servable
+from bench.submission import checkpoints, container_paths, images, plan_folds, servable
 from bench.submission.executor import Executor, check_detachable, choose_executor
 from bench.submission.images import DatasetImages
 from bench.submission.results_folder import check_writable
@@ -164,7 +164,7 @@ def run(
     check_writable(results)
     for skipped, reason in prepared.plan.skipped:
         record.write(results, RunRecord(id=skipped.id, status="skipped", run=skipped.as_dict(), reason=reason))
-    _write_folds(prepared, results)
+    plan_folds.write(prepared.plan.grid, prepared.images, results)
     folder, profile = prepared.weights_folder, prepared.profile
     planned = SavedPlan(
         grid=prepared.plan.grid.name,
@@ -198,20 +198,6 @@ def print_sweep(prepared: Prepared, console: Console) -> None:
     """Print the swept settings and their number, if there are any."""
     if prepared.plan.sweep:
         console.print(prepared.plan.sweep, **PLAIN)
-
-
-def _write_folds(prepared: Prepared, results: Path) -> None:
-    """Write the assignment of images to folds beside the results."""
-    from bench import folds
-
-    dataset, samples = prepared.plan.grid.settings.dataset, prepared.images.samples
-    groups = {sample.stem: sample.group for sample in samples}
-    splits = dict.fromkeys(single.settings.folds for single in sweeps.expand(prepared.plan.grid))
-    for n_splits, seed in dict.fromkeys((split.n_splits, split.seed) for split in splits):
-        assigned = folds.assign(list(groups), n_splits, seed, groups)
-        rule = folds.rule(list(groups), n_splits, seed, groups)
-        name = f"{dataset}-{prepared.images.digest}-{n_splits}-{seed}.csv"
-        folds.write_assignment(results / "folds" / name, assigned, samples, rule)
 
 
 def _executor(
@@ -257,34 +243,7 @@ def _plan(grid: Grid, dataset: DatasetImages, problems: list[str], *, available:
     except PlanError as error:
         raise PlanError([*problems, *error.problems]) from None
     problems += fresh_process.problems(plan.names_used(grid), planned.plugins)
-    return _without_empty_folds(planned, dataset, problems)
-
-
-def _without_empty_folds(planned: Plan, dataset: DatasetImages, problems: list[str]) -> Plan:
-    """Skip the runs of official folds none of whose images is here, and add to `problems` folds that can't be made."""
-    from bench import folds
-
-    groups = {sample.stem: sample.group for sample in dataset.samples}
-    splits = dict.fromkeys((run.n_splits, run.fold_seed) for run in planned.runs)
-    if not groups:
-        return planned
-    present: dict[tuple[int, int], set[int]] = {}
-    for n_splits, seed in splits:
-        try:
-            present[n_splits, seed] = set(folds.assign(list(groups), n_splits, seed, groups).values())
-        except FoldError as error:
-            problems.append(f"{dataset.root}: {error}")
-            return planned
-    runs, skipped = [], list(planned.skipped)
-    for run in planned.runs:
-        others = present[run.n_splits, run.fold_seed] - {run.fold}
-        if run.fold not in present[run.n_splits, run.fold_seed]:
-            skipped.append((run, f"no image of the official fold {run.fold} is in {dataset.root}"))
-        elif not others:
-            skipped.append((run, f"{dataset.root} holds images of the official fold {run.fold} only: none to train on"))
-        else:
-            runs.append(run)
-    return replace(planned, runs=tuple(runs), skipped=tuple(skipped))
+    return plan_folds.without_empty(planned, dataset, problems)
 
 
 def _grid(

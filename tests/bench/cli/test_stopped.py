@@ -60,9 +60,9 @@ def test_a_run_that_is_stopped_while_it_is_prepared_has_a_single_line(monkeypatc
 def test_a_run_that_is_stopped_while_its_folds_are_written_can_be_continued(
     monkeypatch, capsys, tmp_path: Path, tiny_grid: Path, tiny_data: Path
 ) -> None:
-    from bench.submission import prepare
+    from bench.submission import plan_folds
 
-    monkeypatch.setattr(prepare, "_write_folds", stop)
+    monkeypatch.setattr(plan_folds, "write", stop)
     where = ("--grid", tiny_grid, "--data", tiny_data, "--results", tmp_path / "r", "--cluster", "inline")
     assert call(monkeypatch, "run", *where) == 130
     assert capsys.readouterr().err == "Stopped. The same command continues where this one stopped.\n"
